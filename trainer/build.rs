@@ -7,7 +7,8 @@ use std::env;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let library_dir = env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys exports the folder of libtorch on Linux and macOS");
+    let library_dir = env::var("DEP_TCH_LIBTORCH_LIB")
+        .expect("torch-sys exports the folder of libtorch on Linux and macOS");
     println!("cargo::rustc-link-arg=-Wl,-rpath,{library_dir}");
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         // RUNPATH, not RPATH: an LD_LIBRARY_PATH may still name another copy.

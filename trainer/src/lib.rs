@@ -1,1 +1,3 @@
-//! Placeholder.
+//! One experiment: a config in and an outcome out.
+
+pub mod harness;

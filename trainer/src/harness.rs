@@ -1,0 +1,4 @@
+//! Ground truth: data, tokenizer, evaluation and budget. **No experiment changes anything in here.**
+
+pub mod dataset;
+pub mod tokenizer;

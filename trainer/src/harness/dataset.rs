@@ -1,0 +1,301 @@
+//! A prepared folder of tokens: what `trainer prepare` writes and every run reads.
+//!
+//! | file | what |
+//! |---|---|
+//! | `dataset.json` | the [`Manifest`]: hashes, vocabulary, bytes, tokens and overlap of each split |
+//! | `tokenizer.json` | the tokenizer, whose bytes are what [`Manifest::tokenizer`] hashes |
+//! | `train.bin`, `validation.bin`, `audit.bin`, `locked.bin` | token ids, one byte each if the vocabulary has at most 256, else two, little-endian |
+//!
+//! Every document is preceded by one special token ([`Dataset::document_token`]), which is no bytes long
+//! and so outside the metric. Tokens are read from the file where they are needed: the operating system's
+//! page cache is the only copy, and all slots of a machine share it.
+//!
+//! Not here: how text becomes tokens ([`super::tokenizer`]) and where text comes from ([`super::corpus`]).
+
+mod batches;
+mod windows;
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+pub use batches::Batches;
+pub use windows::EvaluationWindows;
+
+/// The number of the folder's layout; another number is refused.
+pub const FORMAT: u32 = 1;
+
+/// The largest vocabulary two bytes can number.
+pub const MAX_VOCABULARY: usize = 1 << 16;
+
+/// A part of the corpus, by what it may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// What the model learns from.
+    Train,
+    /// What decides between two configs.
+    Validation,
+    /// What serves challenges, and the gap to validation.
+    Audit,
+    /// What is read once, at the end.
+    Locked,
+}
+
+impl Split {
+    /// Every split, training first.
+    pub const ALL: [Self; 4] = [Self::Train, Self::Validation, Self::Audit, Self::Locked];
+
+    /// The splits that no model is trained on.
+    pub const HELD_OUT: [Self; 3] = [Self::Validation, Self::Audit, Self::Locked];
+
+    /// Returns the lower-case name, as in the file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Audit => "audit",
+            Self::Locked => "locked",
+        }
+    }
+
+    /// Returns the name of the split's token file.
+    pub fn file_name(self) -> String {
+        format!("{}.bin", self.name())
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// What `dataset.json` holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The layout of the folder, [`FORMAT`].
+    pub format: u32,
+    /// The BLAKE3 of the corpus in its canonical form, in hex.
+    pub corpus: String,
+    /// The BLAKE3 of `tokenizer.json`, in hex.
+    pub tokenizer: String,
+    /// How the tokenizer was asked for: `bytes` or `bpe:N`.
+    pub tokenizer_kind: String,
+    /// The number of token ids, the special one included.
+    pub vocabulary: usize,
+    /// The figures of each split.
+    pub splits: BTreeMap<Split, SplitManifest>,
+}
+
+/// The figures of one split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitManifest {
+    /// Documents, each preceded by the special token.
+    pub documents: u64,
+    /// Bytes of text, special tokens not counted.
+    pub bytes: u64,
+    /// Tokens in the file, special ones included.
+    pub tokens: u64,
+    /// The BLAKE3 of the token file, in hex.
+    pub hash: String,
+    /// The share of the split's bytes in lines of 40 or more characters that stand verbatim in training;
+    /// 0 for training itself.
+    pub overlap: f64,
+}
+
+/// What can be wrong with a prepared folder or with what is asked of it.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// The folder was never prepared.
+    #[error("`{}` is not a prepared dataset; run `trainer prepare --out {}`", .0.display(), .0.display())]
+    NotPrepared(PathBuf),
+    /// A file cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file does not hold what the manifest says.
+    #[error("`{}` is damaged: {reason}; delete its folder and run `trainer prepare` again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A split is too short for the context.
+    #[error(
+        "the {split} split has {tokens} tokens, and {needed} are needed; use a larger corpus or a shorter context"
+    )]
+    TooShort {
+        /// The split.
+        split: Split,
+        /// The tokens it has.
+        tokens: u64,
+        /// The tokens that would do.
+        needed: u64,
+    },
+}
+
+/// A prepared folder, open for reading.
+#[derive(Debug)]
+pub struct Dataset {
+    folder: PathBuf,
+    manifest: Manifest,
+    token_bytes: Vec<u32>,
+    document_token: u16,
+    files: BTreeMap<Split, File>,
+}
+
+impl Dataset {
+    /// Opens the folder and checks it against its manifest: every file's length, the tokenizer's hash and
+    /// the hashes of the held-out splits (a few MB; training is checked by `trainer prepare`).
+    pub fn open(folder: &Path) -> Result<Self, DatasetError> {
+        let manifest = read_manifest(folder)?;
+        let tokenizer_path = folder.join("tokenizer.json");
+        let tokenizer_json = read_file(&tokenizer_path)?;
+        check_hash(&tokenizer_path, &tokenizer_json, &manifest.tokenizer)?;
+        let tokenizer = super::tokenizer::Tokenizer::from_json(&tokenizer_json)
+            .map_err(|error| damaged(&tokenizer_path, format!("{error}")))?;
+        if tokenizer.vocabulary_size() != manifest.vocabulary {
+            return Err(damaged(&tokenizer_path, "its vocabulary is not the manifest's".to_owned()));
+        }
+        let mut files = BTreeMap::new();
+        for split in Split::ALL {
+            files.insert(split, open_split(folder, &manifest, split)?);
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            token_bytes: tokenizer.token_bytes(),
+            document_token: tokenizer.document_token(),
+            manifest,
+            files,
+        })
+    }
+
+    /// Returns what `dataset.json` holds.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Returns the folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the number of token ids, the special one included.
+    pub fn vocabulary_size(&self) -> usize {
+        self.manifest.vocabulary
+    }
+
+    /// Returns the raw byte length of each token id; 0 for the special one.
+    pub fn token_bytes(&self) -> &[u32] {
+        &self.token_bytes
+    }
+
+    /// Returns the special token that precedes each document; a prompt starts with it.
+    pub fn document_token(&self) -> u16 {
+        self.document_token
+    }
+
+    /// Returns the number of tokens in a split.
+    pub fn token_count(&self, split: Split) -> u64 {
+        self.manifest.splits[&split].tokens
+    }
+
+    /// Fills `out` with the tokens of a split from `start` on.
+    pub fn read(&self, split: Split, start: u64, out: &mut [i64]) -> Result<(), DatasetError> {
+        let width = width(self.manifest.vocabulary);
+        let mut bytes = vec![0; out.len() * width];
+        self.files[&split]
+            .read_exact_at(&mut bytes, start * width as u64)
+            .map_err(|source| DatasetError::Read { path: self.folder.join(split.file_name()), source })?;
+        if width == 1 {
+            for (token, &byte) in out.iter_mut().zip(&bytes) {
+                *token = i64::from(byte);
+            }
+        } else {
+            for (token, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                *token = i64::from(u16::from_le_bytes([pair[0], pair[1]]));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the hash of every token file, training included (0.1 s per 100 MB).
+    pub fn verify(&self) -> Result<(), DatasetError> {
+        for split in Split::ALL {
+            let path = self.folder.join(split.file_name());
+            check_hash(&path, &read_file(&path)?, &self.manifest.splits[&split].hash)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the bytes one token takes in a file.
+pub(crate) fn width(vocabulary: usize) -> usize {
+    if vocabulary <= 256 { 1 } else { 2 }
+}
+
+fn read_manifest(folder: &Path) -> Result<Manifest, DatasetError> {
+    let path = folder.join("dataset.json");
+    let json = match fs::read(&path) {
+        Ok(json) => json,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(DatasetError::NotPrepared(folder.to_owned()));
+        }
+        Err(source) => return Err(DatasetError::Read { path, source }),
+    };
+    let manifest: Manifest =
+        serde_json::from_slice(&json).map_err(|error| damaged(&path, error.to_string()))?;
+    if manifest.format != FORMAT {
+        let reason = format!("its format is {} and this trainer reads {FORMAT}", manifest.format);
+        return Err(damaged(&path, reason));
+    }
+    if let Some(split) = Split::ALL.into_iter().find(|split| !manifest.splits.contains_key(split)) {
+        return Err(damaged(&path, format!("it has no {split} split")));
+    }
+    Ok(manifest)
+}
+
+fn open_split(folder: &Path, manifest: &Manifest, split: Split) -> Result<File, DatasetError> {
+    let path = folder.join(split.file_name());
+    let wanted = &manifest.splits[&split];
+    let file = File::open(&path).map_err(|source| DatasetError::Read { path: path.clone(), source })?;
+    let length = file.metadata().map_err(|source| DatasetError::Read { path: path.clone(), source })?.len();
+    if length != wanted.tokens * width(manifest.vocabulary) as u64 {
+        return Err(damaged(&path, format!("{length} bytes are not {} tokens", wanted.tokens)));
+    }
+    if split != Split::Train {
+        check_hash(&path, &read_file(&path)?, &wanted.hash)?;
+    }
+    Ok(file)
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, DatasetError> {
+    fs::read(path).map_err(|source| DatasetError::Read { path: path.to_owned(), source })
+}
+
+fn check_hash(path: &Path, bytes: &[u8], wanted: &str) -> Result<(), DatasetError> {
+    if blake3::hash(bytes).to_hex().as_str() == wanted {
+        Ok(())
+    } else {
+        Err(damaged(path, "its hash is not the manifest's".to_owned()))
+    }
+}
+
+fn damaged(path: &Path, reason: String) -> DatasetError {
+    DatasetError::Damaged { path: path.to_owned(), reason }
+}

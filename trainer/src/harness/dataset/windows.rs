@@ -1,0 +1,58 @@
+//! The fixed windows of a held-out split that an evaluation predicts.
+//!
+//! **Each target token is predicted exactly once, and which ones depends on the context and the number of
+//! tokens alone**, never on a batch size: windows of `context` tokens follow each other from the start of
+//! the split, each read with the one token before its first target.
+
+use super::{Dataset, DatasetError, Split};
+
+/// The windows of one evaluation.
+#[derive(Debug)]
+pub struct EvaluationWindows<'a> {
+    dataset: &'a Dataset,
+    split: Split,
+    context: u64,
+    windows: u64,
+}
+
+impl<'a> EvaluationWindows<'a> {
+    /// Prepares the first `tokens` targets of a split, rounded down to whole windows, in windows of
+    /// `context`. Fails if the split is shorter than that: a smaller evaluation would be another metric.
+    pub fn new(
+        dataset: &'a Dataset,
+        split: Split,
+        context: usize,
+        tokens: u64,
+    ) -> Result<Self, DatasetError> {
+        let context = context as u64;
+        let windows = (tokens / context).max(1);
+        let needed = windows * context + 1;
+        let there = dataset.token_count(split);
+        if there < needed {
+            return Err(DatasetError::TooShort { split, tokens: there, needed });
+        }
+        Ok(Self { dataset, split, context, windows })
+    }
+
+    /// Returns the number of windows.
+    pub fn count(&self) -> u64 {
+        self.windows
+    }
+
+    /// Returns the number of target tokens.
+    pub fn tokens(&self) -> u64 {
+        self.windows * self.context
+    }
+
+    /// Returns the rows of up to `count` windows from window `first` on, each `context + 1` tokens, one
+    /// after the other; fewer at the end. Targets are tokens 1 to `context` of a row.
+    pub fn rows(&self, first: u64, count: usize) -> Result<Vec<i64>, DatasetError> {
+        let length = self.context as usize + 1;
+        let last = (first + count as u64).min(self.windows);
+        let mut rows = vec![0; last.saturating_sub(first) as usize * length];
+        for (window, row) in (first..).zip(rows.chunks_exact_mut(length)) {
+            self.dataset.read(self.split, window * self.context, row)?;
+        }
+        Ok(rows)
+    }
+}
