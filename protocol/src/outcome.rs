@@ -1,0 +1,215 @@
+//! What a run ends as: a report of everything that was measured, or a crash with its class. Never a made-up number.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    bpb::Bpb,
+    id::{ConfigHash, CorpusHash, TokenizerHash},
+};
+
+/// The number of the trainer's semantics; it moves only when the golden-loss test does.
+pub const TRAINER_SEMANTICS: u16 = 1;
+
+/// A held-out part of the corpus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// What models are trained on.
+    Train,
+    /// Decides.
+    Validation,
+    /// Serves challenges, and shows over-fitting to validation.
+    Audit,
+    /// Read once, by `node report`.
+    Locked,
+}
+
+impl Split {
+    /// Every split, in the order of their files.
+    pub const ALL: [Self; 4] = [Self::Train, Self::Validation, Self::Audit, Self::Locked];
+
+    /// Returns the name used in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Audit => "audit",
+            Self::Locked => "locked",
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One point of a loss curve.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CurvePoint {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Training tokens seen.
+    pub tokens: u64,
+    /// Smoothed training loss, nats per token.
+    pub loss: f64,
+}
+
+/// Everything that a finished run measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunReport {
+    /// Hash of the effective config that the trainer executed.
+    pub executed: ConfigHash,
+    /// The run's seed.
+    pub seed: u64,
+    /// The corpus trained on.
+    pub corpus: CorpusHash,
+    /// The tokenizer used.
+    pub tokenizer: TokenizerHash,
+    /// The trainer's semantics number.
+    pub semantics: u16,
+    /// Device, such as `cpu` or `cuda:0`.
+    pub device: String,
+    /// Number format of the products, `f32` or `bf16`.
+    pub dtype: String,
+    /// Threads used on a CPU.
+    pub threads: u16,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Training tokens: steps × tokens per step.
+    pub tokens: u64,
+    /// Training FLOPs: tokens × FLOPs per token (6 per parameter in a product, and attention).
+    pub flops: f64,
+    /// Trainable parameters.
+    pub parameters: u64,
+    /// Wall-clock seconds of training, from the first step to the last.
+    pub training_seconds: f64,
+    /// CPU seconds of training, over all threads.
+    pub training_cpu_seconds: f64,
+    /// Seconds before training started: loading, building, pricing.
+    pub startup_seconds: f64,
+    /// Seconds of evaluation.
+    pub evaluation_seconds: f64,
+    /// Largest memory, bytes: resident on a CPU, allocated on a GPU.
+    pub peak_memory_bytes: u64,
+    /// Loss of the first step, nats per token.
+    pub initial_loss: f64,
+    /// The loss curve, at most 64 points.
+    pub curve: Vec<CurvePoint>,
+    /// Bits per byte on validation.
+    pub validation: Bpb,
+    /// Bits per byte on audit, where asked for.
+    pub audit: Option<Bpb>,
+    /// Bits per byte on locked, where asked for.
+    pub locked: Option<Bpb>,
+}
+
+impl RunReport {
+    /// Returns the training throughput, tokens per second.
+    pub fn tokens_per_second(&self) -> f64 {
+        self.tokens as f64 / self.training_seconds.max(1e-9)
+    }
+}
+
+/// Why a run gave no number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrashClass {
+    /// The loss was not a number.
+    NotANumber,
+    /// The loss passed 100 nats.
+    Diverged,
+    /// The machine or the device ran out of memory.
+    OutOfMemory,
+    /// Training passed the hard cap.
+    TimedOut,
+    /// Evaluation passed its own cap.
+    EvaluationTimedOut,
+    /// The price says that the budget buys too few steps.
+    TooSlow,
+    /// The trainer wrote something that is not its protocol, or no result.
+    BadOutput,
+    /// The executed config is not the requested one.
+    ConfigMismatch,
+    /// The trainer said nothing for too long.
+    Hung,
+    /// A signal ended the trainer.
+    Killed,
+    /// The trainer exited with an error of its own.
+    Failed,
+    /// The trainer could not be started.
+    NotStarted,
+}
+
+impl CrashClass {
+    /// Returns the name used in files and lists.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotANumber => "not a number",
+            Self::Diverged => "diverged",
+            Self::OutOfMemory => "out of memory",
+            Self::TimedOut => "timed out",
+            Self::EvaluationTimedOut => "evaluation timed out",
+            Self::TooSlow => "too slow",
+            Self::BadOutput => "bad output",
+            Self::ConfigMismatch => "config mismatch",
+            Self::Hung => "hung",
+            Self::Killed => "killed",
+            Self::Failed => "failed",
+            Self::NotStarted => "not started",
+        }
+    }
+
+    /// Returns whether the config is to blame; the rest may be the machine, and a second try is fair.
+    pub const fn blames_config(self) -> bool {
+        matches!(
+            self,
+            Self::NotANumber
+                | Self::Diverged
+                | Self::OutOfMemory
+                | Self::TimedOut
+                | Self::EvaluationTimedOut
+                | Self::TooSlow
+        )
+    }
+}
+
+impl fmt::Display for CrashClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A run that gave no number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Crash {
+    /// Its class.
+    pub class: CrashClass,
+    /// One line that says what was seen.
+    pub message: String,
+    /// Wall-clock seconds until it ended.
+    pub seconds: f64,
+}
+
+/// What a run ended as.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It gave a number.
+    Finished(Box<RunReport>),
+    /// It gave none.
+    Crashed(Crash),
+}
+
+impl Outcome {
+    /// Returns the report of a finished run.
+    pub fn report(&self) -> Option<&RunReport> {
+        match self {
+            Self::Finished(report) => Some(report),
+            Self::Crashed(_) => None,
+        }
+    }
+}
