@@ -1,14 +1,21 @@
 //! Values, bytes and judgement of Autoswarm: no runtime, no network, no tensors, no file system.
 
+pub mod arena;
 pub mod bpb;
+pub mod codec;
 pub mod event;
+pub mod experiment;
 pub mod id;
 pub mod knobs;
 pub mod outcome;
+pub mod patch;
 pub mod train_config;
 
+pub use arena::{Arena, Budget, Dtype};
 pub use bpb::Bpb;
 pub use event::TrainerEvent;
+pub use experiment::{Estimate, Experiment, Hypothesis, Proposer, Run, RunRole, Verdict};
 pub use knobs::{Knob, KnobGroup};
 pub use outcome::{Crash, CrashClass, Outcome, RunReport, Split};
+pub use patch::Patch;
 pub use train_config::{ConfigError, EffectiveConfig, TrainConfig, Value};

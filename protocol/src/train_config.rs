@@ -645,4 +645,4 @@ impl std::ops::Deref for EffectiveConfig {
 
 #[cfg(test)]
 #[path = "train_config_tests.rs"]
-mod tests;
+pub(crate) mod tests;

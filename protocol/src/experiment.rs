@@ -1,0 +1,308 @@
+//! An experiment as the journal keeps it: hypothesis, patch, every run made for it, and the verdict.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    codec,
+    id::{ArenaId, ConfigHash, ExperimentId},
+    knobs::KnobGroup,
+    outcome::{CrashClass, Outcome},
+    patch::Patch,
+    train_config::EffectiveConfig,
+};
+
+/// Longest hypothesis line, bytes.
+pub const MAX_HYPOTHESIS_BYTES: usize = 280;
+
+/// Who proposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proposer {
+    /// The node itself, to have something to compare with.
+    Baseline,
+    /// The built-in search.
+    Evolve,
+    /// A person or an agent, by `node try`.
+    Person,
+    /// A language model.
+    Llm,
+}
+
+impl Proposer {
+    /// Returns the name used in files and lists.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Evolve => "evolve",
+            Self::Person => "person",
+            Self::Llm => "llm",
+        }
+    }
+}
+
+/// An idea: what to change, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hypothesis {
+    /// Who had it.
+    pub proposer: Proposer,
+    /// Why, in one line without control characters.
+    pub because: String,
+    /// The change to the parent's effective config.
+    pub patch: Patch,
+    /// Whether the change removes something, so that gaining nothing is enough to keep it.
+    pub simplifies: bool,
+    /// Ids of the discoveries that it builds on.
+    pub inspired_by: Vec<String>,
+}
+
+impl Hypothesis {
+    /// Makes one line of `because`: control characters become spaces, and it is cut to [`MAX_HYPOTHESIS_BYTES`].
+    pub fn one_line(because: &str) -> String {
+        let mut line = String::new();
+        for word in
+            because.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty())
+        {
+            if line.len() + word.len() + 1 > MAX_HYPOTHESIS_BYTES {
+                break;
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        line
+    }
+}
+
+/// What a run was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunRole {
+    /// The child on a seed of the fixed screening list.
+    Screen,
+    /// The incumbent on a seed of the fixed screening list, for this experiment and those after it.
+    IncumbentScreen,
+    /// The child's half of a fresh pair.
+    Child,
+    /// The incumbent's half of a fresh pair.
+    Incumbent,
+    /// A run of the baseline, to learn this machine's noise.
+    Baseline,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// What it was made for.
+    pub role: RunRole,
+    /// Hash of the effective config asked for.
+    pub requested: ConfigHash,
+    /// Its seed.
+    pub seed: u64,
+    /// Training tokens asked for, where the price was known.
+    pub tokens: Option<u64>,
+    /// The number of the pair, of a pair's half.
+    pub pair: Option<u16>,
+    /// Which slot it ran on.
+    pub slot: u16,
+    /// Start, seconds since 1970.
+    pub started_at: u64,
+    /// What it ended as.
+    pub outcome: Outcome,
+}
+
+impl Run {
+    /// Returns the validation value of a finished run, bits per byte.
+    pub fn validation(&self) -> Option<f64> {
+        self.outcome.report().map(|report| report.validation.get())
+    }
+}
+
+/// A difference with its error, from fresh pairs alone: child − incumbent, bits per byte, negative is better.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Mean of the paired differences.
+    pub delta: f64,
+    /// Its standard error.
+    pub standard_error: f64,
+    /// Fresh pairs.
+    pub pairs: u16,
+}
+
+impl fmt::Display for Estimate {
+    /// Prints `Δ −0.0213 ± 0.0031  (3 pairs)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.delta < 0.0 { '−' } else { '+' };
+        let plural = if self.pairs == 1 { "pair" } else { "pairs" };
+        write!(f, "Δ {sign}{:.4} ± {:.4}  ({} {plural})", self.delta.abs(), self.standard_error, self.pairs)
+    }
+}
+
+/// Why a change was not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiscardReason {
+    /// Far worse at the first look.
+    ClearLoser,
+    /// The evidence leaves no room for a gain worth having.
+    NoGain,
+    /// A gain, but smaller than what an added thing must bring.
+    BelowMinEffect,
+    /// The evidence allowed for it is used up, and it is not clear.
+    Inconclusive,
+}
+
+impl DiscardReason {
+    /// Returns the name used in files and lists.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClearLoser => "clear loser",
+            Self::NoGain => "no gain",
+            Self::BelowMinEffect => "below the smallest effect worth keeping",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
+}
+
+impl fmt::Display for DiscardReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What became of an experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The first config, that all is measured against.
+    Baseline,
+    /// Confirmed on fresh pairs; the incumbent from here on.
+    Keep {
+        /// The gain, from the fresh pairs alone.
+        estimate: Estimate,
+        /// The same on the audit split.
+        audit: Option<Estimate>,
+    },
+    /// Not kept.
+    Discard {
+        /// Why.
+        reason: DiscardReason,
+        /// What the screening run showed, child − incumbent, bits per byte.
+        screened: Option<f64>,
+        /// What fresh pairs showed, where some were run.
+        estimate: Option<Estimate>,
+    },
+    /// No number.
+    Crash {
+        /// Its class.
+        class: CrashClass,
+        /// One line that says what was seen.
+        message: String,
+    },
+}
+
+impl Verdict {
+    /// Returns the name used in files and lists: `baseline`, `keep`, `discard` or `crash`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Keep { .. } => "keep",
+            Self::Discard { .. } => "discard",
+            Self::Crash { .. } => "crash",
+        }
+    }
+}
+
+/// A whole experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Experiment {
+    /// Its place in this node's history, from 0 for the first baseline.
+    pub number: u32,
+    /// The arena that it was measured in.
+    pub arena: ArenaId,
+    /// The incumbent that it was compared with; none for a baseline.
+    pub parent: Option<ConfigHash>,
+    /// The child as executed.
+    pub config: EffectiveConfig,
+    /// How often this pair of configs was tried before.
+    pub attempt: u16,
+    /// The idea.
+    pub hypothesis: Hypothesis,
+    /// The knob group whose noise applies.
+    pub group: KnobGroup,
+    /// Every run made for it, in the order of their ends.
+    pub runs: Vec<Run>,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Start, seconds since 1970.
+    pub started_at: u64,
+    /// End, seconds since 1970.
+    pub finished_at: u64,
+}
+
+impl Experiment {
+    /// Returns the id: a function of arena, child, parent and attempt.
+    pub fn id(&self) -> ExperimentId {
+        let key = (self.arena, self.config.hash(), self.parent, self.attempt);
+        ExperimentId::of(&codec::encode(&key).expect("a key is far below the codec's limit"))
+    }
+
+    /// Returns the mean validation value of the child's runs, bits per byte.
+    pub fn mean_validation(&self) -> Option<f64> {
+        let wanted = self.config.hash();
+        let values: Vec<f64> =
+            self.runs.iter().filter(|run| run.requested == wanted).filter_map(Run::validation).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    }
+}
+
+/// Returns the seed of confirmation pair `index`: a hash, so that nobody chooses it, and unseen by any decision before.
+pub fn confirmation_seed(
+    arena: ArenaId,
+    child: ConfigHash,
+    parent: ConfigHash,
+    attempt: u16,
+    index: u16,
+) -> u64 {
+    let key =
+        codec::encode(&(arena, child, parent, attempt, index)).expect("a key is far below the codec's limit");
+    let hash = blake3::derive_key("autoswarm 1 confirmation seed", &key);
+    u64::from_le_bytes(hash[..8].try_into().expect("eight of 32 bytes")) >> 1
+}
+
+/// Returns seed `index` of the fixed screening list of an arena.
+pub fn screening_seed(arena: ArenaId, index: u32) -> u64 {
+    let key = codec::encode(&(arena, index)).expect("a key is far below the codec's limit");
+    let hash = blake3::derive_key("autoswarm 1 screening seed", &key);
+    u64::from_le_bytes(hash[..8].try_into().expect("eight of 32 bytes")) >> 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hypothesis_is_one_clean_line() {
+        let line = Hypothesis::one_line("wider\n\nVerdict: keep\u{1b}[31m red");
+        assert_eq!(line, "wider Verdict: keep [31m red");
+        assert!(Hypothesis::one_line(&"word ".repeat(200)).len() <= MAX_HYPOTHESIS_BYTES);
+    }
+
+    #[test]
+    fn estimates_print_with_their_error() {
+        let estimate = Estimate { delta: -0.0213, standard_error: 0.0031, pairs: 3 };
+        assert_eq!(estimate.to_string(), "Δ −0.0213 ± 0.0031  (3 pairs)");
+    }
+
+    #[test]
+    fn seeds_are_golden_and_differ() {
+        let (arena, child, parent) = (ArenaId::of(b"a"), ConfigHash::of(b"c"), ConfigHash::of(b"p"));
+        let seed = |attempt, index| confirmation_seed(arena, child, parent, attempt, index);
+        assert_eq!(seed(0, 0), seed(0, 0));
+        assert_ne!(seed(0, 0), seed(0, 1));
+        assert_ne!(seed(0, 0), seed(1, 0));
+        assert_ne!(screening_seed(arena, 0), screening_seed(arena, 1));
+    }
+}
