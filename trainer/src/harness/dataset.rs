@@ -17,15 +17,17 @@ mod windows;
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fs,
     fs::File,
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
+use autoswarm_protocol::id::{CorpusHash, TokenizerHash};
 use serde::{Deserialize, Serialize};
 
+pub use autoswarm_protocol::outcome::Split;
 pub use batches::Batches;
 pub use windows::EvaluationWindows;
 
@@ -35,47 +37,12 @@ pub const FORMAT: u32 = 1;
 /// The largest vocabulary two bytes can number.
 pub const MAX_VOCABULARY: usize = 1 << 16;
 
-/// A part of the corpus, by what it may be used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Split {
-    /// What the model learns from.
-    Train,
-    /// What decides between two configs.
-    Validation,
-    /// What serves challenges, and the gap to validation.
-    Audit,
-    /// What is read once, at the end.
-    Locked,
-}
+/// Every split that no model is trained on.
+pub const HELD_OUT: [Split; 3] = [Split::Validation, Split::Audit, Split::Locked];
 
-impl Split {
-    /// Every split, training first.
-    pub const ALL: [Self; 4] = [Self::Train, Self::Validation, Self::Audit, Self::Locked];
-
-    /// The splits that no model is trained on.
-    pub const HELD_OUT: [Self; 3] = [Self::Validation, Self::Audit, Self::Locked];
-
-    /// Returns the lower-case name, as in the file names.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Validation => "validation",
-            Self::Audit => "audit",
-            Self::Locked => "locked",
-        }
-    }
-
-    /// Returns the name of the split's token file.
-    pub fn file_name(self) -> String {
-        format!("{}.bin", self.name())
-    }
-}
-
-impl fmt::Display for Split {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
+/// Returns the name of a split's token file.
+pub fn file_name(split: Split) -> String {
+    format!("{}.bin", split.name())
 }
 
 /// What `dataset.json` holds.
@@ -84,10 +51,10 @@ impl fmt::Display for Split {
 pub struct Manifest {
     /// The layout of the folder, [`FORMAT`].
     pub format: u32,
-    /// The BLAKE3 of the corpus in its canonical form, in hex.
-    pub corpus: String,
-    /// The BLAKE3 of `tokenizer.json`, in hex.
-    pub tokenizer: String,
+    /// The id of the corpus.
+    pub corpus: CorpusHash,
+    /// The id of the bytes of `tokenizer.json`.
+    pub tokenizer: TokenizerHash,
     /// How the tokenizer was asked for: `bytes` or `bpe:N`.
     pub tokenizer_kind: String,
     /// The number of token ids, the special one included.
@@ -166,7 +133,9 @@ impl Dataset {
         let manifest = read_manifest(folder)?;
         let tokenizer_path = folder.join("tokenizer.json");
         let tokenizer_json = read_file(&tokenizer_path)?;
-        check_hash(&tokenizer_path, &tokenizer_json, &manifest.tokenizer)?;
+        if TokenizerHash::of(&tokenizer_json) != manifest.tokenizer {
+            return Err(damaged(&tokenizer_path, "its hash is not the manifest's".to_owned()));
+        }
         let tokenizer = super::tokenizer::Tokenizer::from_json(&tokenizer_json)
             .map_err(|error| damaged(&tokenizer_path, format!("{error}")))?;
         if tokenizer.vocabulary_size() != manifest.vocabulary {
@@ -221,7 +190,7 @@ impl Dataset {
         let mut bytes = vec![0; out.len() * width];
         self.files[&split]
             .read_exact_at(&mut bytes, start * width as u64)
-            .map_err(|source| DatasetError::Read { path: self.folder.join(split.file_name()), source })?;
+            .map_err(|source| DatasetError::Read { path: self.folder.join(file_name(split)), source })?;
         if width == 1 {
             for (token, &byte) in out.iter_mut().zip(&bytes) {
                 *token = i64::from(byte);
@@ -237,7 +206,7 @@ impl Dataset {
     /// Checks the hash of every token file, training included (0.1 s per 100 MB).
     pub fn verify(&self) -> Result<(), DatasetError> {
         for split in Split::ALL {
-            let path = self.folder.join(split.file_name());
+            let path = self.folder.join(file_name(split));
             check_hash(&path, &read_file(&path)?, &self.manifest.splits[&split].hash)?;
         }
         Ok(())
@@ -271,7 +240,7 @@ fn read_manifest(folder: &Path) -> Result<Manifest, DatasetError> {
 }
 
 fn open_split(folder: &Path, manifest: &Manifest, split: Split) -> Result<File, DatasetError> {
-    let path = folder.join(split.file_name());
+    let path = folder.join(file_name(split));
     let wanted = &manifest.splits[&split];
     let file = File::open(&path).map_err(|source| DatasetError::Read { path: path.clone(), source })?;
     let length = file.metadata().map_err(|source| DatasetError::Read { path: path.clone(), source })?.len();
