@@ -1,1 +1,3 @@
-//! Placeholder.
+//! One peer: the research loop, its memory and what a person sees of it.
+
+pub mod research;

@@ -1,0 +1,201 @@
+//! Keep or discard: what a few noisy runs say about a change, and what to run next to know more.
+//!
+//! Two rulers. Every difference may condemn a change; **only freshly paired runs may acquit it**, and the published
+//! Δ ± se is theirs alone. Screening compares the child with a cached run of the incumbent on the same seed, one run
+//! at a time: most losers end there. What looks good is run against the incumbent in fresh pairs on unseen seeds, in
+//! the order A B B A, until it is kept or dropped. `node/docs/verdict.md` explains the rule and shows what it does
+//! over simulated nights.
+//!
+//! Δ = child − incumbent in bits per byte; negative is better. Not here: running anything, clocks, files, randomness.
+
+mod noise;
+mod screening;
+
+use autoswarm_protocol::{
+    KnobGroup,
+    experiment::{DiscardReason, Estimate},
+};
+use serde::{Deserialize, Serialize};
+
+pub use noise::{Belief, NoiseModel};
+pub use screening::{ScreenPlan, ScreeningCache};
+
+/// The differences one experiment has gathered against one incumbent (bpb, child − incumbent, oldest first).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Screening: child against the incumbent's cached run on the same screening seed.
+    pub screens: Vec<f64>,
+    /// Confirmation: child against the incumbent, both run now on an unseen seed.
+    pub pairs: Vec<f64>,
+    /// The change removes something (an ablation, a smaller model): it may be kept for that alone.
+    pub removes_something: bool,
+}
+
+impl Evidence {
+    /// All differences, screening first.
+    pub fn all(&self) -> impl Iterator<Item = f64> {
+        self.screens.iter().chain(&self.pairs).copied()
+    }
+}
+
+/// Why a change is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepReason {
+    /// It is better.
+    Gain,
+    /// It removes something and was shown to lose less than the smallest effect that counts.
+    Simpler,
+}
+
+/// What to do about an experiment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Next {
+    /// One more screening run of the child, see [`ScreeningCache::plan`].
+    Screen,
+    /// This many more fresh pairs; they may run side by side.
+    Pair(u16),
+    /// The child becomes the incumbent.
+    Keep(Estimate, KeepReason),
+    /// The child is dropped; the estimate is there if there were fresh pairs.
+    Discard(DiscardReason, Option<Estimate>),
+}
+
+/// The rule's constants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Smallest gain worth keeping when something is added (bpb).
+    pub min_effect: f64,
+    /// Drop when P(gain | everything) falls below this.
+    pub drop_below: f64,
+    /// Leave screening for fresh pairs when P(gain | everything) is above this …
+    pub pair_above: f64,
+    /// … or after this many screening runs.
+    pub most_screens: usize,
+    /// Keep needs P(gain | fresh pairs alone) above this …
+    pub keep_pairs_above: f64,
+    /// … and P(gain | everything) above this.
+    pub keep_all_above: f64,
+    /// Fewest fresh pairs of a keep: one A B B A block.
+    pub fewest_pairs: usize,
+    /// Most pairs that one change may cost.
+    pub most_pairs: usize,
+    /// The incumbent's cached run is refreshed, on the next seed, after this many runs of the node.
+    pub refresh_after: u64,
+    /// Strength of the correction for selection: Δ is scaled by 1 − this · (se/Δ)².
+    pub selection_correction: f64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            min_effect: 0.0,
+            drop_below: 0.05,
+            pair_above: 0.4,
+            most_screens: 3,
+            keep_pairs_above: 0.5,
+            keep_all_above: 0.95,
+            fewest_pairs: 2,
+            most_pairs: 8,
+            refresh_after: 30,
+            selection_correction: 0.5,
+        }
+    }
+}
+
+/// A loss this probable is called a clear loser rather than no gain (display only).
+const CLEAR_LOSS: f64 = 0.9;
+/// One-sided 95 % point of the normal distribution, for the test that a simplification costs nothing.
+const ONE_SIDED_95: f64 = 1.645;
+/// 80 % point of the normal distribution.
+const FOUR_IN_FIVE: f64 = 0.842;
+
+impl Policy {
+    /// Says what to do next, from an experiment's evidence alone. Deterministic; call it again after each result.
+    pub fn next(&self, evidence: &Evidence, noise: &NoiseModel, group: KnobGroup) -> Next {
+        if evidence.screens.is_empty() && evidence.pairs.is_empty() {
+            return Next::Screen;
+        }
+        let all = noise.belief(group, evidence.all());
+        let estimate = self.estimate(evidence, all.pair_sd);
+        if evidence.removes_something {
+            return self.next_removal(evidence, &all, estimate);
+        }
+        if all.gain < self.drop_below {
+            return Next::Discard(reason(&all), estimate);
+        }
+        if evidence.pairs.is_empty() {
+            let paired = all.gain > self.pair_above || evidence.screens.len() >= self.most_screens;
+            return if paired { Next::Pair(self.fewest_pairs as u16) } else { Next::Screen };
+        }
+        let fresh = noise.belief(group, evidence.pairs.iter().copied());
+        match estimate {
+            Some(estimate)
+                if evidence.pairs.len() >= self.fewest_pairs
+                    && fresh.gain > self.keep_pairs_above
+                    && all.gain > self.keep_all_above =>
+            {
+                if -estimate.delta < self.min_effect {
+                    Next::Discard(DiscardReason::BelowMinEffect, Some(estimate))
+                } else {
+                    Next::Keep(estimate, KeepReason::Gain)
+                }
+            }
+            _ if evidence.pairs.len() >= self.most_pairs => {
+                Next::Discard(DiscardReason::Inconclusive, estimate)
+            }
+            _ => Next::Pair(1),
+        }
+    }
+
+    /// A change that removes something only has to be shown not to lose `min_effect` (an equivalence test).
+    fn next_removal(&self, evidence: &Evidence, all: &Belief, estimate: Option<Estimate>) -> Next {
+        let Some(raw) = raw_estimate(evidence, all.pair_sd) else {
+            return if all.loss > CLEAR_LOSS {
+                Next::Discard(DiscardReason::ClearLoser, None)
+            } else {
+                Next::Pair(self.fewest_pairs as u16)
+            };
+        };
+        let enough = evidence.pairs.len() >= self.fewest_pairs;
+        if enough && raw.delta + ONE_SIDED_95 * raw.standard_error < self.min_effect {
+            let kept = if raw.delta < 0.0 { estimate.unwrap_or(raw) } else { raw };
+            return Next::Keep(kept, KeepReason::Simpler);
+        }
+        if raw.delta - ONE_SIDED_95 * raw.standard_error > 0.0 || all.loss > 1.0 - self.drop_below {
+            return Next::Discard(reason(all), estimate);
+        }
+        if evidence.pairs.len() >= self.most_pairs {
+            return Next::Discard(DiscardReason::Inconclusive, estimate);
+        }
+        Next::Pair(1)
+    }
+
+    /// The smallest gain (bpb) that an hour of fresh pairs on one change would show: found four times in five by a
+    /// one-sided test at 5 %. `run_seconds` is the wall time of one run, start-up and evaluation included.
+    pub fn resolution(&self, noise: &NoiseModel, group: KnobGroup, run_seconds: f64, slots: usize) -> f64 {
+        let pairs = (3600.0 * slots as f64 / (2.0 * run_seconds)).max(1.0);
+        (ONE_SIDED_95 + FOUR_IN_FIVE) * noise.pair_sd(group) / pairs.sqrt()
+    }
+
+    /// Δ ± se of the fresh pairs, corrected for the selection that a keep is.
+    fn estimate(&self, evidence: &Evidence, pair_sd: f64) -> Option<Estimate> {
+        let raw = raw_estimate(evidence, pair_sd)?;
+        let ratio = raw.standard_error / raw.delta;
+        let factor = (1.0 - self.selection_correction * ratio * ratio).max(0.0);
+        Some(Estimate { delta: raw.delta * factor, ..raw })
+    }
+}
+
+/// Mean of the fresh pairs and its standard error.
+fn raw_estimate(evidence: &Evidence, pair_sd: f64) -> Option<Estimate> {
+    let count = evidence.pairs.len();
+    if count == 0 {
+        return None;
+    }
+    let delta = evidence.pairs.iter().sum::<f64>() / count as f64;
+    Some(Estimate { delta, standard_error: pair_sd / (count as f64).sqrt(), pairs: count as u16 })
+}
+
+fn reason(belief: &Belief) -> DiscardReason {
+    if belief.loss > CLEAR_LOSS { DiscardReason::ClearLoser } else { DiscardReason::NoGain }
+}

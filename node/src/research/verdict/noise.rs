@@ -1,0 +1,260 @@
+//! What this machine's noise is believed to be: one curve per knob group over the sd of a paired difference.
+//!
+//! Not here: what to do about it (see [`super::Policy`]). Nothing is read from a file: the model is rebuilt by
+//! replaying the journal's evidence in order, and the same evidence gives the same model.
+//!
+//! A group's noise is not one number that is suddenly known. It is a weight for each of [`GRID`] possible values,
+//! pulled towards the pooled value of all groups, and every finished experiment reweighs it: twice the same
+//! difference says little, two very different ones say that the noise is large. Screening differences count too,
+//! through a mixture that allows for losers and gains, so a night of losers does not pass for noise.
+
+use std::collections::BTreeMap;
+
+use autoswarm_protocol::KnobGroup;
+
+use super::Evidence;
+
+/// Number of values of the sd on a group's curve. A step is 26 %, finer than a night can resolve.
+const GRID: usize = 25;
+/// The curve reaches from 1/64 of the baseline's upper guess …
+const GRID_BELOW: f64 = 64.0;
+/// … to four times it: with two seeds the guess itself may be several times too small.
+const GRID_ABOVE: f64 = 4.0;
+/// Where the pooled value starts, as a factor of the upper guess √2·σ of a single run.
+/// Measured with a small model on a CPU: .09, .44, .7 and .9 of it for four kinds of change (geometric mean .4).
+const POOLED_START: f64 = 0.35;
+/// How far a group may lie from the pooled value: one sd is a factor of e, since groups differ tenfold.
+const GROUP_SPREAD: f64 = 1.0;
+/// Finished experiments after which a group speaks with half its weight in the pooled value.
+const POOL_HALF: f64 = 3.0;
+/// No machine resolves less than this (bpb); it keeps the arithmetic finite where all seeds agree exactly.
+const SMALLEST_SD: f64 = 1e-7;
+
+/// A possible true effect in units of the pair's sd, with its weight before any evidence.
+#[derive(Clone, Copy, Debug)]
+struct Effect {
+    size: f64,
+    weight: f64,
+}
+
+/// Expected share of experiments that gain: between the 2 % and the 10 % that the simulated nights use.
+const GAIN_SHARE: f64 = 0.08;
+/// Expected share that change nothing.
+const NOTHING_SHARE: f64 = 0.45;
+/// Sizes of a gain that are told apart (pair sds). The step is a factor of 1.5.
+const GAINS: [f64; 6] = [1.0, 1.5, 2.2, 3.3, 5.0, 7.5];
+/// Sizes of a loss that are told apart (pair sds); real losers reach very far.
+const LOSSES: [f64; 12] = [0.7, 1.0, 1.5, 2.2, 3.3, 5.0, 7.5, 11.0, 17.0, 25.0, 40.0, 80.0];
+/// Each size stands for its neighbourhood: a normal of this relative width, so that nothing falls between two sizes.
+const WIDTH: f64 = 0.22;
+
+/// The sd of the paired difference for each knob group, in bits per byte, as far as it is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NoiseModel {
+    single_run_sd: f64,
+    groups: BTreeMap<KnobGroup, GroupCurve>,
+}
+
+/// The evidence of one group: a log likelihood for each sd of the grid, and how many experiments gave it.
+#[derive(Clone, Debug, PartialEq)]
+struct GroupCurve {
+    log_likelihood: [f64; GRID],
+    experiments: f64,
+}
+
+/// What the differences of one experiment say: P(gain), P(loss) and the sd they are judged with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Belief {
+    /// Probability that the true difference is a gain.
+    pub gain: f64,
+    /// Probability that it is a loss.
+    pub loss: f64,
+    /// The sd of one paired difference, given this experiment's evidence too (bpb).
+    pub pair_sd: f64,
+}
+
+impl NoiseModel {
+    /// Starts from the baseline's values on different seeds (bpb); two or more, else the noise counts as unknown and
+    /// the first pairs decide.
+    pub fn from_baseline(values: &[f64]) -> Self {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count.max(1.0);
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let sd = if values.len() < 2 { 0.02 * mean.abs() } else { (squares / (count - 1.0)).sqrt() };
+        Self { single_run_sd: sd.max(SMALLEST_SD), groups: BTreeMap::new() }
+    }
+
+    /// The sd of the baseline over seeds (bpb): the noise of a run that is compared with nothing.
+    pub fn single_run_sd(&self) -> f64 {
+        self.single_run_sd
+    }
+
+    /// The sd of one paired difference in a group (bpb).
+    pub fn pair_sd(&self, group: KnobGroup) -> f64 {
+        let log_weights = self.log_weights(group);
+        let mut weights = [0.0; GRID];
+        normalise(&log_weights, &mut weights);
+        self.geometric_mean(&weights)
+    }
+
+    /// Learns from an experiment that is over. Call it once for each, in the journal's order.
+    pub fn observe(&mut self, group: KnobGroup, evidence: &Evidence) {
+        let mut log_likelihood = [0.0; GRID];
+        let summary = Summary::of(evidence.all());
+        if summary.count == 0.0 {
+            return;
+        }
+        for (index, slot) in log_likelihood.iter_mut().enumerate() {
+            let sd = self.grid_sd(index);
+            *slot = log_sum(
+                &effects().map(|effect| effect.weight.ln() + summary.log_likelihood(sd, effect.size)),
+            );
+        }
+        let curve = self
+            .groups
+            .entry(group)
+            .or_insert_with(|| GroupCurve { log_likelihood: [0.0; GRID], experiments: 0.0 });
+        for (total, new) in curve.log_likelihood.iter_mut().zip(log_likelihood) {
+            *total += new;
+        }
+        curve.experiments += 1.0;
+    }
+
+    /// What these differences (bpb, child − incumbent) say about an experiment of this group.
+    pub fn belief(&self, group: KnobGroup, differences: impl Iterator<Item = f64>) -> Belief {
+        let summary = Summary::of(differences);
+        let log_weights = self.log_weights(group);
+        let mut joint = [[f64::NEG_INFINITY; EFFECTS]; GRID];
+        let mut highest = f64::NEG_INFINITY;
+        for (index, row) in joint.iter_mut().enumerate() {
+            let sd = self.grid_sd(index);
+            for (cell, effect) in row.iter_mut().zip(effects()) {
+                *cell = log_weights[index] + effect.weight.ln() + summary.log_likelihood(sd, effect.size);
+                highest = highest.max(*cell);
+            }
+        }
+        let (mut gain, mut loss, mut total) = (0.0, 0.0, 0.0);
+        let mut weights = [0.0; GRID];
+        for (row, weight) in joint.iter().zip(&mut weights) {
+            for (cell, effect) in row.iter().zip(effects()) {
+                let mass = (cell - highest).exp();
+                *weight += mass;
+                total += mass;
+                if effect.size < 0.0 {
+                    gain += mass;
+                } else if effect.size > 0.0 {
+                    loss += mass;
+                }
+            }
+        }
+        for weight in &mut weights {
+            *weight /= total;
+        }
+        Belief { gain: gain / total, loss: loss / total, pair_sd: self.geometric_mean(&weights) }
+    }
+
+    /// The curve of a group: its own evidence on top of the pull towards the pooled value.
+    fn log_weights(&self, group: KnobGroup) -> [f64; GRID] {
+        let centre = self.pooled_log_sd(group);
+        let mut log_weights = [0.0; GRID];
+        for (index, weight) in log_weights.iter_mut().enumerate() {
+            let distance = (self.grid_sd(index).ln() - centre) / GROUP_SPREAD;
+            *weight = -0.5 * distance * distance
+                + self.groups.get(&group).map_or(0.0, |curve| curve.log_likelihood[index]);
+        }
+        log_weights
+    }
+
+    /// The log of the sd that the other groups and the baseline suggest for this one.
+    fn pooled_log_sd(&self, group: KnobGroup) -> f64 {
+        let start = (POOLED_START * self.upper_guess()).ln();
+        let (mut sum, mut total) = (start, 1.0);
+        for (_, curve) in self.groups.iter().filter(|(other, _)| **other != group) {
+            let mut weights = [0.0; GRID];
+            let mut log_weights = curve.log_likelihood;
+            for (index, weight) in log_weights.iter_mut().enumerate() {
+                let distance = (self.grid_sd(index).ln() - start) / GROUP_SPREAD;
+                *weight -= 0.5 * distance * distance;
+            }
+            normalise(&log_weights, &mut weights);
+            let weight = curve.experiments / (curve.experiments + POOL_HALF);
+            sum += weight * self.geometric_mean(&weights).ln();
+            total += weight;
+        }
+        sum / total
+    }
+
+    /// What unpaired runs would give: √2 times the single run's sd (bpb).
+    fn upper_guess(&self) -> f64 {
+        std::f64::consts::SQRT_2 * self.single_run_sd
+    }
+
+    fn grid_sd(&self, index: usize) -> f64 {
+        let share = index as f64 / (GRID - 1) as f64;
+        self.upper_guess() * (GRID_BELOW * GRID_ABOVE).powf(share) / GRID_BELOW
+    }
+
+    fn geometric_mean(&self, weights: &[f64; GRID]) -> f64 {
+        weights.iter().enumerate().map(|(index, weight)| weight * self.grid_sd(index).ln()).sum::<f64>().exp()
+    }
+}
+
+/// Count, mean and squared residuals: all that a normal likelihood needs of an experiment's differences.
+#[derive(Clone, Copy, Debug)]
+struct Summary {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Summary {
+    fn of(differences: impl Iterator<Item = f64>) -> Self {
+        let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
+        for difference in differences {
+            count += 1.0;
+            let step: f64 = difference - mean;
+            mean += step / count;
+            squares += step * (difference - mean);
+        }
+        Self { count, mean, squares }
+    }
+
+    /// Log likelihood, up to a constant, if one difference has this sd and the true effect is about `size` sds.
+    fn log_likelihood(&self, sd: f64, size: f64) -> f64 {
+        if self.count == 0.0 {
+            return 0.0;
+        }
+        let spread = 1.0 / self.count + (WIDTH * size).powi(2);
+        let mean = self.mean / sd - size;
+        -self.count * sd.ln() - 0.5 * (self.squares / (sd * sd) + mean * mean / spread + spread.ln())
+    }
+}
+
+/// Number of effect sizes told apart.
+const EFFECTS: usize = GAINS.len() + 1 + LOSSES.len();
+
+/// All effect sizes, gains first, and their weights before any evidence.
+fn effects() -> [Effect; EFFECTS] {
+    let mut all = [Effect { size: 0.0, weight: NOTHING_SHARE }; EFFECTS];
+    for (slot, size) in all.iter_mut().zip(GAINS) {
+        *slot = Effect { size: -size, weight: GAIN_SHARE / GAINS.len() as f64 };
+    }
+    for (slot, size) in all[GAINS.len() + 1..].iter_mut().zip(LOSSES) {
+        *slot = Effect { size, weight: (1.0 - GAIN_SHARE - NOTHING_SHARE) / LOSSES.len() as f64 };
+    }
+    all
+}
+
+/// The log of a sum of exponentials.
+fn log_sum(logs: &[f64]) -> f64 {
+    let highest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    highest + logs.iter().map(|log| (log - highest).exp()).sum::<f64>().ln()
+}
+
+/// Log weights to weights that sum to one.
+fn normalise(logs: &[f64; GRID], weights: &mut [f64; GRID]) {
+    let total = log_sum(logs);
+    for (weight, log) in weights.iter_mut().zip(logs) {
+        *weight = (log - total).exp();
+    }
+}
