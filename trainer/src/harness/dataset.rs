@@ -14,6 +14,7 @@
 
 mod batches;
 mod windows;
+mod write;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use autoswarm_protocol::outcome::Split;
 pub use batches::Batches;
 pub use windows::EvaluationWindows;
+pub use write::write;
 
 /// The number of the folder's layout; another number is refused.
 pub const FORMAT: u32 = 1;
@@ -87,9 +89,17 @@ pub enum DatasetError {
     #[error("`{}` is not a prepared dataset; run `trainer prepare --out {}`", .0.display(), .0.display())]
     NotPrepared(PathBuf),
     /// A file cannot be read.
-    #[error("cannot read `{}`", path.display())]
+    #[error("cannot read `{}`: {source}", path.display())]
     Read {
         /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The folder cannot be written.
+    #[error("cannot write the dataset `{}`: {source}", path.display())]
+    Write {
+        /// The folder.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,

@@ -4,7 +4,11 @@
 //! the tokens' own bytes: decoding a token that is part of a character and encoding it again would count
 //! three bytes of replacement character.
 
+use std::{fmt, str::FromStr};
+
 use serde::{Deserialize, Serialize};
+
+use super::corpus::{Corpus, Progress};
 
 /// What can be wrong with a tokenizer.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +16,35 @@ pub enum TokenizerError {
     /// `tokenizer.json` is not one that this trainer writes.
     #[error("the tokenizer cannot be read: {0}")]
     Unreadable(String),
+    /// The spec names no tokenizer.
+    #[error("`{0}` is no tokenizer; give `bytes`")]
+    Unknown(String),
+}
+
+/// How a tokenizer is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenizerSpec {
+    /// Each byte is its own token.
+    Bytes,
+}
+
+impl fmt::Display for TokenizerSpec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes => formatter.write_str("bytes"),
+        }
+    }
+}
+
+impl FromStr for TokenizerSpec {
+    type Err = TokenizerError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "bytes" => Ok(Self::Bytes),
+            _ => Err(TokenizerError::Unknown(text.to_owned())),
+        }
+    }
 }
 
 /// The id of the special token of [`Tokenizer::Bytes`]: a byte that never occurs in UTF-8, so that the
@@ -35,6 +68,17 @@ struct Untrained {
 }
 
 impl Tokenizer {
+    /// Makes the tokenizer that `spec` asks for.
+    pub fn train(
+        spec: TokenizerSpec,
+        _corpus: &Corpus,
+        _progress: Progress<'_>,
+    ) -> Result<Self, TokenizerError> {
+        match spec {
+            TokenizerSpec::Bytes => Ok(Self::Bytes),
+        }
+    }
+
     /// Reads what [`Tokenizer::to_json`] wrote.
     pub fn from_json(json: &[u8]) -> Result<Self, TokenizerError> {
         let read: Untrained =
@@ -54,6 +98,11 @@ impl Tokenizer {
             document_token: self.document_token(),
         };
         serde_json::to_vec_pretty(&value).expect("a struct of plain fields serialises")
+    }
+
+    /// Returns how it is asked for: `bytes`.
+    pub fn kind(&self) -> String {
+        "bytes".to_owned()
     }
 
     /// Returns the number of token ids, the special one included.

@@ -1,0 +1,240 @@
+//! The text that models learn from and are measured on, split and named by its bytes.
+//!
+//! A corpus is a sorted list of documents. Its id covers every document's path, split and bytes, so equal
+//! ids mean equal data and an equal split. Line endings are made `\n`, so a checkout on another system has
+//! the same id; nothing depends on clocks, folders or the order of a directory.
+//!
+//! Not here: tokens ([`super::tokenizer`]) and the files a run reads ([`super::dataset`]).
+
+pub mod folder;
+pub mod overlap;
+
+use std::{collections::BTreeMap, fmt, io, path::PathBuf};
+
+use autoswarm_protocol::id::CorpusHash;
+
+use super::dataset::Split;
+
+/// The least text a held-out split may have, in bytes. Below it the split says more about its few documents
+/// than about a model.
+pub const MIN_HELD_OUT_BYTES: u64 = 16 * 1024;
+
+/// The least text a corpus may have, in bytes: a book. Three held-out splits of 5 % each then have
+/// [`MIN_HELD_OUT_BYTES`].
+pub const MIN_BYTES: u64 = 512 * 1024;
+
+/// One text of a corpus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// Where it came from, relative and with `/`; the sort key.
+    pub path: String,
+    /// What it is used for.
+    pub split: Split,
+    /// The text, with `\n` line endings.
+    pub text: String,
+}
+
+/// A split corpus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Corpus {
+    documents: Vec<Document>,
+    notes: Vec<String>,
+}
+
+impl Corpus {
+    /// Sorts the documents into a corpus. `notes` are sentences for the reader about what was left out.
+    pub fn new(mut documents: Vec<Document>, notes: Vec<String>) -> Self {
+        documents.sort_by(|a, b| a.path.cmp(&b.path));
+        Self { documents, notes }
+    }
+
+    /// Returns the documents, sorted by path.
+    pub fn documents(&self) -> &[Document] {
+        &self.documents
+    }
+
+    /// Returns the documents of one split, sorted by path.
+    pub fn split(&self, split: Split) -> impl Iterator<Item = &Document> {
+        self.documents.iter().filter(move |document| document.split == split)
+    }
+
+    /// Returns what was left out and why, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Returns the bytes of text per split.
+    pub fn bytes(&self) -> BTreeMap<Split, u64> {
+        let mut bytes: BTreeMap<Split, u64> = Split::ALL.into_iter().map(|split| (split, 0)).collect();
+        for document in &self.documents {
+            *bytes.entry(document.split).or_default() += document.text.len() as u64;
+        }
+        bytes
+    }
+
+    /// Returns the canonical list of the documents, whose id is the corpus's: a line each with split,
+    /// length, BLAKE3 and path, separated by tabs.
+    pub fn listing(&self) -> String {
+        let mut listing = String::new();
+        for Document { path, split, text } in &self.documents {
+            let hash = blake3::hash(text.as_bytes()).to_hex();
+            listing += &format!("{split}\t{}\t{hash}\t{path}\n", text.len());
+        }
+        listing
+    }
+
+    /// Returns the id.
+    pub fn hash(&self) -> CorpusHash {
+        CorpusHash::of(self.listing().as_bytes())
+    }
+
+    /// Fails if the corpus or a held-out split is too small to measure anything. `name` is what the
+    /// user gave.
+    pub fn check_size(&self, name: &str) -> Result<(), CorpusError> {
+        let bytes = self.bytes();
+        let total: u64 = bytes.values().sum();
+        if total < MIN_BYTES {
+            return Err(CorpusError::TooSmall { name: name.to_owned(), bytes: total });
+        }
+        for split in super::dataset::HELD_OUT {
+            if bytes[&split] < MIN_HELD_OUT_BYTES {
+                return Err(CorpusError::Uneven { name: name.to_owned(), split, bytes: bytes[&split] });
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if the id is not the expected one.
+    pub fn check_hash(&self, name: &str, expected: Option<CorpusHash>) -> Result<(), CorpusError> {
+        let found = self.hash();
+        match expected {
+            Some(expected) if expected != found => {
+                Err(CorpusError::HashDiffers { name: name.to_owned(), expected, found })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns a document's share of the hash space, in thousandths: a pure function of `key`.
+fn thousandth(domain: &str, key: &str) -> u64 {
+    let mut hasher = blake3::Hasher::new_derive_key(domain);
+    let hash = hasher.update(key.as_bytes()).finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.as_bytes()[..8]);
+    // The modulo's bias over 2^64 is below 1e-15.
+    u64::from_le_bytes(first) % 1000
+}
+
+/// Returns the text with `\n` line endings and no byte order mark.
+fn normalise(text: &str) -> String {
+    text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n")
+}
+
+/// A sink for progress: the stage, the units done and the units in all (0 where unknown).
+pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64);
+
+/// Why there is no corpus.
+#[derive(Debug, thiserror::Error)]
+pub enum CorpusError {
+    /// A file or folder cannot be read or written.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Nothing in the path is text.
+    #[error("`{}` holds no text: {found}; give a folder of UTF-8 text files, or one such file", path.display())]
+    NoText {
+        /// The path.
+        path: PathBuf,
+        /// What was found instead.
+        found: Skipped,
+    },
+    /// The text would not carry an experiment.
+    #[error("`{name}` has {bytes} bytes of text, and at least {MIN_BYTES} are needed; add text")]
+    TooSmall {
+        /// The corpus.
+        name: String,
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// A held-out split came out too small.
+    #[error(
+        "the {split} split of `{name}` has {bytes} bytes, and at least {MIN_HELD_OUT_BYTES} are needed; \
+         give more and smaller files, or one file with all the text"
+    )]
+    Uneven {
+        /// The corpus.
+        name: String,
+        /// The split.
+        split: Split,
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// The corpus is not the one that was asked for.
+    #[error(
+        "the corpus `{name}` is {found} and not {expected}; use the text that the swarm config was made with, \
+         or put the new hash into the swarm config, which makes it another objective"
+    )]
+    HashDiffers {
+        /// The corpus.
+        name: String,
+        /// The id asked for.
+        expected: CorpusHash,
+        /// The id of what is there.
+        found: CorpusHash,
+    },
+    /// Cargo did not deliver the crates.
+    #[error("cannot get the default corpus: {reason}; {fix}")]
+    Vendor {
+        /// What went wrong.
+        reason: String,
+        /// What to do.
+        fix: String,
+    },
+}
+
+/// Files that are no part of a corpus, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Files seen, good ones included.
+    pub files: u64,
+    /// Empty ones.
+    pub empty: u64,
+    /// With a NUL byte.
+    pub binary: u64,
+    /// Not UTF-8.
+    pub not_utf8: u64,
+    /// Larger than the bound.
+    pub huge: u64,
+    /// That could not be read.
+    pub unreadable: u64,
+    /// Links, sockets and other things that are no files.
+    pub special: u64,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} files", self.files)?;
+        let reasons = [
+            (self.empty, "empty"),
+            (self.binary, "binary"),
+            (self.not_utf8, "not UTF-8"),
+            (self.huge, "too large"),
+            (self.unreadable, "unreadable"),
+            (self.special, "links or devices"),
+        ];
+        for (count, reason) in reasons.into_iter().filter(|&(count, _)| count > 0) {
+            write!(formatter, ", {count} {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
