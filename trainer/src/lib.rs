@@ -1,3 +1,4 @@
 //! One experiment: a config in and an outcome out.
 
 pub mod harness;
+pub mod prepare;

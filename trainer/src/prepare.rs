@@ -83,7 +83,9 @@ pub fn prepare(args: &Args, progress: Progress<'_>) -> anyhow::Result<(Manifest,
 
 fn read_corpus(source: &CorpusSource, progress: Progress<'_>) -> anyhow::Result<(String, Corpus)> {
     match source {
-        CorpusSource::Crates => anyhow::bail!("the default corpus is not built in yet; give a folder or file"),
+        CorpusSource::Crates => {
+            anyhow::bail!("the default corpus is not built in yet; give a folder or file")
+        }
         CorpusSource::Path(path) => Ok((path.display().to_string(), folder::read(path, progress)?)),
     }
 }
