@@ -152,6 +152,8 @@ pub enum DiscardReason {
     BelowMinEffect,
     /// The evidence allowed for it is used up, and it is not clear.
     Inconclusive,
+    /// It won against an incumbent that was replaced meanwhile; its patch is tried again on the new one.
+    Superseded,
 }
 
 impl DiscardReason {
@@ -162,6 +164,7 @@ impl DiscardReason {
             Self::NoGain => "no gain",
             Self::BelowMinEffect => "below the smallest effect worth keeping",
             Self::Inconclusive => "inconclusive",
+            Self::Superseded => "superseded",
         }
     }
 }
@@ -232,6 +235,8 @@ pub struct Experiment {
     pub hypothesis: Hypothesis,
     /// The knob group whose noise applies.
     pub group: KnobGroup,
+    /// Screening differences against the incumbent's cached runs, oldest first: child − incumbent, bits per byte.
+    pub screens: Vec<f64>,
     /// Every run made for it, in the order of their ends.
     pub runs: Vec<Run>,
     /// What became of it.

@@ -68,6 +68,11 @@ impl ScreeningCache {
         self.runs.get(&seed_index).map(|run| run.value)
     }
 
+    /// The place of the first seed that nothing used yet.
+    pub fn next_seed(&self) -> u32 {
+        self.next_seed
+    }
+
     /// Forgets the old incumbent's runs; seeds already used are not used again.
     pub fn incumbent_changed(&mut self) {
         self.window.clear();

@@ -1,0 +1,692 @@
+//! The research state machine: events in, actions out, N runs in flight over the slots.
+//!
+//! ```text
+//!            ┌─ propose ─▶ screen ──▶ fresh pairs ─┬▶ keep: the child is the incumbent
+//! baseline ──┤                │            │       └▶ discard
+//!            └────────────────┴── crash ◀──┘
+//! ```
+//!
+//! It does no IO, reads no clock and draws no random number of its own: the driver performs the actions and says what
+//! came of them. Everything that it must remember is in the journal's experiments and in [`Research::pending`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use autoswarm_protocol::{
+    CrashClass, EffectiveConfig, Estimate, Experiment, Hypothesis, Outcome, Patch, Proposer as Author, Run,
+    RunRole, Verdict,
+    experiment::{DiscardReason, confirmation_seed, screening_seed},
+    id::{ArenaId, ConfigHash, SpeedHash},
+};
+
+use super::{
+    active::{Active, Need},
+    verdict::{Next, NoiseModel, Policy, ScreeningCache},
+};
+
+/// Runs of the baseline: two give a standard deviation, a third makes it worth something.
+pub const BASELINE_SEEDS: u32 = 3;
+
+/// Changes waiting to be tried again on a new incumbent, and people's tries. More are refused with a word.
+const MAX_QUEUED: usize = 16;
+
+/// Faults of the machine, one after the other, after which the node asks a person.
+const MAX_MACHINE_FAULTS: u32 = 6;
+
+/// Tries of one run that the machine, not the config, spoiled.
+const MAX_TRIES: u32 = 3;
+
+/// What stays the same for a whole session.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The arena that all values belong to.
+    pub arena: ArenaId,
+    /// Evaluation context, tokens.
+    pub context: usize,
+    /// Places where a run can be.
+    pub slots: usize,
+    /// The config that all is measured against.
+    pub baseline: EffectiveConfig,
+    /// How to judge.
+    pub policy: Policy,
+    /// New experiments of this session, the baseline apart; none for no end.
+    pub experiments: Option<u32>,
+}
+
+/// Proposes what to try next.
+pub trait Propose {
+    /// Learns from an experiment that is over; called for each, in the journal's order, restarts included.
+    fn observe(&mut self, experiment: &Experiment);
+
+    /// Proposes a child of `incumbent` other than the `pending` ones; none when nothing is left to try.
+    fn propose(
+        &mut self,
+        incumbent: &EffectiveConfig,
+        pending: &[ConfigHash],
+        number: u32,
+    ) -> Option<Proposal>;
+}
+
+/// A child and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proposal {
+    /// The config to try.
+    pub child: EffectiveConfig,
+    /// Why, with the patch from the incumbent.
+    pub hypothesis: Hypothesis,
+}
+
+/// A run to start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunOrder {
+    /// Its name among the runs in flight.
+    pub id: u64,
+    /// The experiment that pays for it.
+    pub number: u32,
+    /// The slot that it takes.
+    pub slot: usize,
+    /// What it is for.
+    pub role: RunRole,
+    /// The number of the pair, of a pair's half.
+    pub pair: Option<u16>,
+    /// The config to train.
+    pub config: EffectiveConfig,
+    /// The seed.
+    pub seed: u64,
+    /// Training tokens; none where the trainer must price the config first.
+    pub tokens: Option<u64>,
+    /// The change under test, for display.
+    pub patch: Patch,
+}
+
+/// What came of an action, or what a person wants.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Begin, or go on after a restart.
+    Start,
+    /// A run ended.
+    RunEnded {
+        /// Which.
+        id: u64,
+        /// When it started, seconds since 1970.
+        started_at: u64,
+        /// What it ended as.
+        outcome: Box<Outcome>,
+        /// Whether the price that it took is to be trusted.
+        price_holds: bool,
+    },
+    /// Try this next.
+    Try(Box<Proposal>),
+    /// Start nothing new; what runs will be cancelled by the driver.
+    Stop,
+}
+
+/// What the driver must do, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Start a run.
+    Run(Box<RunOrder>),
+    /// A hypothesis was chosen.
+    Propose {
+        /// The experiment's number.
+        number: u32,
+        /// The idea.
+        hypothesis: Hypothesis,
+    },
+    /// Write an experiment into the journal.
+    Conclude(Box<Experiment>),
+    /// Say a line.
+    Note(String),
+    /// Nothing more to do in this session.
+    Finish,
+    /// Stop and tell a person why.
+    Halt(String),
+}
+
+/// The best config so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Incumbent {
+    /// The config.
+    pub config: EffectiveConfig,
+    /// Its finished runs' values on validation, bits per byte.
+    pub values: Vec<f64>,
+}
+
+impl Incumbent {
+    /// Returns the mean value and its standard error.
+    pub fn mean(&self) -> Option<(f64, f64)> {
+        let n = self.values.len() as f64;
+        if self.values.is_empty() {
+            return None;
+        }
+        let mean = self.values.iter().sum::<f64>() / n;
+        let squares: f64 = self.values.iter().map(|v| (v - mean).powi(2)).sum();
+        Some((mean, if n > 1.0 { (squares / (n - 1.0) / n).sqrt() } else { f64::NAN }))
+    }
+}
+
+/// The machine's state.
+pub struct Research {
+    rules: Rules,
+    proposer: Box<dyn Propose + Send>,
+    noise: NoiseModel,
+    incumbent: Option<Incumbent>,
+    gain: Option<Estimate>,
+    screening: ScreeningCache,
+    prices: BTreeMap<SpeedHash, u64>,
+    pricing: BTreeSet<SpeedHash>,
+    active: Vec<Active>,
+    running: BTreeMap<u64, RunOrder>,
+    attempts: BTreeMap<(ConfigHash, Option<ConfigHash>), u16>,
+    queue: VecDeque<Proposal>,
+    next_run: u64,
+    next_number: u32,
+    finished_runs: u64,
+    machine_faults: u32,
+    left: Option<u32>,
+    exhausted: bool,
+    ending: bool,
+}
+
+impl std::fmt::Debug for Research {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Research")
+            .field("incumbent", &self.incumbent)
+            .field("active", &self.active)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Research {
+    /// Makes the state from what the journal holds of this arena, in its order, and from the experiments that a
+    /// restart interrupted.
+    pub fn new(
+        rules: Rules,
+        proposer: Box<dyn Propose + Send>,
+        journal: &[Experiment],
+        pending: Vec<Active>,
+        next_number: u32,
+    ) -> Self {
+        let left = rules.experiments;
+        let mut research = Self {
+            rules,
+            proposer,
+            noise: NoiseModel::from_baseline(&[]),
+            incumbent: None,
+            gain: None,
+            screening: ScreeningCache::default(),
+            prices: BTreeMap::new(),
+            pricing: BTreeSet::new(),
+            active: Vec::new(),
+            running: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            queue: VecDeque::new(),
+            next_run: 0,
+            next_number,
+            finished_runs: 0,
+            machine_faults: 0,
+            left,
+            exhausted: false,
+            ending: false,
+        };
+        for experiment in journal {
+            research.finished_runs += experiment.runs.len() as u64;
+            research.learn(experiment);
+        }
+        research.adopt_pending(pending);
+        research
+    }
+
+    /// Takes over interrupted experiments that still belong here.
+    fn adopt_pending(&mut self, pending: Vec<Active>) {
+        for active in pending {
+            let has_parent = active.parent.is_some();
+            if active.arena != self.rules.arena || has_parent != self.incumbent.is_some() {
+                continue;
+            }
+            self.finished_runs += active.runs.len() as u64;
+            self.next_number = self.next_number.max(active.number + 1);
+            for run in &active.runs {
+                self.learn_price(&active, run);
+            }
+            self.left = self.left.map(|left| left.saturating_sub(u32::from(has_parent)));
+            self.active.push(active);
+        }
+    }
+
+    /// Returns the experiments in flight: what a restart needs to go on without repeating a run.
+    pub fn pending(&self) -> &[Active] {
+        &self.active
+    }
+
+    /// Returns the incumbent, once there is a baseline.
+    pub fn incumbent(&self) -> Option<&Incumbent> {
+        self.incumbent.as_ref()
+    }
+
+    /// Returns the sum of the kept gains since the baseline with its error.
+    pub fn gain(&self) -> Option<Estimate> {
+        self.gain
+    }
+
+    /// Returns the baseline's effective config.
+    pub fn baseline(&self) -> &EffectiveConfig {
+        &self.rules.baseline
+    }
+
+    /// Returns the machine's noise as far as it is known.
+    pub fn noise(&self) -> &NoiseModel {
+        &self.noise
+    }
+
+    /// Returns the proposer.
+    pub fn proposer_mut(&mut self) -> &mut (dyn Propose + Send) {
+        self.proposer.as_mut()
+    }
+
+    /// Returns the runs in flight.
+    pub fn running(&self) -> impl Iterator<Item = &RunOrder> {
+        self.running.values()
+    }
+
+    /// Returns the runs that are surely still to come before experiment `number` can be judged.
+    pub fn outstanding_runs(&self, number: u32) -> usize {
+        self.active.iter().find(|active| active.number == number).map_or(0, |active| active.needs().count())
+    }
+
+    /// Takes an event and returns what must be done. `now` is in seconds since 1970.
+    pub fn handle(&mut self, event: Event, now: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Start => {
+                for index in (0..self.active.len()).rev() {
+                    self.judge(index, now, &mut actions);
+                }
+            }
+            Event::RunEnded { id, started_at, outcome, price_holds } => {
+                self.run_ended(id, started_at, *outcome, price_holds, now, &mut actions);
+            }
+            Event::Try(proposal) => {
+                if self.queue.len() < MAX_QUEUED {
+                    self.queue.push_back(*proposal);
+                    self.left = self.left.map(|left| left + 1);
+                } else {
+                    actions.push(Action::Note(format!(
+                        "{MAX_QUEUED} tries are waiting already; this one is refused"
+                    )));
+                }
+            }
+            Event::Stop => self.ending = true,
+        }
+        self.fill_slots(now, &mut actions);
+        actions
+    }
+
+    fn fill_slots(&mut self, now: u64, actions: &mut Vec<Action>) {
+        if self.ending || actions.iter().any(|action| matches!(action, Action::Halt(_))) {
+            return;
+        }
+        loop {
+            let Some(slot) =
+                (0..self.rules.slots).find(|slot| self.running.values().all(|order| order.slot != *slot))
+            else {
+                return;
+            };
+            if let Some(order) = self.next_order(slot) {
+                self.running.insert(order.id, order.clone());
+                actions.push(Action::Run(Box::new(order)));
+            } else if !self.begin_experiment(now, actions) {
+                break;
+            }
+        }
+        if self.running.is_empty() && self.active.is_empty() {
+            actions.push(Action::Finish);
+        }
+    }
+
+    /// Takes the first run that some experiment needs, oldest experiment first.
+    fn next_order(&mut self, slot: usize) -> Option<RunOrder> {
+        let (number, need, config, patch) = self.active.iter().find_map(|active| {
+            active.needs().find_map(|need| {
+                let config = active.config_of(need.side);
+                let taken = self.running.values().any(|order| {
+                    order.seed == need.seed
+                        && order.config == *config
+                        && (order.number == active.number || order.role == RunRole::IncumbentScreen)
+                        && order.role == need.role
+                });
+                let waits = self.pricing.contains(&config.speed_hash());
+                (!taken && !waits)
+                    .then(|| (active.number, need, config.clone(), active.hypothesis.patch.clone()))
+            })
+        })?;
+        let speed = config.speed_hash();
+        let tokens = self.prices.get(&speed).copied();
+        if tokens.is_none() {
+            self.pricing.insert(speed);
+        }
+        let id = self.next_run;
+        self.next_run += 1;
+        let Need { role, seed, pair, .. } = need;
+        Some(RunOrder { id, number, slot, role, pair, config, seed, tokens, patch })
+    }
+
+    fn begin_experiment(&mut self, now: u64, actions: &mut Vec<Action>) -> bool {
+        let Some(incumbent) = self.incumbent.as_ref().map(|incumbent| incumbent.config.clone()) else {
+            return self.begin_baseline(now);
+        };
+        // One experiment more than slots: enough that none idles while a price is taken, few enough to stay current.
+        if self.left == Some(0) || self.active.len() > self.rules.slots || self.exhausted {
+            return false;
+        }
+        let Some(proposal) = self.next_proposal(&incumbent) else {
+            self.exhausted = true;
+            actions.push(Action::Note(
+                "nothing is left to try inside this search space and program.md".to_owned(),
+            ));
+            return false;
+        };
+        self.left = self.left.map(|left| left - 1);
+        let number = self.next_number;
+        self.next_number += 1;
+        let attempt =
+            self.attempts.get(&(proposal.child.hash(), Some(incumbent.hash()))).copied().unwrap_or(0);
+        actions.push(Action::Propose { number, hypothesis: proposal.hypothesis.clone() });
+        let mut active = Active::new(self.rules.arena, number, proposal, Some(incumbent), attempt, now);
+        self.plan_screen(&mut active);
+        self.active.push(active);
+        true
+    }
+
+    fn next_proposal(&mut self, incumbent: &EffectiveConfig) -> Option<Proposal> {
+        while let Some(queued) = self.queue.pop_front() {
+            if let Some(proposal) = rebase(queued, incumbent, self.rules.context) {
+                return Some(proposal);
+            }
+        }
+        let pending: Vec<ConfigHash> = self.active.iter().map(|active| active.child.hash()).collect();
+        self.proposer.propose(incumbent, &pending, self.next_number)
+    }
+
+    fn begin_baseline(&mut self, now: u64) -> bool {
+        if !self.active.is_empty() {
+            return false;
+        }
+        let hypothesis = Hypothesis {
+            proposer: Author::Baseline,
+            because: "the calibrated default, to have something to compare with".to_owned(),
+            patch: Patch::default(),
+            simplifies: false,
+            inspired_by: Vec::new(),
+        };
+        let proposal = Proposal { child: self.rules.baseline.clone(), hypothesis };
+        let mut active = Active::new(self.rules.arena, self.next_number, proposal, None, 0, now);
+        self.next_number += 1;
+        for index in 0..BASELINE_SEEDS {
+            active.add_baseline(screening_seed(self.rules.arena, index));
+        }
+        self.active.push(active);
+        true
+    }
+
+    fn plan_screen(&mut self, active: &mut Active) {
+        let position = active.screens.len();
+        let plan = self.screening.plan(position, self.finished_runs, self.rules.policy.refresh_after);
+        let seed = screening_seed(self.rules.arena, plan.seed_index);
+        active.add_screen(plan.seed_index, seed, self.screening.value(plan.seed_index));
+    }
+
+    fn run_ended(
+        &mut self,
+        id: u64,
+        started_at: u64,
+        outcome: Outcome,
+        price_holds: bool,
+        now: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(order) = self.running.remove(&id) else { return };
+        self.finished_runs += 1;
+        let speed = order.config.speed_hash();
+        self.pricing.remove(&speed);
+        let tokens = outcome.report().map(|report| report.tokens);
+        let machine_fault = matches!(&outcome, Outcome::Crashed(crash) if !crash.class.blames_config());
+        self.machine_faults = if machine_fault { self.machine_faults + 1 } else { 0 };
+        if let (Outcome::Crashed(crash), true) = (&outcome, self.machine_faults >= MAX_MACHINE_FAULTS) {
+            actions.push(Action::Halt(format!(
+                "{MAX_MACHINE_FAULTS} runs in a row failed through no fault of their configs; the last: {} ({})",
+                crash.class, crash.message
+            )));
+        }
+        let Some(owner) = self.active.iter().position(|active| active.number == order.number) else { return };
+        let run = Run {
+            role: order.role,
+            requested: order.config.hash(),
+            seed: order.seed,
+            tokens: order.tokens.or(tokens),
+            pair: order.pair,
+            slot: order.slot as u16,
+            started_at,
+            outcome,
+        };
+        let value = run.validation();
+        let crash = match &run.outcome {
+            Outcome::Crashed(crash) => Some(crash.clone()),
+            Outcome::Finished(_) => None,
+        };
+        self.active[owner].runs.push(run);
+        match (value, crash) {
+            // A void price: the tokens were not those that the config deserves, so the value does not count.
+            (Some(_), _) if !price_holds && self.active[owner].repeat(&order, MAX_TRIES) => {}
+            (Some(value), _) => {
+                if let Some(tokens) = tokens {
+                    self.prices.entry(speed).or_insert(tokens);
+                }
+                self.fill(&order, value);
+            }
+            (None, Some(crash)) => {
+                let config_fault = crash.class.blames_config() && order.config == self.active[owner].child;
+                if config_fault || !self.active[owner].repeat(&order, MAX_TRIES) {
+                    self.crashed(owner, crash.class, crash.message, now, actions);
+                    return;
+                }
+            }
+            (None, None) => {}
+        }
+        for index in (0..self.active.len()).rev() {
+            self.judge(index, now, actions);
+        }
+    }
+
+    /// Gives a value to the experiment that paid for it, and an incumbent's screening value to all that wait for it.
+    fn fill(&mut self, order: &RunOrder, value: f64) {
+        if order.role == RunRole::IncumbentScreen {
+            let index = self.active.iter().find_map(|active| active.screen_index(order.seed));
+            let current = self.incumbent.as_ref().is_some_and(|incumbent| incumbent.config == order.config);
+            if let (Some(index), true) = (index, current) {
+                self.screening.record(index, value, self.finished_runs);
+            }
+        }
+        if let Some(incumbent) = self.incumbent.as_mut().filter(|incumbent| incumbent.config == order.config)
+        {
+            incumbent.values.push(value);
+        }
+        for active in &mut self.active {
+            if active.number == order.number
+                || (order.role == RunRole::IncumbentScreen && active.parent.as_ref() == Some(&order.config))
+            {
+                active.fill(order.role, order.seed, value);
+            }
+        }
+    }
+
+    fn crashed(
+        &mut self,
+        index: usize,
+        class: CrashClass,
+        message: String,
+        now: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        let active = self.active.remove(index);
+        if active.parent.is_none() {
+            actions.push(Action::Halt(format!("the baseline gave no number: {class} ({message})")));
+            return;
+        }
+        self.conclude(active, Verdict::Crash { class, message }, now, actions);
+    }
+
+    /// Judges an experiment all of whose started runs have ended.
+    fn judge(&mut self, index: usize, now: u64, actions: &mut Vec<Action>) {
+        if self.active[index].needs().next().is_some() {
+            return;
+        }
+        if self.active[index].parent.is_none() {
+            let active = self.active.remove(index);
+            self.conclude(active, Verdict::Baseline, now, actions);
+            return;
+        }
+        let group = self.active[index].group;
+        let evidence = self.active[index].evidence();
+        match self.rules.policy.next(&evidence, &self.noise, group) {
+            Next::Screen => {
+                let mut active = self.active.remove(index);
+                if self.incumbent.as_ref().map(|incumbent| &incumbent.config) == active.parent.as_ref() {
+                    self.plan_screen(&mut active);
+                } else {
+                    self.plan_pairs(&mut active, 1);
+                }
+                self.active.insert(index, active);
+            }
+            Next::Pair(count) => {
+                let mut active = self.active.remove(index);
+                self.plan_pairs(&mut active, count);
+                self.active.insert(index, active);
+            }
+            Next::Keep(estimate, _) => {
+                let active = self.active.remove(index);
+                self.keep(active, estimate, now, actions);
+            }
+            Next::Discard(reason, estimate) => {
+                let active = self.active.remove(index);
+                let screened = mean(&evidence.screens);
+                self.conclude(active, Verdict::Discard { reason, screened, estimate }, now, actions);
+            }
+        }
+    }
+
+    fn plan_pairs(&self, active: &mut Active, count: u16) {
+        let parent = active.parent.as_ref().expect("only a child of an incumbent is paired").hash();
+        for _ in 0..count {
+            let index = active.pairs.len() as u16;
+            let seed =
+                confirmation_seed(self.rules.arena, active.child.hash(), parent, active.attempt, index);
+            active.add_pair(seed);
+        }
+    }
+
+    fn keep(&mut self, active: Active, estimate: Estimate, now: u64, actions: &mut Vec<Action>) {
+        let current = self.incumbent.as_ref().map(|incumbent| &incumbent.config) == active.parent.as_ref();
+        if !current {
+            let reason = DiscardReason::Superseded;
+            let screened = mean(&active.evidence().screens);
+            if self.queue.len() < MAX_QUEUED {
+                let because =
+                    format!("won as experiment {} against the incumbent before this one", active.number);
+                let hypothesis = Hypothesis { because, ..active.hypothesis.clone() };
+                self.queue.push_back(Proposal { child: active.child.clone(), hypothesis });
+                self.left = self.left.map(|left| left + 1);
+            }
+            self.conclude(
+                active,
+                Verdict::Discard { reason, screened, estimate: Some(estimate) },
+                now,
+                actions,
+            );
+            return;
+        }
+        let audit = active.audit_estimate();
+        self.conclude(active, Verdict::Keep { estimate, audit }, now, actions);
+    }
+
+    fn conclude(&mut self, active: Active, verdict: Verdict, now: u64, actions: &mut Vec<Action>) {
+        let experiment = active.into_experiment(verdict, now);
+        self.learn(&experiment);
+        self.exhausted = false;
+        actions.push(Action::Conclude(Box::new(experiment)));
+    }
+
+    /// Learns from an experiment that is over; a restart calls it for the whole journal.
+    fn learn(&mut self, experiment: &Experiment) {
+        self.next_number = self.next_number.max(experiment.number + 1);
+        let key = (experiment.config.hash(), experiment.parent);
+        *self.attempts.entry(key).or_insert(0) += 1;
+        let active = Active::from_experiment(experiment);
+        for run in &experiment.runs {
+            self.learn_price(&active, run);
+            self.learn_screening(run);
+        }
+        let values = || -> Vec<f64> {
+            let child = experiment.config.hash();
+            let fresh = |run: &&Run| run.requested == child && run.role != RunRole::Screen;
+            experiment.runs.iter().filter(fresh).filter_map(Run::validation).collect()
+        };
+        match &experiment.verdict {
+            Verdict::Baseline => {
+                self.noise = NoiseModel::from_baseline(&values());
+                self.incumbent = Some(Incumbent { config: experiment.config.clone(), values: values() });
+                self.gain = None;
+                self.screening = ScreeningCache::default();
+                for (index, value) in values().into_iter().enumerate() {
+                    self.screening.record(index as u32, value, self.finished_runs);
+                }
+            }
+            Verdict::Keep { estimate, .. } => {
+                self.noise.observe(experiment.group, &active.evidence());
+                self.incumbent = Some(Incumbent { config: experiment.config.clone(), values: values() });
+                self.gain = Some(add(self.gain, *estimate));
+                self.screening.incumbent_changed();
+            }
+            Verdict::Discard { .. } => self.noise.observe(experiment.group, &active.evidence()),
+            Verdict::Crash { .. } => {}
+        }
+        self.proposer.observe(experiment);
+    }
+
+    /// Remembers an incumbent's screening run, so that a restart neither repeats it nor uses its seed again.
+    fn learn_screening(&mut self, run: &Run) {
+        if let (RunRole::IncumbentScreen, Some(value)) = (run.role, run.validation())
+            && let Some(index) = (0..self.screening.next_seed() + 64)
+                .find(|&index| screening_seed(self.rules.arena, index) == run.seed)
+            && self.screening.value(index).is_none()
+        {
+            self.screening.record(index, value, self.finished_runs);
+        }
+    }
+
+    fn learn_price(&mut self, active: &Active, run: &Run) {
+        if let (Some(tokens), true) = (run.tokens, run.requested == active.child.hash()) {
+            self.prices.entry(active.child.speed_hash()).or_insert(tokens);
+        }
+    }
+}
+
+/// Puts a queued proposal onto the incumbent of the moment; none if that changes nothing.
+fn rebase(queued: Proposal, incumbent: &EffectiveConfig, context: usize) -> Option<Proposal> {
+    let child = queued.hypothesis.patch.transplant(incumbent).ok()?.effective(context);
+    let patch = Patch::between(incumbent, &child);
+    (!patch.is_empty()).then(|| Proposal { child, hypothesis: Hypothesis { patch, ..queued.hypothesis } })
+}
+
+/// Adds a kept gain to the gains before it; independent pairs add their variances.
+fn add(sum: Option<Estimate>, next: Estimate) -> Estimate {
+    let Some(sum) = sum else { return next };
+    Estimate {
+        delta: sum.delta + next.delta,
+        standard_error: sum.standard_error.hypot(next.standard_error),
+        pairs: sum.pairs + next.pairs,
+    }
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
