@@ -4,7 +4,7 @@
 # What decides, in this order:
 #   LIBTORCH=DIR                     a libtorch (or an installed torch folder) that you have; it must be the version below
 #   AUTOSWARM_PYTORCH=PYTHON         the PyTorch installed for that Python interpreter, for instance .venv/bin/python
-#   AUTOSWARM_LIBTORCH=cpu|cuda      the CPU libraries (about 500 MB), or the full CUDA set (about 4.6 GB)
+#   AUTOSWARM_LIBTORCH=cpu|cuda      the CPU libraries (500 MB on disk), or the full CUDA 13.0 set (3.6 GB)
 #   a `.libtorch` that is there      kept if its version fits
 #   otherwise                        cpu
 #
@@ -15,6 +15,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly version=2.11.0 # what tch 0.24.0 is written against
 readonly cache="${XDG_CACHE_HOME:-$HOME/.cache}/autoswarm"
+# The tags that the pinned wheels carry, each of which pip wants to be told.
+readonly platforms=(manylinux_2_{5,12,17,18,25,27,28}_x86_64 manylinux2014_x86_64)
 
 say() { printf 'libtorch: %s\n' "$*" >&2; }
 fail() {
@@ -47,56 +49,67 @@ link_to() {
     say "version $(version_of .libtorch) from $1"
 }
 
+# Fails, with what to do instead, where the wheels that are pinned here would not work.
+require_platform() {
+    case "$(uname -s)-$(uname -m)" in
+    Linux-x86_64) ;;
+    *)
+        fail "no libtorch is pinned for $(uname -s) on $(uname -m), where Autoswarm is untested. To try it:
+    python3 -m venv .venv && .venv/bin/python -m pip install torch==$version
+    export AUTOSWARM_PYTORCH=.venv/bin/python    # and run the same script again"
+        ;;
+    esac
+}
+
+# Fails unless this machine's driver and GPUs can use CUDA 13.0, which torch 2.11.0 is built with on the package index.
+require_cuda() {
+    local name driver capability
+    local instead="; install a PyTorch $version that fits this machine and set AUTOSWARM_PYTORCH to its Python, or set AUTOSWARM_LIBTORCH=cpu"
+    command -v nvidia-smi >/dev/null ||
+        fail "AUTOSWARM_LIBTORCH=cuda, but there is no nvidia-smi and so no NVIDIA driver$instead"
+    # CUDA 13 needs a driver of the 580 series or later, and its libraries begin at compute capability 7.5 (Turing).
+    while IFS=, read -r name driver capability; do
+        [ "${driver%%.*}" -ge 580 ] || fail "CUDA 13.0 needs driver 580 or newer; $name has driver$driver$instead"
+        [ "$(tr -d ' .' <<<"$capability")" -ge 75 ] ||
+            fail "CUDA 13.0 needs compute capability 7.5 or more; $name has$capability$instead"
+        say "$name, driver$driver, compute capability$capability: CUDA 13.0 fits"
+    done < <(nvidia-smi --query-gpu=name,driver_version,compute_cap --format=csv,noheader)
+    }
+
 # Downloads and unpacks the variant $1 into folder $2, whole or not at all; one process at a time.
 install() {
-    local variant=$1 target=$2 partial=$2.partial
-    mkdir -p "$partial/wheels"
-    exec 9>"$target.lock"
+    local variant=$1 root=$2 partial=$2.partial requirements room size
+    require_platform
+    case $variant in
+    cpu) requirements=scripts/libtorch-requirements.txt room=1100 size='543 MB, of which 500 MB stay' ;;
+    cuda)
+        require_cuda
+        requirements=scripts/libtorch-cuda-requirements.txt room=6200 size='2.4 GB, which unpack to 3.6 GB' ;;
+    *) fail "AUTOSWARM_LIBTORCH=$variant; it is cpu or cuda" ;;
+    esac
+    scripts/prerequisites.sh "$room" "$cache"
+
+    mkdir -p "$cache"
+    exec 9>"$root.lock"
     # The lock belongs to the open file, so it outlives this Python; macOS has no flock command.
     python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
-    [ -z "$(version_of "$target")" ] || return 0 # another process was faster
-    rm -rf "$partial/tree" "$target"
-    mkdir -p "$partial/wheels" "$partial/tree"
+    [ ! -d "$root" ] || return 0 # another process was faster
 
-    # Wheels of an interrupted run that are complete are used again.
-    say "downloading version $version ($variant) to $cache"
+    # Whole wheels that an interrupted run left are used again.
+    rm -rf "$partial/tree"
+    mkdir -p "$partial/wheels" "$partial/tree"
+    say "downloading version $version for $variant to $cache ($size), because no copy is there and nothing else is named"
     local attempt
     for attempt in 1 2 3; do
         python3 -m pip download --disable-pip-version-check --no-cache-dir --no-deps --only-binary=:all: --require-hashes \
-            --python-version 3.11 --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 \
-            --platform manylinux_2_17_x86_64 --requirement scripts/libtorch-requirements.txt --dest "$partial/wheels" >&2 &&
+            --python-version 3.11 "${platforms[@]/#/--platform=}" --requirement "$requirements" --dest "$partial/wheels" >&2 &&
             break
-        [ "$attempt" -lt 3 ] || fail "the download failed three times; run this again to go on with what is there"
+        [ "$attempt" -lt 3 ] || fail "the download failed three times (pip says why above); run this again to go on with what is there"
     done
 
     say "unpacking"
-    python3 - "$partial/wheels" "$partial/tree" <<'PYTHON'
-"""Unpacks what a program linked with libtorch needs from the wheels in folder 1 into folder 2: lib/ and include/."""
-import pathlib, shutil, sys, zipfile
-
-wheels, tree = map(pathlib.Path, sys.argv[1:])
-libraries = {"libtorch_cpu.so", "libc10.so", "libgomp.so.1", "libcudart.so.13", "libcupti.so.13"}
-for wheel in sorted(wheels.glob("*.whl")):
-    with zipfile.ZipFile(wheel) as archive:
-        for member in archive.infolist():
-            path = pathlib.PurePosixPath(member.filename)
-            if path.name in libraries:
-                target = tree / "lib" / path.name
-            elif path.parts[:2] == ("torch", "include") and not member.is_dir():
-                target = tree.joinpath(*path.parts[1:])
-            else:
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(member) as source, open(target, "wb") as sink:
-                shutil.copyfileobj(source, sink, 1 << 20)
-missing = libraries - {path.name for path in (tree / "lib").iterdir()}
-if missing:
-    sys.exit(f"libtorch: the wheels lack {sorted(missing)}")
-# The original only names its parts, libtorch_cuda among them; here there is one part.
-(tree / "lib" / "libtorch.so").symlink_to("libtorch_cpu.so")
-PYTHON
-    echo "$version+cpu" >"$partial/tree/build-version"
-    mv "$partial/tree" "$target"
+    python3 scripts/unpack_wheels.py "$variant" "$partial/wheels" "$partial/tree"
+    mv "$partial/tree" "$root"
     rm -rf "$partial"
 }
 
@@ -112,7 +125,11 @@ elif [ -z "${AUTOSWARM_LIBTORCH:-}" ] && [ -n "$(version_of .libtorch)" ]; then
     require_version .libtorch "this checkout"
 else
     variant=${AUTOSWARM_LIBTORCH:-cpu}
-    target=$cache/libtorch-$version-$variant
-    [ -n "$(version_of "$target")" ] || install "$variant" "$target"
-    link_to "$target"
+    root=$cache/libtorch-$version-$variant
+    [ -d "$root" ] || install "$variant" "$root"
+    # CUDA's libraries lie beside torch/, where torch's own run paths look for them.
+    case $variant in cuda) root=$root/torch ;; esac
+    require_version "$root" "$cache"
+    link_to "$root"
 fi
+scripts/prerequisites.sh

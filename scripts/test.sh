@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Runs every check and every test, the trainer's with real libtorch among them, and says how long each took.
+# A failed step does not hide the later ones; the last line and the exit status tell.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+names=() seconds=() verdicts=()
+
+# Runs the command $2… as the step called $1.
+step() {
+    local name=$1 start=$SECONDS verdict=ok
+    shift
+    printf '\n== %s: %s\n' "$name" "$*"
+    "$@" || verdict=FAILED
+    names+=("$name") seconds+=($((SECONDS - start))) verdicts+=("$verdict")
+}
+
+table() {
+    local index failed=()
+    printf '\n%-14s %8s  %s\n' step seconds result
+    for index in "${!names[@]}"; do
+        printf '%-14s %8d  %s\n' "${names[$index]}" "${seconds[$index]}" "${verdicts[$index]}"
+        [ "${verdicts[$index]}" = ok ] || failed+=("${names[$index]}")
+    done
+    printf '%-14s %8d\n' total "$SECONDS"
+    if [ ${#failed[@]} -gt 0 ]; then
+        printf 'failed: %s\n' "${failed[*]}"
+        return 1
+    fi
+    echo 'all passed'
+}
+
+# Without libtorch the rest would only repeat that it is missing.
+step libtorch scripts/libtorch.sh
+[ "${verdicts[0]}" = ok ] || { table; exit 1; }
+
+step tree scripts/check-tree.sh
+step fmt cargo fmt --all --check
+# Fetches what `cargo tree --offline` and all that follows read.
+step fetch cargo fetch --locked --quiet
+step dependencies scripts/check-dependencies.sh
+step clippy cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+step docs env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+# With the packages and features of the tests, so that both take the same build of every dependency.
+step build cargo build --locked --workspace --features autoswarm-tests/real-trainer --bins
+step tests cargo test --locked --workspace --features autoswarm-tests/real-trainer --no-fail-fast
+table
