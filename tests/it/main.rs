@@ -1,2 +1,3 @@
-//! The `node` binary.
-fn main() {}
+//! The node as a whole, in one binary: see each file.
+
+mod supervisor;

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the tests of the node as a whole share.
+
+pub mod surface;

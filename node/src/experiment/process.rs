@@ -1,0 +1,188 @@
+//! Starts a trainer and reads its pipes, each with a bound.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    io,
+    path::Path,
+    process::Stdio,
+    sync::{Arc, LazyLock, Mutex, PoisonError, mpsc},
+    thread,
+};
+
+use autoswarm_protocol::event::MAX_LINE_BYTES;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, ChildStderr, ChildStdout, Command},
+    sync::oneshot,
+};
+
+use super::{
+    pre_exec::{self, Habits},
+    tree::MARK,
+};
+
+/// What is kept of standard error: its end.
+pub(super) const MAX_ERROR_BYTES: usize = 64 * 1024;
+
+/// Starts waiting for the launcher; a node has a few dozen slots at most.
+const LAUNCH_QUEUE: usize = 64;
+
+/// A program with everything that its process needs.
+#[derive(Debug)]
+pub(super) struct Launch<'a> {
+    pub(super) program: &'a Path,
+    pub(super) arguments: &'a [OsString],
+    pub(super) threads: u16,
+    pub(super) habits: Habits,
+    pub(super) mark: &'a str,
+}
+
+/// Starts a program; its input is a pipe that stays open as long as this process lives.
+pub(super) async fn launch(launch: Launch<'_>) -> io::Result<Child> {
+    let mut command = Command::new(launch.program);
+    command.args(launch.arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let threads = launch.threads.to_string();
+    command.env("OMP_NUM_THREADS", &threads).env("MKL_NUM_THREADS", &threads).env(MARK, launch.mark);
+    command.kill_on_drop(true);
+    pre_exec::apply(&mut command, &launch.habits);
+    spawn_from_lasting_thread(command).await
+}
+
+type Job = (Command, tokio::runtime::Handle, oneshot::Sender<io::Result<Child>>);
+
+/// The parent-death signal comes when the *thread* that forked ends, and a runtime may end its threads: so one thread
+/// that lives as long as the process starts all trainers.
+static LAUNCHER: LazyLock<mpsc::SyncSender<Job>> = LazyLock::new(|| {
+    let (sender, receiver) = mpsc::sync_channel::<Job>(LAUNCH_QUEUE);
+    let work = move || {
+        for (mut command, runtime, answer) in receiver {
+            let _context = runtime.enter();
+            // If nobody waits for it any more, the child is dropped, and so killed.
+            let _ = answer.send(command.spawn());
+        }
+    };
+    thread::Builder::new().name("launcher".to_owned()).spawn(work).expect("a thread can be started");
+    sender
+});
+
+async fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
+    let (sender, receiver) = oneshot::channel();
+    let gone = |_| io::Error::other("the launcher thread has ended");
+    LAUNCHER
+        .try_send((command, tokio::runtime::Handle::current(), sender))
+        .map_err(|_| io::Error::other("too many trainers are being started at once"))?;
+    receiver.await.map_err(gone)?
+}
+
+/// What came of reading a line.
+#[derive(Debug, PartialEq)]
+pub(super) enum Line {
+    /// A line without its end.
+    Whole(Vec<u8>),
+    /// The beginning of a line over [`MAX_LINE_BYTES`].
+    TooLong(Vec<u8>),
+    /// The pipe is closed.
+    End,
+}
+
+/// Reads lines, never more than the protocol's bound at once.
+#[derive(Debug)]
+pub(super) struct Lines<R = ChildStdout> {
+    reader: BufReader<R>,
+    partial: Vec<u8>,
+}
+
+impl<R: tokio::io::AsyncRead + Unpin> Lines<R> {
+    pub(super) fn new(reader: R) -> Self {
+        Self { reader: BufReader::new(reader), partial: Vec::new() }
+    }
+
+    /// Returns the next line that is not blank. Cancel-safe: what was read stays here.
+    pub(super) async fn next(&mut self) -> io::Result<Line> {
+        loop {
+            let chunk = self.reader.fill_buf().await?;
+            if chunk.is_empty() {
+                let rest = std::mem::take(&mut self.partial);
+                return Ok(if rest.trim_ascii().is_empty() { Line::End } else { Line::Whole(rest) });
+            }
+            let end = chunk.iter().position(|&byte| byte == b'\n');
+            let length = end.unwrap_or(chunk.len());
+            let room = (MAX_LINE_BYTES + 1).saturating_sub(self.partial.len());
+            self.partial.extend_from_slice(&chunk[..length.min(room)]);
+            self.reader.consume(end.map_or(length, |end| end + 1));
+            if self.partial.len() > MAX_LINE_BYTES {
+                return Ok(Line::TooLong(std::mem::take(&mut self.partial)));
+            }
+            if end.is_some() {
+                let line = std::mem::take(&mut self.partial);
+                if !line.trim_ascii().is_empty() {
+                    return Ok(Line::Whole(line));
+                }
+            }
+        }
+    }
+}
+
+/// The end of a trainer's standard error, filled by a task while it runs.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ErrorTail(Arc<Mutex<VecDeque<u8>>>);
+
+impl ErrorTail {
+    /// Reads `pipe` to its end and keeps the last [`MAX_ERROR_BYTES`].
+    pub(super) async fn fill(self, mut pipe: ChildStderr) {
+        let mut chunk = [0; 8192];
+        while let Ok(length @ 1..) = pipe.read(&mut chunk).await {
+            let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            tail.extend(&chunk[..length]);
+            let excess = tail.len().saturating_sub(MAX_ERROR_BYTES);
+            tail.drain(..excess);
+        }
+    }
+
+    /// Returns what is kept.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    /// Returns the last line that is not blank.
+    pub(super) fn last_line(&self) -> Option<String> {
+        let bytes = self.bytes();
+        let text = String::from_utf8_lossy(&bytes);
+        text.lines().rev().find(|line| !line.trim().is_empty()).map(|line| crate::text::one_line(line, 200))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn lines(input: &[u8]) -> Vec<Line> {
+        let mut lines = Lines::new(input);
+        let mut all = Vec::new();
+        loop {
+            let line = lines.next().await.expect("a slice reads");
+            let end = line == Line::End;
+            all.push(line);
+            if end {
+                return all;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn blank_lines_go_and_a_last_line_needs_no_end() {
+        let whole = |text: &str| Line::Whole(text.as_bytes().to_vec());
+        assert_eq!(lines(b"a\n\n  \nb").await, [whole("a"), whole("b"), Line::End]);
+        assert_eq!(lines(b"").await, [Line::End]);
+    }
+
+    #[tokio::test]
+    async fn a_long_line_is_cut_at_the_bound() {
+        let most = vec![b'x'; MAX_LINE_BYTES];
+        assert_eq!(lines(&[&most[..], b"\n"].concat()).await, [Line::Whole(most.clone()), Line::End]);
+        let found = lines(&[&most[..], b"y"].concat()).await;
+        assert!(matches!(&found[0], Line::TooLong(start) if start.len() == MAX_LINE_BYTES + 1));
+    }
+}

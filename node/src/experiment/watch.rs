@@ -1,0 +1,449 @@
+//! Judges what a trainer says, and how long it takes, without IO and without a clock.
+//!
+//! ```text
+//! starting ──▶ training ──▶ evaluating ──▶ done        every line, tick and exit is checked against the phase
+//! ```
+//!
+//! Times are durations since the start in which the run was not paused. What is not here: processes and pipes
+//! ([`super::process`]), and memory, which comes in as a number.
+
+use std::time::Duration;
+
+use autoswarm_protocol::{
+    CrashClass, RunReport, Split, TrainerEvent,
+    event::{MAX_LINE_BYTES, SplitSummary},
+    id::{ConfigHash, CorpusHash, TokenizerHash},
+    outcome::TRAINER_SEMANTICS,
+};
+
+use crate::text::one_line;
+
+/// Characters of a strange line that a crash message quotes.
+const QUOTED: usize = 100;
+
+/// Characters of a crash message.
+const MESSAGE: usize = 400;
+
+/// Lines that a trainer may say at once, and per second on top. It promises five a second; evaluation and preparation
+/// may be chattier, a flood is not.
+const LINES_AT_ONCE: f64 = 2_000.0;
+const LINES_PER_SECOND: f64 = 100.0;
+
+/// Bounds of a run that its supervisor enforces, whatever the trainer does about them itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// From the start of the process to the first step: loading, building, pricing.
+    pub startup: Duration,
+    /// From the first step to the last; the trainer is told, and ends itself.
+    pub cap: Duration,
+    /// What the trainer gets on top of a cap to end itself before it is killed.
+    pub grace: Duration,
+    /// From the first `evaluating` to the result.
+    pub evaluation: Duration,
+    /// Between two lines, in every phase.
+    pub silence: Duration,
+    /// Resident memory of the whole process tree, files that it maps not counted. 0 for no limit.
+    pub memory_bytes: u64,
+}
+
+impl Limits {
+    /// Returns the limits of a run whose training should take `budget`: a cap of budget + max(2 s, 5 %).
+    pub fn for_budget(budget: Duration, memory_bytes: u64) -> Self {
+        let cap = budget + Duration::from_secs(2).max(budget.mul_f64(0.05));
+        Self {
+            // Start to first step takes under 2 s on an idle machine; a price may take as long as a short budget.
+            startup: Duration::from_mins(2) + budget,
+            cap,
+            grace: Duration::from_secs(1),
+            // Evaluation is about a fifth of a 20 s run on two cores (wild guess for everything else).
+            evaluation: Duration::from_mins(1) + 2 * budget,
+            // One step of a huge model can be as long as the cap; the cap itself ends that one.
+            silence: Duration::from_secs(30) + cap,
+            memory_bytes,
+        }
+    }
+}
+
+/// What a run must say about itself to count.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Expected {
+    pub(super) config: ConfigHash,
+    pub(super) seed: u64,
+    pub(super) corpus: CorpusHash,
+    pub(super) tokenizer: TokenizerHash,
+    pub(super) tokens_per_step: u64,
+    pub(super) tokens: Option<u64>,
+    pub(super) splits: Vec<Split>,
+}
+
+/// What a trainer process was started for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Goal {
+    /// A report that fits.
+    Train(Expected),
+    /// A price of this config.
+    Price(ConfigHash),
+    /// A dataset.
+    Prepare,
+}
+
+/// What a config costs on a slot.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Price {
+    /// Training throughput.
+    pub tokens_per_second: f64,
+    /// What the budget buys, in whole steps.
+    pub tokens: u64,
+    /// Share of its threads' CPU time that the trainer got; below 0.97 the price is void.
+    pub cpu_share: f64,
+    /// Seconds that pricing took.
+    pub seconds: f64,
+}
+
+/// What `trainer prepare` made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    /// The corpus.
+    pub corpus: CorpusHash,
+    /// The tokenizer.
+    pub tokenizer: TokenizerHash,
+    /// Distinct token ids.
+    pub vocabulary: u32,
+    /// The splits.
+    pub splits: Vec<SplitSummary>,
+}
+
+/// The last word of a trainer that did what it was started for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Answer {
+    Report(Box<RunReport>),
+    Price(Price),
+    Prepared(Prepared),
+}
+
+/// Why a trainer process gave no answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Fault {
+    pub(super) class: CrashClass,
+    pub(super) message: String,
+}
+
+impl Fault {
+    pub(super) fn new(class: CrashClass, message: impl AsRef<str>) -> Self {
+        Self { class, message: one_line(message.as_ref(), MESSAGE) }
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Phase {
+    Starting,
+    Training,
+    Evaluating,
+    Done(Result<Answer, Fault>),
+}
+
+/// The state of one trainer process, as its supervisor sees it.
+#[derive(Debug)]
+pub(super) struct Watch {
+    goal: Goal,
+    limits: Limits,
+    phase: Phase,
+    phase_since: Duration,
+    heard: Duration,
+    lines: u64,
+    introduced: bool,
+    price: Option<Price>,
+}
+
+impl Watch {
+    pub(super) fn new(goal: Goal, limits: Limits) -> Self {
+        Self {
+            goal,
+            limits,
+            phase: Phase::Starting,
+            phase_since: Duration::ZERO,
+            heard: Duration::ZERO,
+            lines: 0,
+            introduced: false,
+            price: None,
+        }
+    }
+
+    /// Returns the price that the run said, if any.
+    pub(super) fn price(&self) -> Option<Price> {
+        self.price
+    }
+
+    /// Returns the limit of memory, bytes; 0 for none.
+    pub(super) fn memory_limit(&self) -> u64 {
+        self.limits.memory_bytes
+    }
+
+    /// Returns whether the trainer has said its last word.
+    fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Done(_))
+    }
+
+    /// Takes a line of standard output; `now` is the time since the start. A fault ends the run.
+    pub(super) fn line(&mut self, line: &[u8], now: Duration) -> Result<TrainerEvent, Fault> {
+        self.heard = now;
+        self.lines += 1;
+        if self.lines as f64 > LINES_AT_ONCE + LINES_PER_SECOND * now.as_secs_f64() {
+            return Err(bad("the trainer floods its output: more than 100 lines a second"));
+        }
+        let event = parse(line)?;
+        if self.is_done() {
+            return Err(bad(format!("the trainer went on after its last word: {}", quote(line))));
+        }
+        self.step(&event, now).map_err(|fault| match fault.class {
+            CrashClass::BadOutput => bad(format!("{}: {}", fault.message, quote(line))),
+            _ => fault,
+        })?;
+        Ok(event)
+    }
+
+    fn step(&mut self, event: &TrainerEvent, now: Duration) -> Result<(), Fault> {
+        let next = match (event, &self.phase) {
+            (TrainerEvent::Failed { class, message }, _) => Phase::Done(Err(Fault::new(*class, message))),
+            (TrainerEvent::Preparing { .. }, Phase::Starting) if self.goal == Goal::Prepare => return Ok(()),
+            (TrainerEvent::Prepared { corpus, tokenizer, vocabulary, splits }, Phase::Starting)
+                if self.goal == Goal::Prepare =>
+            {
+                let (corpus, tokenizer, vocabulary) = (*corpus, *tokenizer, *vocabulary);
+                let prepared = Prepared { corpus, tokenizer, vocabulary, splits: splits.clone() };
+                Phase::Done(Ok(Answer::Prepared(prepared)))
+            }
+            (TrainerEvent::Starting { config, seed, .. }, Phase::Starting) if !self.introduced => {
+                self.introduced = true;
+                return self.check_start(*config, *seed);
+            }
+            (&TrainerEvent::Priced { tokens_per_second, tokens, cpu_share, seconds }, Phase::Starting)
+                if self.introduced && self.price.is_none() =>
+            {
+                let price = Price { tokens_per_second, tokens, cpu_share, seconds };
+                if ![tokens_per_second, cpu_share, seconds].iter().all(|x| x.is_finite() && *x >= 0.0) {
+                    return Err(Fault::new(CrashClass::NotANumber, "the trainer's price is not a number"));
+                }
+                self.price = Some(price);
+                match self.goal {
+                    Goal::Price(_) => Phase::Done(Ok(Answer::Price(price))),
+                    _ => return Ok(()),
+                }
+            }
+            (TrainerEvent::TrainingStarted { .. }, Phase::Starting) if self.introduced && self.trains() => {
+                Phase::Training
+            }
+            (TrainerEvent::Progress { .. }, Phase::Training)
+            | (TrainerEvent::Evaluating { .. }, Phase::Evaluating) => return Ok(()),
+            (TrainerEvent::Evaluating { .. }, Phase::Training) => Phase::Evaluating,
+            (TrainerEvent::Finished { report }, Phase::Training | Phase::Evaluating) => {
+                if let Goal::Train(expected) = &self.goal {
+                    check_report(report, expected)?;
+                }
+                Phase::Done(Ok(Answer::Report(report.clone())))
+            }
+            _ => return Err(bad("the trainer spoke out of turn")),
+        };
+        self.phase = next;
+        self.phase_since = now;
+        Ok(())
+    }
+
+    fn trains(&self) -> bool {
+        matches!(self.goal, Goal::Train(_))
+    }
+
+    fn check_start(&self, config: ConfigHash, seed: u64) -> Result<(), Fault> {
+        let (requested, wanted_seed) = match &self.goal {
+            Goal::Train(expected) => (expected.config, Some(expected.seed)),
+            Goal::Price(config) => (*config, None),
+            Goal::Prepare => return Err(bad("the trainer starts a run instead of preparing data")),
+        };
+        same("config", &requested.fmt_short(), &config.fmt_short(), requested == config)?;
+        match wanted_seed {
+            Some(wanted) => same("seed", &wanted.to_string(), &seed.to_string(), wanted == seed),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the clock and the memory of the whole tree, bytes.
+    pub(super) fn tick(&self, now: Duration, memory_bytes: u64) -> Result<(), Fault> {
+        let Limits { startup, cap, grace, evaluation, silence, memory_bytes: most } = self.limits;
+        if most > 0 && memory_bytes > most {
+            let message = format!("it took {} of memory, and a slot has {}", mebi(memory_bytes), mebi(most));
+            return Err(Fault::new(CrashClass::OutOfMemory, message));
+        }
+        let in_phase = now.saturating_sub(self.phase_since);
+        let over = |limit: Duration, class, what: &str| {
+            let message = format!("{what} after {:.1} s", limit.as_secs_f64());
+            if in_phase > limit + grace { Err(Fault::new(class, message)) } else { Ok(()) }
+        };
+        match self.phase {
+            // `prepare` may download and has no bound but silence.
+            Phase::Starting if self.goal == Goal::Prepare => {}
+            Phase::Starting => over(startup, CrashClass::Hung, "training had not started")?,
+            Phase::Training => over(cap, CrashClass::TimedOut, "training had not ended")?,
+            Phase::Evaluating => {
+                over(evaluation, CrashClass::EvaluationTimedOut, "evaluation had not ended")?;
+            }
+            // Said its last word and will not leave: the word counts, and its process is killed.
+            Phase::Done(_) => return Ok(()),
+        }
+        if now.saturating_sub(self.heard) > silence {
+            let message = format!("the trainer said nothing for {:.1} s", silence.as_secs_f64());
+            return Err(Fault::new(CrashClass::Hung, message));
+        }
+        Ok(())
+    }
+
+    /// Returns whether a trainer that has said its last word should be gone by now.
+    pub(super) fn lingers(&self, now: Duration) -> bool {
+        self.is_done() && now.saturating_sub(self.phase_since) > self.limits.grace
+    }
+
+    /// Ends the run: `error` is the last line of standard error, `starved` whether memory was near its end.
+    pub(super) fn exited(&self, exit: Exit, error: Option<&str>, starved: bool) -> Result<Answer, Fault> {
+        if let Phase::Done(result) = &self.phase {
+            return result.clone();
+        }
+        let said = error.map_or(String::new(), |line| format!("; its last error line: {line}"));
+        if starved || error.is_some_and(says_out_of_memory) {
+            return Err(Fault::new(CrashClass::OutOfMemory, format!("memory ran out{said}")));
+        }
+        Err(match exit {
+            Exit::Signal(signal) => {
+                let message = format!("signal {signal}{} ended the trainer{said}", name(signal));
+                Fault::new(CrashClass::Killed, message)
+            }
+            Exit::Code(0) => bad(format!("the trainer ended without a result{said}")),
+            Exit::Code(code) => {
+                Fault::new(CrashClass::Failed, format!("the trainer exited with code {code}{said}"))
+            }
+        })
+    }
+}
+
+fn bad(message: impl AsRef<str>) -> Fault {
+    Fault::new(CrashClass::BadOutput, message)
+}
+
+/// Quotes the beginning of a line that is not from the protocol.
+pub(super) fn quote(line: &[u8]) -> String {
+    format!("`{}`", one_line(&String::from_utf8_lossy(&line[..line.len().min(4 * QUOTED)]), QUOTED))
+}
+
+/// The fault of a line longer than [`MAX_LINE_BYTES`], of which `start` is the beginning.
+pub(super) fn too_long(start: &[u8]) -> Fault {
+    bad(format!("the trainer wrote a line of more than {MAX_LINE_BYTES} bytes: {}", quote(start)))
+}
+
+fn parse(line: &[u8]) -> Result<TrainerEvent, Fault> {
+    serde_json::from_slice(line).map_err(|error| {
+        if numberless(line) {
+            let message = format!("the trainer wrote a number that is none: {}", quote(line));
+            Fault::new(CrashClass::NotANumber, message)
+        } else {
+            bad(format!("the trainer wrote no event ({error}): {}", quote(line)))
+        }
+    })
+}
+
+/// Returns whether a line would be an event if some of its numbers were numbers: JSON has no word for them, so writers
+/// print `NaN`, `inf` or `null`.
+fn numberless(line: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(line) else { return false };
+    let mut repaired = text.to_owned();
+    for word in ["-Infinity", "Infinity", "-inf", "-NaN", "NaN", "nan", "inf"] {
+        for (before, after) in [(":", ","), (":", "}"), (": ", ","), (": ", "}"), ("[", ","), (",", "]")] {
+            repaired = repaired.replace(&format!("{before}{word}{after}"), &format!("{before}null{after}"));
+        }
+    }
+    let Ok(mut value) = serde_json::from_str::<serde_json::Value>(&repaired) else { return false };
+    fill(&mut value) && serde_json::from_value::<TrainerEvent>(value).is_ok()
+}
+
+/// Puts a 1 in the place of every null; returns whether there was any.
+fn fill(value: &mut serde_json::Value) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::Null => {
+            *value = Value::from(1);
+            true
+        }
+        Value::Array(items) => items.iter_mut().fold(false, |any, item| fill(item) | any),
+        Value::Object(fields) => fields.values_mut().fold(false, |any, item| fill(item) | any),
+        _ => false,
+    }
+}
+
+fn same(what: &str, requested: &str, executed: &str, equal: bool) -> Result<(), Fault> {
+    if equal {
+        return Ok(());
+    }
+    let message = format!("the trainer executed {what} `{executed}`, and `{requested}` was asked for");
+    Err(Fault::new(CrashClass::ConfigMismatch, message))
+}
+
+fn check_report(report: &RunReport, expected: &Expected) -> Result<(), Fault> {
+    let Expected { config, seed, corpus, tokenizer, tokens_per_step, tokens, splits } = expected;
+    same("config", &config.fmt_short(), &report.executed.fmt_short(), *config == report.executed)?;
+    same("seed", &seed.to_string(), &report.seed.to_string(), *seed == report.seed)?;
+    same("corpus", &corpus.fmt_short(), &report.corpus.fmt_short(), *corpus == report.corpus)?;
+    let (wanted, used) = (tokenizer.fmt_short(), report.tokenizer.fmt_short());
+    same("tokenizer", &wanted, &used, *tokenizer == report.tokenizer)?;
+    let (wanted, used) = (TRAINER_SEMANTICS.to_string(), report.semantics.to_string());
+    same("semantics", &wanted, &used, TRAINER_SEMANTICS == report.semantics)?;
+    if report.steps == 0 || report.tokens != report.steps * tokens_per_step {
+        let (steps, tokens) = (report.steps, report.tokens);
+        return Err(bad(format!("{tokens} tokens in {steps} steps of {tokens_per_step} do not add up")));
+    }
+    if let Some(asked) = tokens
+        && report.tokens.abs_diff(*asked) >= *tokens_per_step
+    {
+        return Err(bad(format!("{} tokens were trained and {asked} asked for", report.tokens)));
+    }
+    let held_out = |split| match split {
+        Split::Audit => report.audit.is_some(),
+        Split::Locked => report.locked.is_some(),
+        Split::Train | Split::Validation => true,
+    };
+    match splits.iter().find(|&&split| !held_out(split)) {
+        Some(split) => Err(bad(format!("the report lacks the {split} split"))),
+        None => Ok(()),
+    }
+}
+
+fn says_out_of_memory(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    ["out of memory", "bad_alloc", "can't allocate memory", "memory allocation of", "cannot allocate memory"]
+        .iter()
+        .any(|phrase| line.contains(phrase))
+}
+
+fn name(signal: i32) -> &'static str {
+    match signal {
+        4 => " (illegal instruction)",
+        6 => " (abort)",
+        7 => " (bus error)",
+        8 => " (floating-point exception)",
+        9 => " (kill)",
+        11 => " (segmentation fault)",
+        15 => " (terminate)",
+        _ => "",
+    }
+}
+
+fn mebi(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
