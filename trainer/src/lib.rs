@@ -1,4 +1,21 @@
 //! One experiment: a config in and an outcome out.
+//!
+//! Two halves: [`harness`] is ground truth (data, tokenizer, evaluation, budget), the rest is the fair game whose every
+//! constant an experiment may turn. Entry points are [`train::run`] and [`cli::run`].
 
+pub mod bench;
+pub mod checkpoint;
+pub mod cli;
+pub mod device;
+pub mod events;
+pub mod failure;
 pub mod harness;
+pub mod learner;
+pub mod model;
+pub mod optimizer;
 pub mod prepare;
+pub mod report;
+pub mod sample;
+pub mod schedule;
+pub mod system;
+pub mod train;

@@ -1,2 +1,7 @@
 //! The `trainer` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    autoswarm_trainer::cli::run()
+}

@@ -1,0 +1,149 @@
+//! The budget: seconds become tokens, and the clock stays as a hard cap.
+//!
+//! A run never stops because its time is over: its price, tokens per second, fixes beforehand how many tokens it sees.
+//! The cap only ends what breaks that promise.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use autoswarm_protocol::CrashClass;
+
+use crate::failure::Failure;
+
+/// What a run may spend.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// Seconds, paid in tokens at the config's price on this slot.
+    Seconds(f64),
+    /// Training tokens.
+    Tokens(u64),
+}
+
+/// Returns how many steps a price buys, at least one: tokens per second × seconds, rounded to whole steps.
+pub fn affordable_steps(tokens_per_second: f64, seconds: f64, tokens_per_step: u64) -> u64 {
+    steps_of((tokens_per_second * seconds) as u64, tokens_per_step)
+}
+
+/// Returns the number of steps nearest to a number of tokens, at least one.
+pub fn steps_of(tokens: u64, tokens_per_step: u64) -> u64 {
+    ((tokens + tokens_per_step / 2) / tokens_per_step).max(1)
+}
+
+/// Returns the hard cap for a budget of seconds: 5 % more, at least 2 s, which covers a price's error and a busy machine.
+pub fn hard_cap(seconds: f64) -> f64 {
+    seconds + (0.05 * seconds).max(2.0)
+}
+
+/// Returns the cap of an evaluation: as long as training, at least 30 s.
+pub fn evaluation_cap(seconds: f64) -> f64 {
+    seconds.max(30.0)
+}
+
+/// A moment after which a phase of a run has failed.
+#[derive(Debug, Clone)]
+pub struct Deadline {
+    at: Option<Instant>,
+    failure: Failure,
+}
+
+impl Deadline {
+    /// Returns a deadline that never comes.
+    pub fn never() -> Self {
+        Self { at: None, failure: Failure::new(CrashClass::TimedOut, "") }
+    }
+
+    /// Returns a deadline `seconds` from now that fails as `class` with `message`.
+    pub fn after(seconds: f64, class: CrashClass, message: impl Into<String>) -> Self {
+        // A cap of years is no cap; the arithmetic of the clock need not know it.
+        let span = Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
+        Self { at: Instant::now().checked_add(span), failure: Failure::new(class, message) }
+    }
+
+    /// Fails once the moment has come.
+    pub fn check(&self) -> Result<(), Failure> {
+        match self.at {
+            Some(at) if Instant::now() >= at => Err(self.failure.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the failure if the moment passed more than `grace` ago.
+    fn overrun(&self, grace: Duration) -> Option<Failure> {
+        let at = self.at?;
+        (Instant::now() >= at + grace).then(|| self.failure.clone())
+    }
+}
+
+/// The deadline in force, shared with a thread that ends the process where the run itself cannot look at the clock:
+/// inside one libtorch call, such as the backward pass of a huge model.
+#[derive(Debug, Clone)]
+pub struct Watch(Arc<Mutex<Deadline>>);
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Deadline::never())))
+    }
+}
+
+impl Watch {
+    /// How long a run may take to notice its deadline by itself.
+    const GRACE: Duration = Duration::from_millis(200);
+
+    /// Puts a deadline in force.
+    pub fn set(&self, deadline: &Deadline) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = deadline.clone();
+    }
+
+    /// Lifts the deadline.
+    pub fn lift(&self) {
+        self.set(&Deadline::never());
+    }
+
+    /// Returns the failure of a deadline that the run did not notice in time.
+    pub fn overrun(&self) -> Option<Failure> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).overrun(Self::GRACE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_rounded_to_whole_steps() {
+        for (rate, seconds, per_step, steps) in [
+            (1000.0, 10.0, 1000, 10),
+            (1000.0, 10.4, 1000, 10),
+            (1000.0, 10.5, 1000, 11),
+            (10.0, 1.0, 1000, 1),
+        ] {
+            assert_eq!(affordable_steps(rate, seconds, per_step), steps, "{rate} {seconds}");
+        }
+        assert_eq!(steps_of(8192 * 7, 8192), 7);
+    }
+
+    #[test]
+    fn the_cap_leaves_two_seconds_or_five_percent() {
+        for (seconds, cap) in [(1.0, 3.0), (10.0, 12.0), (40.0, 42.0), (300.0, 315.0)] {
+            assert!((hard_cap(seconds) - cap).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_deadline_fails_as_its_class_once_it_has_come() {
+        let past = Deadline::after(0.0, CrashClass::TimedOut, "over");
+        assert_eq!(past.check(), Err(Failure::new(CrashClass::TimedOut, "over")));
+        assert_eq!(Deadline::never().check(), Ok(()));
+        assert_eq!(Deadline::after(1e300, CrashClass::TimedOut, "over").check(), Ok(()));
+    }
+
+    #[test]
+    fn a_watch_reports_only_what_is_in_force_and_overdue() {
+        let watch = Watch::default();
+        assert_eq!(watch.overrun(), None);
+        watch.set(&Deadline::after(1000.0, CrashClass::TimedOut, "over"));
+        assert_eq!(watch.overrun(), None);
+    }
+}

@@ -1,0 +1,212 @@
+//! What a config costs on this slot: throw-away steps of the very same computation, timed.
+
+use std::{fs, time::Instant};
+
+use autoswarm_protocol::CrashClass;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::budget::Deadline;
+use crate::failure::Failure;
+
+/// A price and how it was taken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Price {
+    /// Training throughput.
+    pub tokens_per_second: f64,
+    /// Share of its threads' CPU time that the process got meanwhile.
+    pub cpu_share: f64,
+    /// Wall-clock seconds that pricing took.
+    pub seconds: f64,
+}
+
+/// Timed steps after which a price whose steps agree is good enough.
+const ENOUGH_STEPS: usize = 8;
+/// Timed steps of the slowest configs.
+const FEWEST_STEPS: usize = 2;
+/// The standard error of the mean step, as a share of it, that needs no more steps.
+const ENOUGH_PRECISION: f64 = 0.004;
+/// A first step pays for allocations and for kernels chosen on first use; it may take this many times a later one,
+/// plus the seconds below. Measured 2026-11: 1.1 to 1.6 on a CPU, and 0.3 s to load the kernels of a GPU.
+const FIRST_STEP_FACTOR: f64 = 2.0;
+const FIRST_STEP_SECONDS: f64 = 0.75;
+
+/// Prices a computation of `tokens_per_step`, for a budget of `seconds` that must buy `min_steps`.
+///
+/// `step` runs one step until it is done on the device; `set_deadline` lets a watch enforce what `step` cannot notice.
+pub fn price(
+    seconds: f64,
+    min_steps: u64,
+    tokens_per_step: u64,
+    set_deadline: &mut dyn FnMut(&Deadline),
+    step: &mut dyn FnMut(&Deadline) -> Result<(), Failure>,
+) -> Result<Price, Failure> {
+    let started = Instant::now();
+    let cpu = CpuMeter::start();
+    let longest = seconds / min_steps as f64;
+    let too_slow = |message: String| Failure::new(CrashClass::TooSlow, message);
+    let deadline = Deadline::after(
+        FIRST_STEP_FACTOR * longest + FIRST_STEP_SECONDS,
+        CrashClass::TooSlow,
+        format!(
+            "the first step was not done when the {seconds} s budget could no longer buy {min_steps} steps"
+        ),
+    );
+    set_deadline(&deadline);
+    let first = timed(&deadline, step)?;
+    if first > FIRST_STEP_FACTOR * longest + FIRST_STEP_SECONDS {
+        return Err(too_slow(slow_message(first, seconds, min_steps)));
+    }
+    // A later step may take no longer than the whole of what pricing may take.
+    let deadline = Deadline::after(
+        3.0 * longest + FIRST_STEP_SECONDS + most_seconds(seconds),
+        CrashClass::TooSlow,
+        format!("pricing took longer than a {seconds} s budget of at least {min_steps} steps allows"),
+    );
+    set_deadline(&deadline);
+    let mut times = Vec::new();
+    while !enough(&times, started.elapsed().as_secs_f64(), seconds) {
+        times.push(timed(&deadline, step)?);
+        if times[0] > longest {
+            return Err(too_slow(slow_message(times[0], seconds, min_steps)));
+        }
+    }
+    Ok(Price {
+        tokens_per_second: tokens_per_step as f64 / typical(&mut times),
+        cpu_share: cpu.share(),
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+fn slow_message(step: f64, seconds: f64, min_steps: u64) -> String {
+    format!(
+        "one step takes {step:.2} s, so the {seconds} s budget buys {:.1} steps and not {min_steps}",
+        seconds / step
+    )
+}
+
+fn timed(
+    deadline: &Deadline,
+    step: &mut dyn FnMut(&Deadline) -> Result<(), Failure>,
+) -> Result<f64, Failure> {
+    let started = Instant::now();
+    step(deadline)?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// Returns how long pricing may take where its steps are short: 5 % of the budget, at least 1 s.
+fn most_seconds(budget: f64) -> f64 {
+    (0.05 * budget).max(1.0)
+}
+
+/// Returns whether the step times taken so far make a price.
+fn enough(times: &[f64], spent: f64, budget: f64) -> bool {
+    if times.len() < FEWEST_STEPS {
+        return false;
+    }
+    spent >= most_seconds(budget)
+        || (times.len() >= ENOUGH_STEPS
+            && spent >= 0.5 * most_seconds(budget)
+            && relative_error(times) <= ENOUGH_PRECISION)
+}
+
+/// Returns the standard error of the mean as a share of the mean.
+fn relative_error(times: &[f64]) -> f64 {
+    let count = times.len() as f64;
+    let mean = times.iter().sum::<f64>() / count;
+    let variance = times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    (variance / count).sqrt() / mean
+}
+
+/// Returns the mean of the steps between the quartiles: one hiccup of the machine says nothing about the run.
+fn typical(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    let cut = times.len() / 4;
+    let middle = &times[cut..times.len() - cut];
+    middle.iter().sum::<f64>() / middle.len() as f64
+}
+
+/// Measures the share of the wanted CPU time that the process got.
+struct CpuMeter {
+    started: Instant,
+    thread_seconds: f64,
+    scheduled: Option<(u64, u64)>,
+}
+
+impl CpuMeter {
+    fn start() -> Self {
+        Self {
+            started: Instant::now(),
+            thread_seconds: seconds_of(ClockId::ThreadCPUTime),
+            scheduled: schedule_statistics(),
+        }
+    }
+
+    /// Returns running ÷ (running + waiting for a core), over all threads where the kernel counts that. Elsewhere it is
+    /// this thread's CPU time ÷ wall-clock time: it only pauses where another thread of a product is late.
+    fn share(&self) -> f64 {
+        if let (Some(before), Some(after)) = (self.scheduled, schedule_statistics()) {
+            let (ran, waited) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
+            if ran > 0 {
+                return ran as f64 / (ran + waited) as f64;
+            }
+        }
+        let wall = self.started.elapsed().as_secs_f64();
+        ((seconds_of(ClockId::ThreadCPUTime) - self.thread_seconds) / wall).min(1.0)
+    }
+}
+
+/// Returns a CPU clock's seconds.
+fn seconds_of(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+/// Returns the CPU seconds that this process has used, over all threads.
+pub fn process_cpu_seconds() -> f64 {
+    seconds_of(ClockId::ProcessCPUTime)
+}
+
+/// Returns the nanoseconds that this process's threads ran, and waited for a core, where Linux counts them.
+fn schedule_statistics() -> Option<(u64, u64)> {
+    let mut total = (0, 0);
+    for task in fs::read_dir("/proc/self/task").ok()? {
+        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        let mut fields = text.split_whitespace().map(str::parse::<u64>);
+        let (Some(Ok(ran)), Some(Ok(waited))) = (fields.next(), fields.next()) else { return None };
+        total = (total.0 + ran, total.1 + waited);
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hiccup_does_not_move_the_price() {
+        assert!((typical(&mut [1.0, 1.0, 9.0, 1.0, 1.0]) - 1.0).abs() < 1e-12);
+        assert!((typical(&mut [2.0, 4.0]) - 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn steps_that_agree_are_enough_sooner() {
+        assert!(!enough(&[1.0], 100.0, 10.0));
+        assert!(enough(&[1.0, 1.0], 2.0, 10.0));
+        assert!(enough(&[0.05; 10], 0.5, 10.0));
+        assert!(!enough(&[0.05, 0.06, 0.05, 0.09, 0.05, 0.05, 0.05, 0.05], 0.5, 10.0));
+    }
+
+    #[test]
+    fn a_budget_of_too_few_steps_is_refused_at_once() {
+        let mut steps = 0;
+        let result = price(0.01, 1000, 8, &mut |_| {}, &mut |_| {
+            steps += 1;
+            std::thread::yield_now();
+            let until = Instant::now() + std::time::Duration::from_millis(2);
+            while Instant::now() < until {}
+            Ok(())
+        });
+        assert_eq!(result.expect_err("too slow").class, CrashClass::TooSlow);
+        assert_eq!(steps, 2);
+    }
+}

@@ -1,0 +1,357 @@
+//! The model: a GPT whose parts an experiment may change, after karpathy/autoresearch's.
+//!
+//! ```text
+//! tokens ─embedding─norm─▶ x0 ─▶ [ x = residual · x + feedback · x0 ; x += attention(norm x) ; x += MLP(norm x) ] × depth
+//!        ─norm─head─softcap─▶ logits
+//! ```
+//!
+//! Shapes: B sequences, T tokens each, N = B · T, C the width, H heads. The residual stream is `[N, C]`. In bf16 the
+//! products and the stream are bf16; weights, statistics of norms, softmax and loss stay f32.
+//!
+//! Not here: initial values ([`init`]), what the sizes cost ([`shape`]), and how it learns ([`crate::optimizer`]).
+
+pub mod attention;
+pub mod init;
+pub mod norm;
+pub mod parameters;
+pub mod rotary;
+pub mod shape;
+
+use autoswarm_protocol::{EffectiveConfig, Knob};
+use tch::{Device, Kind, Reduction, Tensor};
+
+use self::{
+    attention::Attention,
+    norm::{Gains, Norm, Place},
+    rotary::Rotary,
+};
+pub use self::{
+    parameters::{Parameters, Role},
+    shape::Shape,
+};
+use crate::{failure::Failure, harness::budget::Deadline};
+
+/// Activations of the MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Activation {
+    Relu2,
+    Relu,
+    Gelu,
+    Silu,
+    Swiglu,
+}
+
+/// Where dropout draws its masks from: which micro-batch of which run.
+#[derive(Debug, Clone, Copy)]
+pub struct Dropout {
+    /// The run's seed.
+    pub seed: u64,
+    /// The first row of the micro-batch.
+    pub row: u64,
+}
+
+/// The model's fixed parts and its parameters.
+#[derive(Debug)]
+pub struct Model {
+    /// The sizes.
+    pub shape: Shape,
+    /// The trainable tensors.
+    pub parameters: Parameters,
+    kind: Kind,
+    device: Device,
+    rotary: Rotary,
+    attention: Attention,
+    norm: Norm,
+    place: Place,
+    gains: Gains,
+    activation: Activation,
+    parallel: bool,
+    qk_norm: bool,
+    embedding_norm: bool,
+    softcap: f64,
+    value_gate_scale: f64,
+    dropout: f64,
+}
+
+/// One layer's weights, in the products' number format.
+struct Layer {
+    index: i64,
+    residual: Option<Tensor>,
+    feedback: Option<Tensor>,
+    attention_in: Tensor,
+    attention_out: Tensor,
+    mlp_in: Tensor,
+    mlp_out: Tensor,
+    /// This token batch's value embedding `[N, kv width]` and its gate's weights.
+    value: Option<(Tensor, Tensor)>,
+}
+
+impl Model {
+    /// Builds a model with initial values from `seed`.
+    pub fn new(
+        config: &EffectiveConfig,
+        vocabulary: usize,
+        context: usize,
+        seed: u64,
+        kind: Kind,
+        device: Device,
+    ) -> Self {
+        let shape = Shape::new(config, vocabulary, context);
+        let norms = gains(config).count(shape.depth);
+        let parameters = Parameters::new(config, &shape, norms, seed, device);
+        Self::with_parameters(config, shape, parameters, kind, device)
+    }
+
+    /// Builds a model around parameters that exist already.
+    pub fn with_parameters(
+        config: &EffectiveConfig,
+        shape: Shape,
+        parameters: Parameters,
+        kind: Kind,
+        device: Device,
+    ) -> Self {
+        let rotary = Rotary::new(shape.context, shape.head_dim, config.number(Knob::RopeBase), kind, device);
+        Self {
+            rotary,
+            attention: Attention::new(&shape, config.number(Knob::AttentionScale), kind, device),
+            norm: Norm::new(config),
+            place: place(config),
+            gains: gains(config),
+            activation: match config.choice(Knob::Activation) {
+                "relu" => Activation::Relu,
+                "gelu" => Activation::Gelu,
+                "silu" => Activation::Silu,
+                "swiglu" => Activation::Swiglu,
+                _ => Activation::Relu2,
+            },
+            parallel: config.choice(Knob::Block) == "parallel",
+            qk_norm: config.is_on(Knob::QkNorm),
+            embedding_norm: config.is_on(Knob::EmbeddingNorm),
+            softcap: config.number(Knob::Softcap),
+            value_gate_scale: config.number(Knob::ValueGateScale),
+            dropout: config.number(Knob::Dropout),
+            shape,
+            parameters,
+            kind,
+            device,
+        }
+    }
+
+    /// Counts the parameters of a config's model without making it.
+    pub fn parameter_count(config: &EffectiveConfig, shape: &Shape) -> u64 {
+        Parameters::count_of(config, shape, gains(config).count(shape.depth))
+    }
+
+    /// Reads saved parameters; fails with the role that is missing or has another size.
+    pub fn load(
+        config: &EffectiveConfig,
+        shape: Shape,
+        kind: Kind,
+        device: Device,
+        mut saved: impl FnMut(Role) -> Option<Tensor>,
+    ) -> Result<Self, Role> {
+        let norms = gains(config).count(shape.depth);
+        let parameters = Parameters::from_saved(config, &shape, norms, |role| {
+            saved(role).map(|tensor| tensor.to_device(device))
+        })?;
+        Ok(Self::with_parameters(config, shape, parameters, kind, device))
+    }
+
+    /// Returns the device.
+    pub const fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Returns the mean loss, in nats, of predicting each token of `rows` `[B, T + 1]` from those before it.
+    pub fn loss(
+        &self,
+        rows: &Tensor,
+        dropout: Option<Dropout>,
+        deadline: &Deadline,
+    ) -> Result<Tensor, Failure> {
+        self.losses(rows, dropout, deadline, Reduction::Mean)
+    }
+
+    /// Returns the loss of each token, `[N]`, in nats.
+    pub fn token_losses(&self, rows: &Tensor, deadline: &Deadline) -> Result<Tensor, Failure> {
+        self.losses(rows, None, deadline, Reduction::None)
+    }
+
+    fn losses(
+        &self,
+        rows: &Tensor,
+        dropout: Option<Dropout>,
+        deadline: &Deadline,
+        reduction: Reduction,
+    ) -> Result<Tensor, Failure> {
+        let length = rows.size()[1] - 1;
+        let logits = self.logits(&rows.narrow(1, 0, length), dropout, deadline)?;
+        let targets = rows.narrow(1, 1, length).reshape([-1]);
+        Ok(logits.cross_entropy_loss(&targets, None::<Tensor>, reduction, -100, 0.0))
+    }
+
+    /// Returns the logits `[N, V]`, in f32, that follow each of `tokens` `[B, T]`.
+    pub fn logits(
+        &self,
+        tokens: &Tensor,
+        dropout: Option<Dropout>,
+        deadline: &Deadline,
+    ) -> Result<Tensor, Failure> {
+        let (batch, length) = tokens.size2().expect("tokens are [B, T]");
+        let tokens = tokens.reshape([-1]); // [N]
+        let embedding = self.weight(Role::Embedding);
+        let x0 = embedding.index_select(0, &tokens); // [N, C]
+        let x0 = if self.embedding_norm { self.normalise(&x0, self.gains.embedding()) } else { x0 };
+        let mut x = x0.shallow_clone();
+        for layer in self.layers(&tokens) {
+            deadline.check()?;
+            x = self.block(&layer, &x, &x0, (batch, length), dropout);
+        }
+        deadline.check()?;
+        let x = self.normalise(&x, self.gains.last());
+        let head = if self.shape.tied_head { embedding } else { self.weight(Role::Unembedding) };
+        let logits = x.mm(&head.tr()).to_kind(Kind::Float);
+        if self.softcap == 0.0 {
+            return Ok(logits);
+        }
+        Ok((logits * (1.0 / self.softcap)).tanh() * self.softcap)
+    }
+
+    /// Returns a role's tensor in the products' number format.
+    fn weight(&self, role: Role) -> Tensor {
+        self.parameters.expect(role).to_kind(self.kind)
+    }
+
+    /// Cuts the stacked weights into layers, and looks up the value embeddings of `tokens` `[N]`.
+    fn layers(&self, tokens: &Tensor) -> impl Iterator<Item = Layer> {
+        let stack = |role| self.weight(role).unbind(0).into_iter();
+        let scalars = |role| self.parameters.get(role).map(|factors| factors.unbind(0)).unwrap_or_default();
+        let mut values = match self.parameters.get(Role::ValueGate) {
+            Some(_) => {
+                let found = stack(Role::ValueEmbedding)
+                    .map(|table| table.index_select(0, tokens))
+                    .collect::<Vec<_>>();
+                found.into_iter().zip(stack(Role::ValueGate)).map(Some).collect()
+            }
+            None => Vec::new(),
+        };
+        let mut residual = scalars(Role::ResidualFactor).into_iter();
+        let mut feedback = scalars(Role::FeedbackFactor).into_iter();
+        let mut attention_in = stack(Role::AttentionIn);
+        let mut attention_out = stack(Role::AttentionOut);
+        let mut mlp_in = stack(Role::MlpIn);
+        let mut mlp_out = stack(Role::MlpOut);
+        let next = |stack: &mut std::vec::IntoIter<Tensor>| stack.next().expect("one tensor per layer");
+        let mut layers = Vec::new();
+        for (index, value) in self.shape.value_embeddings.iter().enumerate() {
+            layers.push(Layer {
+                index: index as i64,
+                residual: residual.next(),
+                feedback: feedback.next(),
+                attention_in: next(&mut attention_in),
+                attention_out: next(&mut attention_out),
+                mlp_in: next(&mut mlp_in),
+                mlp_out: next(&mut mlp_out),
+                value: value.and_then(|value| values[value as usize].take()),
+            });
+        }
+        layers.into_iter()
+    }
+
+    /// Returns the residual stream `[N, C]` after one block.
+    fn block(
+        &self,
+        layer: &Layer,
+        x: &Tensor,
+        x0: &Tensor,
+        (batch, length): (i64, i64),
+        dropout: Option<Dropout>,
+    ) -> Tensor {
+        let x = match (&layer.residual, &layer.feedback) {
+            // Before the first block x is x0.
+            (Some(residual), Some(feedback)) if layer.index == 0 => x * (residual + feedback),
+            (Some(residual), Some(feedback)) => x * residual + x0 * feedback,
+            _ => x.shallow_clone(),
+        };
+        let finish = |y: Tensor, sublayer| {
+            let y = if self.place.after() {
+                self.normalise(&y, self.gains.after(layer.index, sublayer))
+            } else {
+                y
+            };
+            self.drop(y, layer.index, sublayer, dropout)
+        };
+        let start = |x: &Tensor, sublayer| {
+            if self.place.before() {
+                self.normalise(x, self.gains.before(layer.index, sublayer))
+            } else {
+                x.shallow_clone()
+            }
+        };
+        let input = start(&x, 0);
+        let attended = &x + finish(self.attend(layer, &input, batch, length), 0);
+        let input = if self.parallel { input } else { start(&attended, 1) };
+        attended + finish(self.mlp(layer, &input), 1)
+    }
+
+    /// Returns the attention's output `[N, C]` for its input of that size.
+    fn attend(&self, layer: &Layer, x: &Tensor, batch: i64, length: i64) -> Tensor {
+        let Shape { heads, kv_heads, head_dim, .. } = self.shape;
+        let qkv = x.mm(&layer.attention_in.tr()).view([batch, length, heads + 2 * kv_heads, head_dim]);
+        // Queries and keys go through the same rotation and norm, so they go together.
+        let qk = self.rotary.apply(&qkv.narrow(2, 0, heads + kv_heads));
+        let qk = if self.qk_norm { norm::rms(&qk) } else { qk };
+        let mut v = qkv.narrow(2, heads + kv_heads, kv_heads); // [B, T, kv heads, head_dim]
+        if let Some((value, gate)) = &layer.value {
+            let gate = x.narrow(1, 0, self.shape.gate_width).mm(&gate.tr()).sigmoid() * self.value_gate_scale;
+            let gate = gate.view([batch, length, kv_heads, 1]);
+            v = v.addcmul(&value.view([batch, length, kv_heads, head_dim]), &gate);
+        }
+        let window = self.shape.windows[layer.index as usize];
+        let (q, k) = (qk.narrow(2, 0, heads), qk.narrow(2, heads, kv_heads));
+        let y = self.attention.apply(&q, &k, &v, window); // [B, T, H, head_dim]
+        y.reshape([-1, self.shape.width]).mm(&layer.attention_out.tr())
+    }
+
+    /// Returns the MLP's output `[N, C]` for its input of that size.
+    fn mlp(&self, layer: &Layer, x: &Tensor) -> Tensor {
+        let hidden = x.mm(&layer.mlp_in.tr()); // [N, hidden], or [N, 2 · hidden] with a gate
+        let hidden = match self.activation {
+            Activation::Relu2 => hidden.relu().square(),
+            Activation::Relu => hidden.relu(),
+            Activation::Gelu => hidden.gelu("none"),
+            Activation::Silu => hidden.silu(),
+            Activation::Swiglu => {
+                let halves = hidden.chunk(2, 1);
+                halves[0].silu() * &halves[1]
+            }
+        };
+        hidden.mm(&layer.mlp_out.tr())
+    }
+
+    fn normalise(&self, x: &Tensor, row: i64) -> Tensor {
+        let gain = self.parameters.get(Role::NormGain).map(|gains| gains.select(0, row));
+        self.norm.apply(x, gain.as_ref())
+    }
+
+    /// Drops entries of a sublayer's output, by a mask that the run's seed and the rows decide.
+    fn drop(&self, y: Tensor, layer: i64, sublayer: i64, dropout: Option<Dropout>) -> Tensor {
+        let Some(Dropout { seed, row }) = dropout.filter(|_| self.dropout > 0.0) else { return y };
+        let keep = 1.0 - self.dropout;
+        let name = format!("dropout {row} {layer} {sublayer}");
+        let drawn = init::seeded(seed, &name, || Tensor::rand(y.size(), (Kind::Float, self.device)));
+        y * (drawn.lt(keep).to_kind(self.kind) * (1.0 / keep))
+    }
+}
+
+fn place(config: &EffectiveConfig) -> Place {
+    match config.choice(Knob::NormPlace) {
+        "post" => Place::Post,
+        "sandwich" => Place::Sandwich,
+        _ => Place::Pre,
+    }
+}
+
+fn gains(config: &EffectiveConfig) -> Gains {
+    Gains::new(config.is_on(Knob::EmbeddingNorm), place(config), config.choice(Knob::Block) == "parallel")
+}

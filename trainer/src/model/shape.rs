@@ -1,0 +1,134 @@
+//! The sizes of a model, resolved once from an effective config, and what they cost.
+
+use autoswarm_protocol::{EffectiveConfig, Knob};
+
+/// The sizes of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shape {
+    /// Distinct token ids.
+    pub vocabulary: i64,
+    /// The longest sequence: the evaluation's context.
+    pub context: i64,
+    /// Transformer blocks.
+    pub depth: i64,
+    /// Width C of the residual stream, heads × head dimension.
+    pub width: i64,
+    /// Query heads H.
+    pub heads: i64,
+    /// Key and value heads.
+    pub kv_heads: i64,
+    /// Width of a head.
+    pub head_dim: i64,
+    /// Hidden width of the MLP.
+    pub hidden: i64,
+    /// Whether the MLP has a gate beside its input matrix.
+    pub gated_mlp: bool,
+    /// Channels that a value embedding's gate reads.
+    pub gate_width: i64,
+    /// Whether the head is the embedding's transpose.
+    pub tied_head: bool,
+    /// Tokens that each layer looks back on, itself included; none is all of them.
+    pub windows: Vec<Option<i64>>,
+    /// For each layer, which value embedding it adds.
+    pub value_embeddings: Vec<Option<i64>>,
+}
+
+impl Shape {
+    /// Resolves the sizes for a vocabulary and an evaluation context.
+    pub fn new(config: &EffectiveConfig, vocabulary: usize, context: usize) -> Self {
+        let window = (config.number(Knob::ShortWindow) * context as f64).round().max(1.0) as i64;
+        let mut value_embeddings = 0..;
+        Self {
+            vocabulary: vocabulary as i64,
+            context: context as i64,
+            depth: config.integer(Knob::Depth) as i64,
+            width: config.integer(Knob::Width) as i64,
+            heads: config.heads() as i64,
+            kv_heads: config.kv_heads() as i64,
+            head_dim: config.integer(Knob::HeadDim) as i64,
+            hidden: config.hidden() as i64,
+            gated_mlp: config.choice(Knob::Activation) == "swiglu",
+            gate_width: config.integer(Knob::ValueGateWidth) as i64,
+            tied_head: config.choice(Knob::Head) == "tied",
+            windows: config.short_layers().into_iter().map(|short| short.then_some(window)).collect(),
+            value_embeddings: config
+                .value_embedding_layers()
+                .into_iter()
+                .map(|has| if has { value_embeddings.next() } else { None })
+                .collect(),
+        }
+    }
+
+    /// Returns the number of value embeddings.
+    pub fn value_embedding_count(&self) -> i64 {
+        self.value_embeddings.iter().flatten().count() as i64
+    }
+
+    /// Returns the width of all key heads together, which is that of the value heads.
+    pub fn kv_width(&self) -> i64 {
+        self.kv_heads * self.head_dim
+    }
+
+    /// Returns the width of what the attention's input matrix makes: queries, keys and values.
+    pub fn qkv_width(&self) -> i64 {
+        self.width + 2 * self.kv_width()
+    }
+
+    /// Returns the width of what the MLP's input matrix makes.
+    pub fn mlp_in_width(&self) -> i64 {
+        if self.gated_mlp { 2 * self.hidden } else { self.hidden }
+    }
+
+    /// Returns the parameters that are factors of a matrix product for every token: all but look-up tables and scalars.
+    fn product_parameters(&self) -> i64 {
+        let attention = self.width * (self.qkv_width() + self.width);
+        let mlp = self.width * (self.mlp_in_width() + self.hidden);
+        let gates = self.value_embedding_count() * self.kv_heads * self.gate_width;
+        self.depth * (attention + mlp) + gates + self.width * self.vocabulary
+    }
+
+    /// Returns the training FLOPs of one token in sequences of `sequence` tokens.
+    ///
+    /// 6 per parameter in a product (a multiplication and an addition, forward once and backward twice), and
+    /// 12 · heads · head dimension · window per layer for attention, the window counted whole although the mask hides
+    /// half of it: the convention of `PaLM` (Chowdhery et al. 2022, appendix B), which nanochat and autoresearch share.
+    pub fn flops_per_token(&self, sequence: usize) -> f64 {
+        let sequence = sequence as i64;
+        let seen: i64 = self.windows.iter().map(|window| window.unwrap_or(sequence).min(sequence)).sum();
+        (6 * self.product_parameters() + 12 * self.width * seen) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use autoswarm_protocol::TrainConfig;
+
+    use super::*;
+
+    fn shape(toml: &str) -> Shape {
+        Shape::new(&TrainConfig::from_toml(toml).expect("a valid config").effective(128), 256, 128)
+    }
+
+    #[test]
+    fn flops_of_a_model_small_enough_to_count_by_hand() {
+        let small = shape("depth = 1\nwidth = 32\nhead_dim = 32\nvalue_embeddings = \"none\"");
+        // Attention 4·32², MLP 8·32², head 32·256; attention scores and sums over 128 tokens.
+        assert_eq!(small.flops_per_token(128), 6.0 * (12.0 * 1024.0 + 8192.0) + 12.0 * 32.0 * 128.0);
+    }
+
+    #[test]
+    fn short_windows_cost_less_but_never_less_than_the_sequence() {
+        let short = shape("window_pattern = \"S\"\nshort_window = 0.25");
+        assert_eq!(short.windows, [Some(32), Some(32), Some(32), None]);
+        let full = shape("");
+        let saved = full.flops_per_token(128) - short.flops_per_token(128);
+        assert_eq!(saved, 12.0 * 128.0 * 3.0 * 96.0);
+        assert_eq!(full.flops_per_token(16), short.flops_per_token(16));
+    }
+
+    #[test]
+    fn value_embeddings_count_from_the_last_layer() {
+        assert_eq!(shape("depth = 3").value_embeddings, [Some(0), None, Some(1)]);
+        assert_eq!(shape("depth = 4").value_embeddings, [None, Some(0), None, Some(1)]);
+    }
+}

@@ -1,0 +1,161 @@
+//! One optimizer step: clip, then AdamW for tables and scalars, and Muon or AdamW for the blocks' matrices.
+//!
+//! The groups, their rates and the form of the updates are those of karpathy/autoresearch; every rate, decay and
+//! momentum is multiplied by its [`Schedule`] at the step's progress.
+
+mod adamw;
+mod muon;
+
+use std::collections::BTreeMap;
+
+use autoswarm_protocol::{EffectiveConfig, Knob};
+use tch::{Kind, Tensor};
+
+use self::{
+    adamw::{AdamW, Settings},
+    muon::Muon,
+};
+use crate::{
+    failure::Failure,
+    harness::budget::Deadline,
+    model::{Model, Parameters, Role},
+    schedule::Schedule,
+};
+
+/// The width at which the tables' rates hold as they are written.
+const REFERENCE_WIDTH: f64 = 768.0; // karpathy/autoresearch
+
+/// Gradients by role.
+pub type Gradients = BTreeMap<Role, Tensor>;
+
+/// The factors that hold for one step.
+#[derive(Debug, Clone, Copy)]
+struct Factors {
+    rate: f64,
+    decay: f64,
+    momentum: f64,
+}
+
+/// The optimizers of a run and their states.
+#[derive(Debug)]
+pub struct Optimizer {
+    schedule: Schedule,
+    clip: f64,
+    adamw: Vec<AdamW>,
+    muon: Option<Muon>,
+}
+
+impl Optimizer {
+    /// Builds the optimizers of a model's parameters.
+    pub fn new(config: &EffectiveConfig, model: &Model) -> Self {
+        let muon = config.choice(Knob::MatrixOptimizer) == "muon";
+        let adamw = model
+            .parameters
+            .iter()
+            .filter(|(role, _)| !(muon && role.is_matrix()))
+            .map(|(role, parameter)| AdamW::new(role, settings(config, role), parameter));
+        Self {
+            schedule: Schedule::new(config),
+            clip: config.number(Knob::GradientClip),
+            adamw: adamw.collect(),
+            muon: muon.then(|| Muon::new(config, model)),
+        }
+    }
+
+    /// Updates the parameters with the gradients of a step that begins at `progress`.
+    pub fn step(
+        &mut self,
+        parameters: &Parameters,
+        mut gradients: Gradients,
+        progress: f64,
+        deadline: &Deadline,
+    ) -> Result<(), Failure> {
+        let factors = Factors {
+            rate: self.schedule.rate(progress),
+            decay: self.schedule.decay(progress),
+            momentum: self.schedule.momentum(progress),
+        };
+        tch::no_grad(|| {
+            if self.clip > 0.0 {
+                clip(&mut gradients, self.clip);
+            }
+            for group in &mut self.adamw {
+                deadline.check()?;
+                group.step(parameters, &gradients, factors);
+            }
+            match &mut self.muon {
+                Some(muon) => muon.step(parameters, &gradients, factors, deadline),
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+/// Scales all gradients so that their joint norm is at most `largest`.
+fn clip(gradients: &mut Gradients, largest: f64) {
+    let squares: Vec<Tensor> =
+        gradients.values().map(|gradient| gradient.square().sum(Kind::Float)).collect();
+    let norm = Tensor::stack(&squares, 0).sum(Kind::Float).sqrt();
+    // On the device, so that nothing waits for the norm. The constant keeps a gradient of zeros finite.
+    let factor = ((norm + 1e-6).reciprocal() * largest).clamp_max(1.0);
+    for gradient in gradients.values_mut() {
+        let _ = gradient.g_mul_(&factor);
+    }
+}
+
+/// Returns the settings of the group that `role` belongs to.
+fn settings(config: &EffectiveConfig, role: Role) -> Settings {
+    use Knob as K;
+    let [rate, beta1, beta2, decay] = match role {
+        Role::Embedding => [K::EmbeddingRate, K::EmbeddingBeta1, K::EmbeddingBeta2, K::EmbeddingDecay],
+        Role::Unembedding => {
+            [K::UnembeddingRate, K::UnembeddingBeta1, K::UnembeddingBeta2, K::UnembeddingDecay]
+        }
+        Role::ValueEmbedding => {
+            [K::ValueEmbeddingRate, K::ValueEmbeddingBeta1, K::ValueEmbeddingBeta2, K::ValueEmbeddingDecay]
+        }
+        Role::FeedbackFactor => [K::ScalarRate, K::FeedbackBeta1, K::FeedbackBeta2, K::ScalarDecay],
+        Role::ResidualFactor | Role::NormGain => {
+            [K::ScalarRate, K::ScalarBeta1, K::ScalarBeta2, K::ScalarDecay]
+        }
+        _ => [K::MatrixRate, K::MatrixBeta1, K::MatrixBeta2, K::MatrixDecay],
+    };
+    let width = config.integer(K::Width) as f64;
+    let factor = match role {
+        Role::ResidualFactor => config.number(K::ResidualRateScale),
+        Role::FeedbackFactor | Role::NormGain => 1.0, // scalars do not depend on the width
+        _ => (width / REFERENCE_WIDTH).powf(-config.number(K::RateWidthPower)),
+    };
+    Settings {
+        rate: config.number(rate) * factor,
+        beta1: config.number(beta1),
+        beta2: config.number(beta2),
+        epsilon: config.number(K::AdamEps),
+        decay: config.number(decay),
+        cautious: role.is_matrix() && config.is_on(K::CautiousDecay),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    #[test]
+    fn clipping_bounds_the_joint_norm_and_leaves_small_gradients() {
+        let of = |scale: f64| {
+            let ones = |n: i64| Tensor::ones([n], (Kind::Float, Device::Cpu)) * scale;
+            Gradients::from([(Role::Embedding, ones(9)), (Role::MlpIn, ones(16))])
+        };
+        let norm = |gradients: &Gradients| {
+            gradients.values().map(|g| g.square().sum(Kind::Float).double_value(&[])).sum::<f64>().sqrt()
+        };
+        let mut large = of(2.0);
+        clip(&mut large, 1.0);
+        assert!((norm(&large) - 1.0).abs() < 1e-5);
+        let mut small = of(0.1);
+        clip(&mut small, 1.0);
+        assert!((norm(&small) - 0.5).abs() < 1e-5);
+    }
+}

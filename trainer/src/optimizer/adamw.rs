@@ -1,0 +1,67 @@
+//! AdamW (Loshchilov and Hutter 2019) for one parameter tensor.
+
+use tch::{Kind, Tensor};
+
+use super::{Factors, Gradients};
+use crate::model::{Parameters, Role};
+
+/// The settings of one group.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Settings {
+    /// Peak learning rate.
+    pub(super) rate: f64,
+    /// Decay of the first moment.
+    pub(super) beta1: f64,
+    /// Decay of the second moment.
+    pub(super) beta2: f64,
+    /// Added to the root of the second moment.
+    pub(super) epsilon: f64,
+    /// Peak weight decay.
+    pub(super) decay: f64,
+    /// Decay an entry only where the update shrinks it.
+    pub(super) cautious: bool,
+}
+
+/// One parameter's state.
+#[derive(Debug)]
+pub(super) struct AdamW {
+    role: Role,
+    settings: Settings,
+    first: Tensor,
+    second: Tensor,
+    steps: i32,
+}
+
+impl AdamW {
+    pub(super) fn new(role: Role, settings: Settings, parameter: &Tensor) -> Self {
+        let zeros = || parameter.detach().zeros_like();
+        Self { role, settings, first: zeros(), second: zeros(), steps: 0 }
+    }
+
+    pub(super) fn step(&mut self, parameters: &Parameters, gradients: &Gradients, factors: Factors) {
+        let Settings { rate, beta1, beta2, epsilon, decay, cautious } = self.settings;
+        let gradient = &gradients[&self.role];
+        self.steps += 1;
+        let _ = self.first.lerp_(gradient, 1.0 - beta1);
+        let _ = self.second.lerp_(&gradient.square(), 1.0 - beta2);
+        let rate = rate * factors.rate;
+        if rate == 0.0 {
+            return; // nothing moves, and a division by it below would not be a number
+        }
+        let mut parameter = parameters.expect(self.role).shallow_clone();
+        let decay = rate * decay * factors.decay;
+        if decay > 0.0 && cautious {
+            let shrinks = (&self.first * &parameter).ge(0.0).to_kind(Kind::Float);
+            let kept = 1.0 - shrinks * decay;
+            let _ = parameter.g_mul_(&kept);
+        } else if decay > 0.0 {
+            let _ = parameter.g_mul_scalar_(1.0 - decay);
+        }
+        // parameter −= rate / (1 − β1ᵗ) · m / (√(v / (1 − β2ᵗ)) + ε), its constants moved into the denominator.
+        let scale = -(1.0 - beta1.powi(self.steps)) / rate;
+        let corrected = scale / (1.0 - beta2.powi(self.steps)).sqrt();
+        let mut denominator = self.second.sqrt();
+        let _ = denominator.g_mul_scalar_(corrected).g_add_scalar_(epsilon * scale);
+        let _ = parameter.addcdiv_(&self.first, &denominator);
+    }
+}

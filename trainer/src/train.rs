@@ -1,0 +1,352 @@
+//! One run: price, train, evaluate, report.
+
+use std::{path::PathBuf, time::Instant};
+
+use autoswarm_protocol::{
+    CrashClass, EffectiveConfig, Knob, RunReport, Split, TrainConfig, TrainerEvent,
+    outcome::TRAINER_SEMANTICS,
+};
+use tch::{Device, Kind, Tensor};
+
+use crate::{
+    checkpoint,
+    device::{self, DeviceName, Dtype},
+    events::{Limiter, Sink},
+    failure::Failure,
+    harness::{
+        budget::{self, Budget, Deadline, Watch},
+        dataset::Dataset,
+        evaluate::{self, Rule},
+        price::{self, Price},
+    },
+    learner::Learner,
+    model::{Model, Shape},
+    report::{self, Curve},
+};
+
+/// The loss, in nats per token, from which on a run counts as diverged. // karpathy/autoresearch
+const DIVERGED: f64 = 100.0;
+
+/// What one run is given.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The config as requested.
+    pub config: TrainConfig,
+    /// A prepared dataset.
+    pub data: PathBuf,
+    /// What the run may spend.
+    pub budget: Budget,
+    /// Decides initial values, the order of the data and dropout.
+    pub seed: u64,
+    /// Where to compute.
+    pub device: DeviceName,
+    /// Threads on a CPU; by default one per core.
+    pub threads: Option<u16>,
+    /// Number format of the products.
+    pub dtype: Dtype,
+    /// Seconds of training after which the run has failed; by default the budget and a little more.
+    pub cap_seconds: Option<f64>,
+    /// Splits to evaluate; validation always is.
+    pub splits: Vec<Split>,
+    /// The evaluation rule.
+    pub rule: Rule,
+    /// Steps that a budget of seconds must buy.
+    pub min_steps: u64,
+    /// Where to save the model.
+    pub save: Option<PathBuf>,
+}
+
+/// A run that is set up: its input read, its device open.
+#[derive(Debug)]
+struct Run<'a> {
+    settings: &'a Settings,
+    watch: &'a Watch,
+    config: EffectiveConfig,
+    dataset: Dataset,
+    device: Device,
+    kind: Kind,
+    threads: u16,
+    started: Instant,
+}
+
+/// What training measured.
+struct Trained {
+    steps: u64,
+    tokens: u64,
+    seconds: f64,
+    cpu_seconds: f64,
+    startup_seconds: f64,
+    initial_loss: f64,
+    curve: Curve,
+}
+
+/// Runs one experiment and returns its report; `emit` hears of everything but the end.
+pub fn run(settings: &Settings, watch: &Watch, emit: Sink<'_>) -> Result<RunReport, Failure> {
+    let run = Run::new(settings, watch, emit)?;
+    let price = match settings.budget {
+        Budget::Seconds(seconds) => Some(run.price(seconds, emit)?),
+        Budget::Tokens(_) => None,
+    };
+    let (learner, trained) = run.train(price.as_ref(), emit)?;
+    run.finish(&learner.model, trained, emit)
+}
+
+/// Only prices a config: the node does that with the machine's lock held.
+pub fn price_only(settings: &Settings, watch: &Watch, emit: Sink<'_>) -> Result<(), Failure> {
+    let run = Run::new(settings, watch, emit)?;
+    match settings.budget {
+        Budget::Seconds(seconds) => run.price(seconds, emit).map(|_| ()),
+        Budget::Tokens(_) => Err(Failure::own("a price is for a budget of seconds; give --budget-seconds")),
+    }
+}
+
+impl<'a> Run<'a> {
+    fn new(settings: &'a Settings, watch: &'a Watch, emit: Sink<'_>) -> Result<Self, Failure> {
+        let started = Instant::now();
+        let dataset = Dataset::open(&settings.data)?;
+        let device = settings.device.open()?;
+        let threads = device::set_threads(settings.threads);
+        let config = settings.config.effective(settings.rule.context);
+        let shape = Shape::new(&config, dataset.vocabulary_size(), settings.rule.context);
+        let parameters = Model::parameter_count(&config, &shape);
+        emit(TrainerEvent::Starting {
+            config: config.hash(),
+            seed: settings.seed,
+            device: settings.device.to_string(),
+            threads,
+            parameters,
+            flops_per_token: shape.flops_per_token(config.integer(Knob::SequenceLength)),
+        });
+        if device == Device::Cpu {
+            check_memory(parameters, report::available_bytes())?;
+        }
+        let kind = settings.dtype.resolve(device);
+        Ok(Self { settings, watch, config, dataset, device, kind, threads, started })
+    }
+
+    fn tokens_per_step(&self) -> u64 {
+        (self.config.sequences_per_step() * self.config.integer(Knob::SequenceLength)) as u64
+    }
+
+    fn learner(&self) -> Result<Learner<'_>, Failure> {
+        let Settings { seed, rule, .. } = *self.settings;
+        Learner::new(&self.config, &self.dataset, rule.context, seed, self.kind, self.device)
+    }
+
+    /// Prices the config with a learner that is thrown away.
+    fn price(&self, seconds: f64, emit: Sink<'_>) -> Result<Price, Failure> {
+        let mut learner = self.learner()?;
+        let mut step = |deadline: &Deadline| {
+            let loss = learner.step(0.0, deadline)?;
+            let _ = loss.double_value(&[]); // waits for the device
+            Ok(())
+        };
+        let mut set_deadline = |deadline: &Deadline| self.watch.set(deadline);
+        let price = price::price(
+            seconds,
+            self.settings.min_steps,
+            self.tokens_per_step(),
+            &mut set_deadline,
+            &mut step,
+        );
+        self.watch.lift();
+        let price = price?;
+        let steps = budget::affordable_steps(price.tokens_per_second, seconds, self.tokens_per_step());
+        emit(TrainerEvent::Priced {
+            tokens_per_second: price.tokens_per_second,
+            tokens: steps * self.tokens_per_step(),
+            cpu_share: price.cpu_share,
+            seconds: price.seconds,
+        });
+        if steps < self.settings.min_steps {
+            let message = format!(
+                "the {seconds} s budget buys {steps} steps at {:.0} tokens/s, fewer than {}",
+                price.tokens_per_second, self.settings.min_steps
+            );
+            return Err(Failure::new(CrashClass::TooSlow, message));
+        }
+        Ok(price)
+    }
+
+    /// Returns the steps to take and the seconds after which they have failed.
+    fn plan(&self, price: Option<&Price>) -> (u64, Option<f64>) {
+        let default_cap = |seconds| Some(budget::hard_cap(seconds));
+        let (steps, cap) = match (self.settings.budget, price) {
+            (Budget::Seconds(seconds), Some(price)) => {
+                let steps =
+                    budget::affordable_steps(price.tokens_per_second, seconds, self.tokens_per_step());
+                (steps, default_cap(seconds))
+            }
+            (Budget::Seconds(seconds), None) => (1, default_cap(seconds)),
+            (Budget::Tokens(tokens), _) => (budget::steps_of(tokens, self.tokens_per_step()), None),
+        };
+        (steps, self.settings.cap_seconds.or(cap))
+    }
+
+    fn train(&self, price: Option<&Price>, emit: Sink<'_>) -> Result<(Learner<'_>, Trained), Failure> {
+        let mut learner = self.learner()?;
+        let (steps, cap) = self.plan(price);
+        let tokens = steps * self.tokens_per_step();
+        let startup_seconds = self.started.elapsed().as_secs_f64();
+        let deadline = cap.map_or_else(Deadline::never, |cap| {
+            Deadline::after(cap, CrashClass::TimedOut, format!("training passed its hard cap of {cap:.1} s"))
+        });
+        emit(TrainerEvent::TrainingStarted { tokens, steps, cap_seconds: cap.unwrap_or(f64::MAX) });
+        self.watch.set(&deadline);
+        let (started, cpu) = (Instant::now(), price::process_cpu_seconds());
+        let mut log = Log::new(steps, self.tokens_per_step(), started);
+        for step in 0..steps {
+            deadline.check()?;
+            let loss = learner.step(step as f64 / steps as f64, &deadline)?;
+            log.push(loss, emit)?;
+        }
+        log.read_pending(emit)?;
+        self.watch.lift();
+        let trained = Trained {
+            steps,
+            tokens,
+            seconds: started.elapsed().as_secs_f64(),
+            cpu_seconds: price::process_cpu_seconds() - cpu,
+            startup_seconds,
+            initial_loss: log.initial,
+            curve: log.curve,
+        };
+        Ok((learner, trained))
+    }
+
+    /// Evaluates and saves a trained model.
+    fn finish(&self, model: &Model, trained: Trained, emit: Sink<'_>) -> Result<RunReport, Failure> {
+        let started = Instant::now();
+        let cap = budget::evaluation_cap(trained.seconds);
+        let message = format!("evaluation passed its cap of {cap:.1} s");
+        let deadline = Deadline::after(cap, CrashClass::EvaluationTimedOut, message);
+        self.watch.set(&deadline);
+        let mut evaluate = |split| {
+            emit(TrainerEvent::Evaluating { split, done: 0, total: self.settings.rule.tokens });
+            let mut limiter = Limiter::new();
+            let rule = self.settings.rule;
+            let batch = evaluate::batch_windows(model, rule);
+            evaluate::evaluate(model, &self.dataset, split, rule, batch, &deadline, &mut |done, total| {
+                if done == total || limiter.ready() {
+                    emit(TrainerEvent::Evaluating { split, done, total });
+                }
+            })
+        };
+        let validation = evaluate(Split::Validation)?;
+        let mut where_asked = |split| {
+            if self.settings.splits.contains(&split) { evaluate(split).map(Some) } else { Ok(None) }
+        };
+        let (audit, locked) = (where_asked(Split::Audit)?, where_asked(Split::Locked)?);
+        self.watch.lift();
+        if let Some(path) = &self.settings.save {
+            checkpoint::save(path, model, &self.settings.config, self.settings.rule.context, &self.dataset)?;
+        }
+        let sequence = self.config.integer(Knob::SequenceLength);
+        Ok(RunReport {
+            executed: self.config.hash(),
+            seed: self.settings.seed,
+            corpus: self.dataset.manifest().corpus,
+            tokenizer: self.dataset.manifest().tokenizer,
+            semantics: TRAINER_SEMANTICS,
+            device: self.settings.device.to_string(),
+            dtype: device::kind_name(self.kind).to_owned(),
+            threads: self.threads,
+            steps: trained.steps,
+            tokens: trained.tokens,
+            flops: trained.tokens as f64 * model.shape.flops_per_token(sequence),
+            parameters: model.parameters.count(),
+            training_seconds: trained.seconds,
+            training_cpu_seconds: trained.cpu_seconds,
+            startup_seconds: trained.startup_seconds,
+            evaluation_seconds: started.elapsed().as_secs_f64(),
+            peak_memory_bytes: if self.device == Device::Cpu { report::peak_resident_bytes() } else { 0 },
+            initial_loss: trained.initial_loss,
+            curve: trained.curve.into_points(),
+            validation,
+            audit,
+            locked,
+        })
+    }
+}
+
+/// Refuses a model whose weights, gradients and two moments alone do not fit.
+fn check_memory(parameters: u64, available: Option<u64>) -> Result<(), Failure> {
+    let needed = parameters.saturating_mul(4 * 4);
+    match available {
+        Some(available) if needed > available => {
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            let message = format!(
+                "{parameters} parameters take {:.1} GB before any activation, and {:.1} GB are free",
+                gigabytes(needed),
+                gigabytes(available)
+            );
+            Err(Failure::new(CrashClass::OutOfMemory, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads losses one step late, so that a GPU always has its next step queued, and tells of them.
+struct Log {
+    curve: Curve,
+    initial: f64,
+    tokens_per_step: u64,
+    done: u64,
+    pending: Option<Tensor>,
+    limiter: Limiter,
+    started: Instant,
+}
+
+impl Log {
+    fn new(steps: u64, tokens_per_step: u64, started: Instant) -> Self {
+        Self {
+            curve: Curve::new(steps),
+            initial: f64::NAN,
+            tokens_per_step,
+            done: 0,
+            pending: None,
+            limiter: Limiter::new(),
+            started,
+        }
+    }
+
+    fn push(&mut self, loss: Tensor, emit: Sink<'_>) -> Result<(), Failure> {
+        self.read_pending(emit)?;
+        self.pending = Some(loss);
+        Ok(())
+    }
+
+    fn read_pending(&mut self, emit: Sink<'_>) -> Result<(), Failure> {
+        let Some(loss) = self.pending.take() else { return Ok(()) };
+        let loss = loss.double_value(&[]);
+        self.done += 1;
+        check_loss(self.done, loss)?;
+        if self.done == 1 {
+            self.initial = loss;
+        }
+        let tokens = self.done * self.tokens_per_step;
+        self.curve.push(self.done, tokens, loss);
+        if self.limiter.ready() {
+            let seconds = self.started.elapsed().as_secs_f64();
+            emit(TrainerEvent::Progress {
+                step: self.done,
+                tokens,
+                loss: self.curve.smoothed(),
+                tokens_per_second: tokens as f64 / seconds,
+                seconds,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn check_loss(step: u64, loss: f64) -> Result<(), Failure> {
+    if !loss.is_finite() {
+        return Err(Failure::new(CrashClass::NotANumber, format!("the loss of step {step} is {loss}")));
+    }
+    if loss > DIVERGED {
+        let message = format!("the loss of step {step} is {loss:.1} nats, above {DIVERGED}");
+        return Err(Failure::new(CrashClass::Diverged, message));
+    }
+    Ok(())
+}
