@@ -690,3 +690,7 @@ fn add(sum: Option<Estimate>, next: Estimate) -> Estimate {
 fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

@@ -1,0 +1,344 @@
+//! Tests of the research state machine: whole sessions on a made-up surface, in virtual time, over 1, 2 and 8 slots.
+
+use std::collections::BTreeMap;
+
+use autoswarm_protocol::{
+    Bpb, Crash, CrashClass, Knob, RunReport, TrainConfig, Value,
+    id::{CorpusHash, TokenizerHash},
+};
+
+use super::*;
+
+const CONTEXT: usize = 256;
+const RUN_SECONDS: u64 = 20;
+
+/// Proposes one-knob changes of the matrix rate in a fixed order; some gain, some lose.
+struct Scripted {
+    rates: Vec<f64>,
+    observed: Vec<u32>,
+}
+
+impl Propose for Scripted {
+    fn observe(&mut self, experiment: &Experiment) {
+        self.observed.push(experiment.number);
+    }
+
+    fn propose(
+        &mut self,
+        incumbent: &EffectiveConfig,
+        pending: &[ConfigHash],
+        number: u32,
+    ) -> Option<Proposal> {
+        let rate = *self.rates.get(number as usize % self.rates.len())?;
+        // The dropout makes every child new; it changes nothing on the surface.
+        let dropout = f64::from(number % 10) * 0.05;
+        let child = incumbent
+            .with(Knob::MatrixRate, Value::Number(rate))
+            .and_then(|child| child.with(Knob::Dropout, Value::Number(dropout)))
+            .expect("in range")
+            .effective(CONTEXT);
+        let patch = Patch::between(incumbent, &child);
+        if patch.is_empty() || pending.contains(&child.hash()) {
+            return self.propose(incumbent, pending, number + 1);
+        }
+        let hypothesis = Hypothesis {
+            proposer: Author::Evolve,
+            because: "scripted".to_owned(),
+            patch,
+            simplifies: false,
+            inspired_by: Vec::new(),
+        };
+        Some(Proposal { child, hypothesis })
+    }
+}
+
+/// Lower matrix rates are better on this surface, down to 0.01.
+fn surface(config: &EffectiveConfig, seed: u64) -> f64 {
+    let rate = config.number(Knob::MatrixRate);
+    let noise = (seed % 1000) as f64 / 1000.0 * 0.01;
+    let own = f64::from(config.hash().as_bytes()[0]) / 256.0 * 0.002;
+    2.0 + 0.1 * (rate / 0.01).ln().abs() + noise + own
+}
+
+fn report(config: &EffectiveConfig, seed: u64, tokens: u64) -> Outcome {
+    Outcome::Finished(Box::new(RunReport {
+        executed: config.hash(),
+        seed,
+        corpus: CorpusHash::of(b"test"),
+        tokenizer: TokenizerHash::of(b"test"),
+        semantics: 1,
+        device: "cpu".to_owned(),
+        dtype: "f32".to_owned(),
+        threads: 1,
+        steps: 10,
+        tokens,
+        flops: 1.0,
+        parameters: 1,
+        training_seconds: RUN_SECONDS as f64,
+        training_cpu_seconds: RUN_SECONDS as f64,
+        startup_seconds: 0.0,
+        evaluation_seconds: 0.0,
+        peak_memory_bytes: 1,
+        initial_loss: 5.5,
+        curve: Vec::new(),
+        validation: Bpb::new(surface(config, seed)).expect("finite"),
+        audit: Some(Bpb::new(surface(config, seed) + 0.01).expect("finite")),
+        locked: None,
+    }))
+}
+
+fn crash(class: CrashClass) -> Outcome {
+    Outcome::Crashed(Crash { class, message: "test".to_owned(), seconds: 1.0 })
+}
+
+/// A session in virtual time.
+struct Session {
+    research: Research,
+    now: u64,
+    ends: BTreeMap<(u64, u64), RunOrder>,
+    journal: Vec<Experiment>,
+    notes: Vec<String>,
+    finished: bool,
+    halted: Option<String>,
+    runs_made: Vec<(ConfigHash, u64, RunRole)>,
+}
+
+fn rules(slots: usize, experiments: u32) -> Rules {
+    Rules {
+        arena: ArenaId::of(b"test"),
+        context: CONTEXT,
+        slots,
+        baseline: TrainConfig::new().effective(CONTEXT),
+        policy: Policy::default(),
+        experiments: Some(experiments),
+    }
+}
+
+fn proposer() -> Box<Scripted> {
+    Box::new(Scripted { rates: vec![0.05, 0.03, 0.08, 0.02, 0.1, 0.3], observed: Vec::new() })
+}
+
+impl Session {
+    fn new(slots: usize, experiments: u32) -> Self {
+        Self::resume(rules(slots, experiments), Vec::new(), Vec::new())
+    }
+
+    fn resume(rules: Rules, journal: Vec<Experiment>, pending: Vec<Active>) -> Self {
+        let research = Research::new(rules, proposer(), &journal, pending, 0);
+        let mut session = Self {
+            research,
+            now: 1000,
+            ends: BTreeMap::new(),
+            journal,
+            notes: Vec::new(),
+            finished: false,
+            halted: None,
+            runs_made: Vec::new(),
+        };
+        session.give(Event::Start);
+        session
+    }
+
+    fn give(&mut self, event: Event) {
+        for action in self.research.handle(event, self.now) {
+            match action {
+                Action::Run(order) => {
+                    assert!(self.ends.values().all(|other| other.slot != order.slot), "two runs on one slot");
+                    self.ends.insert((self.now + RUN_SECONDS, order.id), *order);
+                }
+                Action::Conclude(experiment) => self.journal.push(*experiment),
+                Action::Note(note) => self.notes.push(note),
+                Action::Finish => self.finished = true,
+                Action::Halt(why) => self.halted = Some(why),
+                Action::Propose { .. } => {}
+            }
+        }
+    }
+
+    /// Ends the run that is due next, with what `outcome` makes of it.
+    fn step(&mut self, outcome: impl Fn(&RunOrder) -> Outcome) -> bool {
+        let Some(((at, _), order)) = self.ends.pop_first() else { return false };
+        self.now = at;
+        self.runs_made.push((order.config.hash(), order.seed, order.role));
+        let outcome = Box::new(outcome(&order));
+        self.give(Event::RunEnded { id: order.id, started_at: at - RUN_SECONDS, outcome, price_holds: true });
+        true
+    }
+
+    fn run(mut self) -> Self {
+        while self.halted.is_none() && self.step(finish) {}
+        self
+    }
+
+    fn hours(&self) -> f64 {
+        (self.now - 1000) as f64 / 3600.0
+    }
+}
+
+fn finish(order: &RunOrder) -> Outcome {
+    report(&order.config, order.seed, order.tokens.unwrap_or(1000))
+}
+
+fn keeps(journal: &[Experiment]) -> usize {
+    journal.iter().filter(|experiment| matches!(experiment.verdict, Verdict::Keep { .. })).count()
+}
+
+#[test]
+fn a_session_ends_after_its_experiments_with_the_gains_kept() {
+    for slots in [1, 2, 8] {
+        let session = Session::new(slots, 12).run();
+        assert!(session.finished && session.halted.is_none(), "{slots} slots");
+        assert!(matches!(session.journal[0].verdict, Verdict::Baseline));
+        let superseded = session.journal.iter().filter(|experiment| {
+            matches!(experiment.verdict, Verdict::Discard { reason: DiscardReason::Superseded, .. })
+        });
+        assert_eq!(session.journal.len(), 1 + 12 + superseded.count(), "{slots} slots");
+        assert!(keeps(&session.journal) >= 1, "{slots} slots");
+        let incumbent = session.research.incumbent().expect("a baseline");
+        assert!(incumbent.config.number(Knob::MatrixRate) < 0.04, "{slots} slots");
+    }
+}
+
+#[test]
+fn every_keep_rests_on_fresh_pairs_at_equal_tokens() {
+    let session = Session::new(2, 12).run();
+    for experiment in &session.journal {
+        let Verdict::Keep { estimate, audit } = &experiment.verdict else { continue };
+        let halves = |role| experiment.runs.iter().filter(|run| run.role == role).count();
+        assert!(estimate.pairs >= 2);
+        assert_eq!(halves(RunRole::Child), usize::from(estimate.pairs));
+        assert_eq!(halves(RunRole::Incumbent), usize::from(estimate.pairs));
+        assert!(audit.is_some());
+        assert!(experiment.runs.iter().all(|run| run.tokens == Some(1000)));
+    }
+}
+
+#[test]
+fn one_slot_runs_pairs_in_the_order_a_b_b_a() {
+    let session = Session::new(1, 12).run();
+    let keep = session.journal.iter().find(|e| matches!(e.verdict, Verdict::Keep { .. })).expect("a keep");
+    let roles: Vec<RunRole> =
+        keep.runs.iter().filter(|run| run.pair.is_some()).map(|run| run.role).take(4).collect();
+    assert_eq!(roles, [RunRole::Child, RunRole::Incumbent, RunRole::Incumbent, RunRole::Child]);
+}
+
+#[test]
+fn eight_slots_do_seven_times_the_experiments_of_one() {
+    // A night of eight hours, whatever gets done in it.
+    let per_hour = |slots| {
+        let mut session = Session::new(slots, 100_000);
+        while session.hours() < 8.0 && session.step(finish) {}
+        session.journal.len() as f64 / session.hours()
+    };
+    let (one, eight) = (per_hour(1), per_hour(8));
+    assert!(eight >= 7.0 * one, "{one} and {eight} experiments an hour");
+}
+
+#[test]
+fn a_killed_run_is_repeated_and_costs_no_experiment() {
+    for slots in [1, 2, 8] {
+        let mut session = Session::new(slots, 6);
+        for _ in 0..5 {
+            session.step(finish);
+        }
+        session.step(|_| crash(CrashClass::Killed));
+        let session = session.run();
+        assert!(session.finished, "{slots} slots");
+        assert!(session.journal.iter().all(|e| !matches!(e.verdict, Verdict::Crash { .. })), "{slots} slots");
+    }
+}
+
+#[test]
+fn a_config_that_crashes_is_a_crash_and_the_loop_goes_on() {
+    let mut session = Session::new(1, 6);
+    while session.step(|order| {
+        if order.config.number(Knob::MatrixRate) > 0.09 {
+            crash(CrashClass::NotANumber)
+        } else {
+            finish(order)
+        }
+    }) {}
+    assert!(session.finished);
+    let crashes = session.journal.iter().filter(|e| matches!(e.verdict, Verdict::Crash { .. })).count();
+    assert!(crashes >= 1);
+}
+
+#[test]
+fn a_machine_that_only_fails_halts_with_a_word() {
+    let mut session = Session::new(1, 6);
+    while session.halted.is_none() && session.step(|_| crash(CrashClass::NotStarted)) {}
+    assert!(session.halted.expect("halted").contains("not started"));
+}
+
+#[test]
+fn a_restart_at_any_moment_loses_no_run_and_counts_none_twice() {
+    let whole = Session::new(1, 8).run();
+    for cut in 0..whole.runs_made.len() {
+        let mut first = Session::new(1, 8);
+        for _ in 0..cut {
+            first.step(finish);
+        }
+        // Killed here: what is on disk is the journal and the experiments in flight, through their JSON.
+        let json = serde_json::to_string(first.research.pending()).expect("serializable");
+        let pending: Vec<Active> = serde_json::from_str(&json).expect("readable");
+        let done = first.journal.len() + pending.len();
+        let left = 8 - (done as u32).saturating_sub(1).min(8)
+            + pending.iter().filter(|a| a.parent.is_some()).count() as u32;
+        let second = Session::resume(rules(1, left), first.journal.clone(), pending).run();
+        assert_eq!(second.journal.len(), whole.journal.len(), "cut after {cut} runs");
+        let numbers: Vec<u32> = second.journal.iter().map(|experiment| experiment.number).collect();
+        assert_eq!(numbers, (0..numbers.len() as u32).collect::<Vec<_>>(), "cut after {cut} runs");
+        let made = first.runs_made.len() + second.runs_made.len();
+        assert_eq!(made, whole.runs_made.len(), "cut after {cut} runs");
+        for (a, b) in second.journal.iter().zip(&whole.journal) {
+            assert_eq!(a.config, b.config, "cut after {cut} runs");
+            assert_eq!(a.verdict, b.verdict, "cut after {cut} runs, experiment {}", a.number);
+        }
+    }
+}
+
+#[test]
+fn a_persons_try_goes_first_and_on_top_of_the_count() {
+    let mut session = Session::new(1, 2);
+    for _ in 0..4 {
+        session.step(finish);
+    }
+    let baseline = session.research.baseline().clone();
+    let patch = Patch::parse("warmup 0.1", &baseline).expect("valid");
+    let child = patch.apply(&baseline).expect("applies").effective(CONTEXT);
+    let hypothesis = Hypothesis {
+        proposer: Author::Person,
+        because: "a hunch".to_owned(),
+        patch,
+        simplifies: false,
+        inspired_by: Vec::new(),
+    };
+    session.give(Event::Try(Box::new(Proposal { child, hypothesis })));
+    let session = session.run();
+    assert_eq!(session.journal.iter().filter(|e| e.hypothesis.proposer == Author::Person).count(), 1);
+    assert_eq!(session.journal.len(), 4);
+}
+
+#[test]
+fn stop_starts_nothing_new() {
+    let mut session = Session::new(2, 50);
+    for _ in 0..5 {
+        session.step(finish);
+    }
+    session.give(Event::Stop);
+    while session.step(finish) {}
+    assert!(!session.research.pending().is_empty(), "what was cut off waits for the next start");
+}
+
+#[test]
+fn a_void_price_is_taken_again() {
+    let mut session = Session::new(1, 1);
+    let ((at, _), order) = session.ends.pop_first().expect("the first run");
+    assert_eq!(order.tokens, None);
+    let outcome = Box::new(report(&order.config, order.seed, 900));
+    session.give(Event::RunEnded { id: order.id, started_at: at, outcome, price_holds: false });
+    let ((_, _), again) = session.ends.first_key_value().map(|(k, v)| (*k, v.clone())).expect("again");
+    assert_eq!((again.seed, again.tokens), (order.seed, None));
+    let session = session.run();
+    assert!(session.finished);
+}
