@@ -11,6 +11,7 @@
 # Everything it says goes to stderr. Not here: compiling against libtorch (torch-sys does) and finding it at run time
 # (trainer/build.rs writes the path into the binaries).
 set -euo pipefail
+readonly caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly version=2.11.0 # what tch 0.24.0 is written against
@@ -114,15 +115,17 @@ install() {
 }
 
 if [ -n "${LIBTORCH:-}" ]; then
+    case $LIBTORCH in /*) ;; *) fail "LIBTORCH=$LIBTORCH is a relative path, and compilers run in many folders; give the absolute one" ;; esac
     require_version "$LIBTORCH" LIBTORCH
-    link_to "$(cd "$LIBTORCH" && pwd)"
+    link_to "$LIBTORCH"
 elif [ -n "${AUTOSWARM_PYTORCH:-}" ]; then
-    torch=$("$AUTOSWARM_PYTORCH" -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])' 2>/dev/null) ||
+    torch=$(cd "$caller" && "$AUTOSWARM_PYTORCH" -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])' 2>/dev/null) ||
         fail "AUTOSWARM_PYTORCH=$AUTOSWARM_PYTORCH cannot import torch; name the Python interpreter that PyTorch $version is installed for"
     require_version "$torch" AUTOSWARM_PYTORCH
     link_to "$torch"
 elif [ -z "${AUTOSWARM_LIBTORCH:-}" ] && [ -n "$(version_of .libtorch)" ]; then
-    require_version .libtorch "this checkout"
+    [ "$(version_of .libtorch | cut -d+ -f1)" = "$version" ] ||
+        fail "\`.libtorch\` links to $(readlink .libtorch), which is version $(version_of .libtorch) and not $version; remove the link"
 else
     variant=${AUTOSWARM_LIBTORCH:-cpu}
     root=$cache/libtorch-$version-$variant

@@ -39,7 +39,7 @@ step fmt cargo fmt --all --check
 # Fetches what `cargo tree --offline` and all that follows read.
 step fetch cargo fetch --locked --quiet
 step dependencies scripts/check-dependencies.sh
-step clippy cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+step clippy cargo clippy --locked --keep-going --workspace --all-targets --all-features -- -D warnings
 step docs env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 # With the packages and features of the tests, so that both take the same build of every dependency.
 step build cargo build --locked --workspace --features autoswarm-tests/real-trainer --bins
