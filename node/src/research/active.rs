@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     core::{Proposal, RunOrder},
-    verdict::Evidence,
+    verdict::{Evidence, Screen},
 };
 
 /// Which config a run trains.
@@ -48,8 +48,8 @@ pub struct Comparison {
 
 impl Comparison {
     /// A finished comparison of which only the difference matters.
-    const fn known(difference: f64) -> Self {
-        Self { seed: 0, screening_index: None, child: Some(difference), incumbent: Some(0.0) }
+    const fn known(seed: u64, difference: f64) -> Self {
+        Self { seed, screening_index: None, child: Some(difference), incumbent: Some(0.0) }
     }
 
     fn difference(&self) -> Option<f64> {
@@ -136,7 +136,12 @@ impl Active {
             repeats: 0,
             started_at: experiment.started_at,
         };
-        active.screens = experiment.screens.iter().map(|&difference| Comparison::known(difference)).collect();
+        let screened =
+            experiment.runs.iter().filter(|run| run.role == RunRole::Screen && run.validation().is_some());
+        active.screens = screened
+            .zip(&experiment.screens)
+            .map(|(run, &difference)| Comparison::known(run.seed, difference))
+            .collect();
         active.pairs = comparisons(&experiment.runs, RunRole::Child, RunRole::Incumbent);
         active
     }
@@ -144,7 +149,7 @@ impl Active {
     /// Ends the experiment.
     pub fn into_experiment(self, verdict: Verdict, now: u64) -> Experiment {
         Experiment {
-            screens: self.evidence().screens,
+            screens: self.screens.iter().filter_map(Comparison::difference).collect(),
             number: self.number,
             arena: self.arena,
             parent: self.parent_hash,
@@ -261,7 +266,11 @@ impl Active {
     /// Returns the differences so far.
     pub fn evidence(&self) -> Evidence {
         Evidence {
-            screens: self.screens.iter().filter_map(Comparison::difference).collect(),
+            screens: self
+                .screens
+                .iter()
+                .filter_map(|screen| Some(Screen { seed: screen.seed, difference: screen.difference()? }))
+                .collect(),
             pairs: self.pairs.iter().filter_map(Comparison::difference).collect(),
             removes_something: self.hypothesis.simplifies,
         }

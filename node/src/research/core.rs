@@ -568,7 +568,7 @@ impl Research {
             }
             Next::Discard(reason, estimate) => {
                 let active = self.active.remove(index);
-                let screened = mean(&evidence.screens);
+                let screened = evidence.screened();
                 self.conclude(active, Verdict::Discard { reason, screened, estimate }, now, actions);
             }
         }
@@ -588,7 +588,7 @@ impl Research {
         let current = self.incumbent.as_ref().map(|incumbent| &incumbent.config) == active.parent.as_ref();
         if !current {
             let reason = DiscardReason::Superseded;
-            let screened = mean(&active.evidence().screens);
+            let screened = active.evidence().screened();
             if self.queue.len() < MAX_QUEUED {
                 let because =
                     format!("won as experiment {} against the incumbent before this one", active.number);
@@ -685,10 +685,6 @@ fn add(sum: Option<Estimate>, next: Estimate) -> Estimate {
         standard_error: sum.standard_error.hypot(next.standard_error),
         pairs: sum.pairs + next.pairs,
     }
-}
-
-fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 #[cfg(test)]

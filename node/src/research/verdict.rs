@@ -24,7 +24,7 @@ pub use screening::{ScreenPlan, ScreeningCache};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Screening: child against the incumbent's cached run on the same screening seed.
-    pub screens: Vec<f64>,
+    pub screens: Vec<Screen>,
     /// Confirmation: child against the incumbent, both run now on an unseen seed.
     pub pairs: Vec<f64>,
     /// The change removes something (an ablation, a smaller model): it may be kept for that alone.
@@ -32,10 +32,20 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// All differences, screening first.
-    pub fn all(&self) -> impl Iterator<Item = f64> {
-        self.screens.iter().chain(&self.pairs).copied()
+    /// Mean of the screening differences as they were measured, for display (bpb).
+    pub fn screened(&self) -> Option<f64> {
+        let sum: f64 = self.screens.iter().map(|screen| screen.difference).sum();
+        (!self.screens.is_empty()).then(|| sum / self.screens.len() as f64)
     }
+}
+
+/// One screening difference.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Screen {
+    /// The seed of both runs; with it the noise model finds the other children that met the same cached run.
+    pub seed: u64,
+    /// Child − the incumbent's cached run (bpb).
+    pub difference: f64,
 }
 
 /// Why a change is kept.
@@ -115,7 +125,7 @@ impl Policy {
         if evidence.screens.is_empty() && evidence.pairs.is_empty() {
             return Next::Screen;
         }
-        let all = noise.belief(group, evidence.all());
+        let all = noise.belief(group, &evidence.screens, &evidence.pairs);
         let estimate = self.estimate(evidence, all.pair_sd);
         if evidence.removes_something {
             return self.next_removal(evidence, &all, estimate);
@@ -127,7 +137,7 @@ impl Policy {
             let paired = all.gain > self.pair_above || evidence.screens.len() >= self.most_screens;
             return if paired { Next::Pair(self.fewest_pairs as u16) } else { Next::Screen };
         }
-        let fresh = noise.belief(group, evidence.pairs.iter().copied());
+        let fresh = noise.belief(group, &[], &evidence.pairs);
         match estimate {
             Some(estimate)
                 if evidence.pairs.len() >= self.fewest_pairs

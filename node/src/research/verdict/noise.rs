@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use autoswarm_protocol::KnobGroup;
 
-use super::Evidence;
+use super::{Evidence, Screen};
 
 /// Number of values of the sd on a group's curve. A step is 26 %, finer than a night can resolve.
 const GRID: usize = 25;
@@ -39,8 +39,10 @@ struct Effect {
 
 /// Expected share of experiments that gain: between the 2 % and the 10 % that the simulated nights use.
 const GAIN_SHARE: f64 = 0.08;
-/// Expected share that change nothing.
-const NOTHING_SHARE: f64 = 0.45;
+/// How many experiments that expectation is worth.
+const SHARE_PRIOR: f64 = 20.0;
+/// Of those that do not gain, the expected share that change nothing.
+const NOTHING_SHARE: f64 = 0.5;
 /// Sizes of a gain that are told apart (pair sds). The step is a factor of 1.5.
 const GAINS: [f64; 6] = [1.0, 1.5, 2.2, 3.3, 5.0, 7.5];
 /// Sizes of a loss that are told apart (pair sds); real losers reach very far.
@@ -48,11 +50,29 @@ const LOSSES: [f64; 12] = [0.7, 1.0, 1.5, 2.2, 3.3, 5.0, 7.5, 11.0, 17.0, 25.0, 
 /// Each size stands for its neighbourhood: a normal of this relative width, so that nothing falls between two sizes.
 const WIDTH: f64 = 0.22;
 
+/// Share of a paired difference's variance that is the incumbent's own: half, if neither side is noisier.
+const LUCK_SHARE: f64 = 0.5;
+/// The luck of a cached run is sought within ± this (pair sds), drift included, …
+const LUCK_RANGE: f64 = 3.0;
+/// … at this many points.
+const LUCK_STEPS: usize = 17;
+/// Cached runs that are remembered, one for each group and seed; the oldest go first.
+const CACHED_RUNS: usize = 64;
+/// Children of a group that are remembered for each; more would not tell more.
+const CHILDREN: usize = 12;
+/// Density of a difference that no effect explains; it keeps one outlier from deciding a run's luck.
+const SURPRISE: f64 = 1e-6;
+
 /// The sd of the paired difference for each knob group, in bits per byte, as far as it is known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NoiseModel {
     single_run_sd: f64,
     groups: BTreeMap<KnobGroup, GroupCurve>,
+    /// Earlier children's differences from each cached screening run, to tell its luck.
+    cached: Vec<CachedRun>,
+    /// Experiments seen, and the sum of their probabilities of being a gain.
+    experiments: f64,
+    gains: f64,
 }
 
 /// The evidence of one group: a log likelihood for each sd of the grid, and how many experiments gave it.
@@ -60,6 +80,14 @@ pub struct NoiseModel {
 struct GroupCurve {
     log_likelihood: [f64; GRID],
     experiments: f64,
+}
+
+/// The differences that the finished children of a group showed against one cached run.
+#[derive(Clone, Debug, PartialEq)]
+struct CachedRun {
+    seed: u64,
+    group: KnobGroup,
+    differences: Vec<f64>,
 }
 
 /// What the differences of one experiment say: P(gain), P(loss) and the sd they are judged with.
@@ -81,7 +109,13 @@ impl NoiseModel {
         let mean = values.iter().sum::<f64>() / count.max(1.0);
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
         let sd = if values.len() < 2 { 0.02 * mean.abs() } else { (squares / (count - 1.0)).sqrt() };
-        Self { single_run_sd: sd.max(SMALLEST_SD), groups: BTreeMap::new() }
+        Self {
+            single_run_sd: sd.max(SMALLEST_SD),
+            groups: BTreeMap::new(),
+            cached: Vec::new(),
+            experiments: 0.0,
+            gains: 0.0,
+        }
     }
 
     /// The sd of the baseline over seeds (bpb): the noise of a run that is compared with nothing.
@@ -97,19 +131,66 @@ impl NoiseModel {
         self.geometric_mean(&weights)
     }
 
+    /// Reads the differences of an experiment: a pair's as it is, a screening's corrected for the luck of its cached run.
+    fn summary(&self, group: KnobGroup, screens: &[Screen], pairs: &[f64]) -> Summary {
+        let mut summary = Summary::default();
+        if !screens.is_empty() {
+            let sd = self.pair_sd(group);
+            for screen in screens {
+                let (luck, variance) = self.luck(group, screen.seed, sd);
+                summary.add(screen.difference - luck * sd, variance);
+            }
+        }
+        for difference in pairs {
+            summary.add(*difference, 1.0);
+        }
+        summary
+    }
+
+    /// What a cached run's luck, and the drift since then, add to every difference from it (pair sds), and the variance
+    /// that is left of such a difference (in units of a fresh pair's). The luck is half of the noise, and all children
+    /// that met the run share it.
+    fn luck(&self, group: KnobGroup, seed: u64, sd: f64) -> (f64, f64) {
+        let Some(run) = self.cached.iter().find(|run| run.seed == seed && run.group == group) else {
+            return (0.0, 1.0);
+        };
+        let effects = self.effects();
+        let (mut total, mut first, mut second) = (0.0, 0.0, 0.0);
+        for step in 0..LUCK_STEPS {
+            let luck = LUCK_RANGE * (2.0 * step as f64 / (LUCK_STEPS - 1) as f64 - 1.0);
+            let mut weight = (-0.5 * luck * luck / LUCK_SHARE).exp();
+            for before in &run.differences {
+                let rest = before / sd - luck;
+                let density = |effect: &Effect| {
+                    let spread = 1.0 - LUCK_SHARE + (WIDTH * effect.size).powi(2);
+                    effect.weight * (-0.5 * (rest - effect.size).powi(2) / spread).exp() / spread.sqrt()
+                };
+                weight *= effects.iter().map(density).sum::<f64>() + SURPRISE;
+            }
+            total += weight;
+            first += weight * luck;
+            second += weight * luck * luck;
+        }
+        let mean = first / total;
+        (mean, (1.0 - LUCK_SHARE + second / total - mean * mean).min(1.0))
+    }
+
     /// Learns from an experiment that is over. Call it once for each, in the journal's order.
     pub fn observe(&mut self, group: KnobGroup, evidence: &Evidence) {
-        let mut log_likelihood = [0.0; GRID];
-        let summary = Summary::of(evidence.all());
+        let summary = self.summary(group, &evidence.screens, &evidence.pairs);
         if summary.count == 0.0 {
             return;
         }
+        self.gains += self.belief(group, &evidence.screens, &evidence.pairs).gain;
+        self.experiments += 1.0;
+        let effects = self.effects();
+        let mut log_likelihood = [0.0; GRID];
         for (index, slot) in log_likelihood.iter_mut().enumerate() {
             let sd = self.grid_sd(index);
-            *slot = log_sum(
-                &effects().map(|effect| effect.weight.ln() + summary.log_likelihood(sd, effect.size)),
-            );
+            *slot =
+                log_sum(&effects.map(|effect| effect.weight.ln() + summary.log_likelihood(sd, effect.size)));
         }
+        self.remember_screens(group, &evidence.screens);
         let curve = self
             .groups
             .entry(group)
@@ -120,15 +201,39 @@ impl NoiseModel {
         curve.experiments += 1.0;
     }
 
+    fn remember_screens(&mut self, group: KnobGroup, screens: &[Screen]) {
+        for screen in screens {
+            let known = self.cached.iter_mut().find(|run| run.seed == screen.seed && run.group == group);
+            if let Some(run) = known {
+                if run.differences.len() < CHILDREN {
+                    run.differences.push(screen.difference);
+                }
+                continue;
+            }
+            if self.cached.len() == CACHED_RUNS {
+                self.cached.remove(0);
+            }
+            self.cached.push(CachedRun { seed: screen.seed, group, differences: vec![screen.difference] });
+        }
+    }
+
+    /// All effect sizes, gains first, with their weights before an experiment's own evidence. The share of gains follows
+    /// what the node has seen: the fewer changes gain, the more a new one has to show.
+    fn effects(&self) -> [Effect; EFFECTS] {
+        let share = (GAIN_SHARE * SHARE_PRIOR + self.gains) / (SHARE_PRIOR + self.experiments);
+        effects(share)
+    }
+
     /// What these differences (bpb, child − incumbent) say about an experiment of this group.
-    pub fn belief(&self, group: KnobGroup, differences: impl Iterator<Item = f64>) -> Belief {
-        let summary = Summary::of(differences);
+    pub fn belief(&self, group: KnobGroup, screens: &[Screen], pairs: &[f64]) -> Belief {
+        let summary = self.summary(group, screens, pairs);
+        let effects = self.effects();
         let log_weights = self.log_weights(group);
         let mut joint = [[f64::NEG_INFINITY; EFFECTS]; GRID];
         let mut highest = f64::NEG_INFINITY;
         for (index, row) in joint.iter_mut().enumerate() {
             let sd = self.grid_sd(index);
-            for (cell, effect) in row.iter_mut().zip(effects()) {
+            for (cell, effect) in row.iter_mut().zip(effects) {
                 *cell = log_weights[index] + effect.weight.ln() + summary.log_likelihood(sd, effect.size);
                 highest = highest.max(*cell);
             }
@@ -136,7 +241,7 @@ impl NoiseModel {
         let (mut gain, mut loss, mut total) = (0.0, 0.0, 0.0);
         let mut weights = [0.0; GRID];
         for (row, weight) in joint.iter().zip(&mut weights) {
-            for (cell, effect) in row.iter().zip(effects()) {
+            for (cell, effect) in row.iter().zip(effects) {
                 let mass = (cell - highest).exp();
                 *weight += mass;
                 total += mass;
@@ -199,32 +304,31 @@ impl NoiseModel {
     }
 }
 
-/// Count, mean and squared residuals: all that a normal likelihood needs of an experiment's differences.
-#[derive(Clone, Copy, Debug)]
+/// Count, precision, mean and squared residuals: all that a normal likelihood needs of an experiment's differences.
+#[derive(Clone, Copy, Debug, Default)]
 struct Summary {
     count: f64,
+    precision: f64,
     mean: f64,
     squares: f64,
 }
 
 impl Summary {
-    fn of(differences: impl Iterator<Item = f64>) -> Self {
-        let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
-        for difference in differences {
-            count += 1.0;
-            let step: f64 = difference - mean;
-            mean += step / count;
-            squares += step * (difference - mean);
-        }
-        Self { count, mean, squares }
+    /// Adds a difference (bpb) with its variance in units of a fresh pair's.
+    fn add(&mut self, difference: f64, variance: f64) {
+        self.count += 1.0;
+        self.precision += 1.0 / variance;
+        let step = difference - self.mean;
+        self.mean += step / (variance * self.precision);
+        self.squares += step * (difference - self.mean) / variance;
     }
 
-    /// Log likelihood, up to a constant, if one difference has this sd and the true effect is about `size` sds.
+    /// Log likelihood, up to a constant, if a fresh pair has this sd and the true effect is about `size` sds.
     fn log_likelihood(&self, sd: f64, size: f64) -> f64 {
         if self.count == 0.0 {
             return 0.0;
         }
-        let spread = 1.0 / self.count + (WIDTH * size).powi(2);
+        let spread = 1.0 / self.precision + (WIDTH * size).powi(2);
         let mean = self.mean / sd - size;
         -self.count * sd.ln() - 0.5 * (self.squares / (sd * sd) + mean * mean / spread + spread.ln())
     }
@@ -233,14 +337,15 @@ impl Summary {
 /// Number of effect sizes told apart.
 const EFFECTS: usize = GAINS.len() + 1 + LOSSES.len();
 
-/// All effect sizes, gains first, and their weights before any evidence.
-fn effects() -> [Effect; EFFECTS] {
-    let mut all = [Effect { size: 0.0, weight: NOTHING_SHARE }; EFFECTS];
+/// All effect sizes and their weights, if this share of changes gains.
+fn effects(gain_share: f64) -> [Effect; EFFECTS] {
+    let rest = 1.0 - gain_share;
+    let mut all = [Effect { size: 0.0, weight: rest * NOTHING_SHARE }; EFFECTS];
     for (slot, size) in all.iter_mut().zip(GAINS) {
-        *slot = Effect { size: -size, weight: GAIN_SHARE / GAINS.len() as f64 };
+        *slot = Effect { size: -size, weight: gain_share / GAINS.len() as f64 };
     }
     for (slot, size) in all[GAINS.len() + 1..].iter_mut().zip(LOSSES) {
-        *slot = Effect { size, weight: (1.0 - GAIN_SHARE - NOTHING_SHARE) / LOSSES.len() as f64 };
+        *slot = Effect { size, weight: rest * (1.0 - NOTHING_SHARE) / LOSSES.len() as f64 };
     }
     all
 }
