@@ -41,7 +41,8 @@ step fetch cargo fetch --locked --quiet
 step dependencies scripts/check-dependencies.sh
 step clippy cargo clippy --locked --keep-going --workspace --all-targets --all-features -- -D warnings
 step docs env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
-# With the packages and features of the tests, so that both take the same build of every dependency.
-step build cargo build --locked --workspace --features autoswarm-tests/real-trainer --bins
+# All targets, because the binaries alone are built without what dev-dependencies add to the features of shared
+# dependencies, and those would then be compiled twice. The tests run the binaries that this puts in place.
+step build cargo build --locked --workspace --all-targets --features autoswarm-tests/real-trainer
 step tests cargo test --locked --workspace --features autoswarm-tests/real-trainer --no-fail-fast
 table
