@@ -1,7 +1,11 @@
 //! One peer: the research loop, its memory and what a person sees of it.
 
 pub mod experiment;
+pub mod files;
+pub mod home;
+pub mod journal;
 pub mod manners;
 pub mod progress;
 pub mod research;
+pub mod store;
 pub mod text;
