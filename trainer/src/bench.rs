@@ -34,12 +34,7 @@ impl BenchShape {
     ];
 
     fn config(self, base: &TrainConfig) -> Result<TrainConfig, Failure> {
-        let values = [
-            (Knob::Depth, self.depth),
-            (Knob::Width, self.width),
-            (Knob::SequenceLength, self.sequence),
-            (Knob::BatchTokens, self.sequence * self.batch),
-        ];
+        let values = [(Knob::Depth, self.depth), (Knob::Width, self.width)];
         values.into_iter().try_fold(base.clone(), |config, (knob, value)| {
             config.with(knob, Value::Integer(value)).map_err(|error| Failure::own(error.to_string()))
         })

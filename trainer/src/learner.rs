@@ -52,6 +52,11 @@ impl<'a> Learner<'a> {
         })
     }
 
+    /// Goes back to the first batch, with everything learned kept.
+    pub fn rewind(&mut self) {
+        self.next_row = 0;
+    }
+
     /// Takes one optimizer step that begins at `progress`, and returns its mean loss, a scalar on the device.
     pub fn step(&mut self, progress: f64, deadline: &Deadline) -> Result<Tensor, Failure> {
         let end = self.next_row + self.rows_per_step;

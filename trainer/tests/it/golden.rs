@@ -1,0 +1,41 @@
+//! The trainer's semantics, pinned.
+//!
+//! **When a change moves these numbers, `TRAINER_SEMANTICS` moves with them**: results before and after it are no
+//! longer comparable, and every arena changes.
+
+use autoswarm_protocol::outcome::TRAINER_SEMANTICS;
+
+use crate::support::{report, settings, tiny};
+
+/// The golden losses' tolerance: above the differences between instruction sets, far below any change of meaning.
+const TOLERANCE: f64 = 1e-4;
+
+#[track_caller]
+fn check(toml: &str, expected: [f64; 3], bpb: f64) {
+    let report = report(&settings(tiny(toml), 512 * 3, 42));
+    // The curve is smoothed; undo that: s₁ = l₁, s₂ = (.9 s₁·w₁ + .1 l₂)…, each divided by 1 − .9ⁿ.
+    let mut raw = 0.0;
+    let mut losses = Vec::new();
+    for (point, seen) in report.curve.iter().zip(1..) {
+        let sum = point.loss * (1.0 - 0.9f64.powi(seen));
+        losses.push((sum - 0.9 * raw) / 0.1);
+        raw = sum;
+    }
+    let got = (losses.clone(), report.validation.get());
+    assert!(losses.iter().zip(expected).all(|(a, b)| (a - b).abs() < TOLERANCE), "{got:?}");
+    assert!((report.validation.get() - bpb).abs() < TOLERANCE, "{got:?}");
+}
+
+#[test]
+fn golden_losses_of_the_default_parts() {
+    assert_eq!(TRAINER_SEMANTICS, 1);
+    check("", [5.544_388, 5.383_466, 4.402_063], 5.598_686);
+}
+
+#[test]
+fn golden_losses_of_the_other_parts() {
+    let toml = "norm = \"rms_learned\"\nnorm_place = \"sandwich\"\nactivation = \"swiglu\"\nblock = \"parallel\"
+        head = \"tied\"\nembedding_init = 0.05\nwindow_pattern = \"S\"\nkv_group = 2\nmatrix_optimizer = \"adamw\"
+        matrix_lr = 0.01\ngradient_clip = 0.5\ninit_kind = \"orthogonal\"\nprojection_init = 0.5\ndropout = 0.1";
+    check(toml, [5.626_162, 6.824_184, 3.396_249], 4.483_562);
+}

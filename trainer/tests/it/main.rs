@@ -1,0 +1,9 @@
+//! The trainer as a whole, with real libtorch: tiny models on a corpus made up here.
+
+mod budget;
+mod cli;
+mod golden;
+mod knobs;
+mod learning;
+mod metric;
+mod support;

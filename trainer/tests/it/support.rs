@@ -1,0 +1,118 @@
+//! A made-up corpus, prepared once, and runs on it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use autoswarm_protocol::{RunReport, Split, TrainConfig, TrainerEvent};
+use autoswarm_trainer::{
+    device::{DeviceName, Dtype},
+    failure::{self, Failure},
+    harness::{
+        budget::{Budget, Watch},
+        corpus::{Corpus, Document},
+        dataset,
+        evaluate::Rule,
+        tokenizer::Tokenizer,
+    },
+    train::{self, Settings},
+};
+
+/// The evaluation rule of the tests.
+pub(crate) const RULE: Rule = Rule { context: 32, tokens: 512 };
+
+/// A model that takes a step in milliseconds.
+pub(crate) const TINY: &str =
+    "depth = 2\nwidth = 32\nhead_dim = 8\nsequence_length = 32\nbatch_tokens = 512\nvalue_gate_width = 8\n";
+
+/// Returns `bytes` of made-up text: words of a small vocabulary in an order drawn from `seed`, so that there is
+/// something to learn. Some lines have letters of two bytes.
+fn text(seed: u8, bytes: usize) -> String {
+    const WORDS: [&str; 12] =
+        ["let", "x", "=", "fn", "(", ")", "{", "}", "return", "straße", "loop", "value"];
+    let mut drawn = vec![0; bytes];
+    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut drawn);
+    let mut text = String::new();
+    for byte in drawn {
+        text.push_str(WORDS[usize::from(byte) % WORDS.len()]);
+        text.push(if byte < 32 { '\n' } else { ' ' });
+        if text.len() >= bytes {
+            break;
+        }
+    }
+    text
+}
+
+/// Returns the folder of the prepared corpus; it lives as long as the test process's target folder.
+pub(crate) fn data() -> &'static Path {
+    static DATA: OnceLock<PathBuf> = OnceLock::new();
+    DATA.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dataset");
+        let document = |split: Split, seed: u8, bytes| Document {
+            path: format!("{split}/{seed}"),
+            split,
+            text: text(seed, bytes),
+        };
+        let mut documents: Vec<Document> = (0..8).map(|seed| document(Split::Train, seed, 16_384)).collect();
+        documents.push(document(Split::Validation, 100, 3000));
+        documents.push(document(Split::Validation, 101, 3000));
+        documents.push(document(Split::Audit, 110, 3000));
+        documents.push(document(Split::Locked, 120, 3000));
+        let corpus = Corpus::new(documents, Vec::new());
+        dataset::write(&folder, &corpus, &Tokenizer::Bytes, &mut |_, _, _| {})
+            .expect("the folder is writable");
+        folder
+    })
+}
+
+/// Parses a config that is known to be good.
+#[track_caller]
+pub(crate) fn config(toml: &str) -> TrainConfig {
+    TrainConfig::from_toml(toml).expect("a valid config")
+}
+
+/// Returns the tiny config with lines of TOML on top, which may repeat its keys.
+pub(crate) fn tiny(more: &str) -> TrainConfig {
+    let mut table: toml::Table = TINY.parse().expect("valid TOML");
+    table.extend(more.parse::<toml::Table>().expect("valid TOML"));
+    TrainConfig::from_table(&table).expect("a valid config")
+}
+
+/// Returns the settings of a run of `tokens` tokens.
+pub(crate) fn settings(config: TrainConfig, tokens: u64, seed: u64) -> Settings {
+    Settings {
+        config,
+        data: data().to_owned(),
+        budget: Budget::Tokens(tokens),
+        seed,
+        device: DeviceName::Cpu,
+        threads: Some(1), // libtorch's threads are the process's, and tests run side by side
+        dtype: Dtype::F32,
+        cap_seconds: None,
+        splits: Vec::new(),
+        rule: RULE,
+        min_steps: 1,
+        save: None,
+    }
+}
+
+/// Runs an experiment, and returns its end and what it told before.
+pub(crate) fn observe(settings: &Settings) -> (Result<RunReport, Failure>, Vec<TrainerEvent>) {
+    let mut events = Vec::new();
+    let watch = Watch::default();
+    let result = failure::catch(|| train::run(settings, &watch, &mut |event| events.push(event)));
+    (result, events)
+}
+
+/// Runs an experiment that ends well.
+#[track_caller]
+pub(crate) fn report(settings: &Settings) -> RunReport {
+    observe(settings).0.unwrap_or_else(|failure| panic!("{:?}: {failure}", failure.class))
+}
+
+/// What two runs have in common if and only if they computed the same.
+pub(crate) fn trajectory(report: &RunReport) -> (Vec<u64>, u64) {
+    let losses = report.curve.iter().map(|point| point.loss.to_bits()).collect();
+    (losses, report.validation.get().to_bits())
+}
