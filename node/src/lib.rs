@@ -1,5 +1,6 @@
 //! One peer: the research loop, its memory and what a person sees of it.
 
+pub mod cli;
 pub mod experiment;
 pub mod files;
 pub mod home;
@@ -9,3 +10,4 @@ pub mod progress;
 pub mod research;
 pub mod store;
 pub mod text;
+pub mod view;

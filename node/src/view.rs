@@ -1,0 +1,76 @@
+//! What a person sees of a running node: plain lines, JSON lines or a live view, all over the same two types.
+//!
+//! The driver hands over what [`Happened`] and, now and then, a [`Snapshot`]. Everything printed is built by pure
+//! functions from those values to text; this file only chooses a view and writes. Events go to standard output, since
+//! they are what a redirected `solo` is asked for; prompts and errors go to standard error and are not here.
+
+pub mod frame;
+pub mod json;
+pub mod live;
+pub mod plain;
+pub mod words;
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::progress::{Happened, Snapshot};
+
+/// One of the three ways to watch a node.
+#[derive(Debug)]
+pub enum View {
+    /// One line per event.
+    Plain(plain::Plain<io::Stdout>),
+    /// One JSON object per event.
+    Json(json::Json<io::Stdout>),
+    /// Bars on a terminal, with the events scrolling above them.
+    Live(Box<live::Live>),
+}
+
+impl View {
+    /// Chooses the view for standard output: JSON where asked for, live on a terminal, plain lines elsewhere.
+    pub fn for_stdout(json: bool) -> Self {
+        let stdout = io::stdout();
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        if json {
+            Self::Json(json::Json::new(stdout))
+        } else if stdout.is_terminal() && !dumb {
+            let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            Self::Live(Box::new(live::Live::new(if no_color { Colour::Off } else { Colour::On })))
+        } else {
+            Self::Plain(plain::Plain::new(stdout))
+        }
+    }
+
+    /// Shows an event that happened at `now`, seconds since 1970. An error means that nobody reads any more.
+    pub fn happened(&mut self, now: u64, event: &Happened) -> io::Result<()> {
+        match self {
+            Self::Plain(view) => view.happened(now, event),
+            Self::Json(view) => view.happened(now, event),
+            Self::Live(view) => view.happened(now, event),
+        }
+    }
+
+    /// Shows what is going on right now; only the live view does.
+    pub fn snapshot(&mut self, snapshot: &Snapshot) {
+        if let Self::Live(view) = self {
+            view.snapshot(snapshot);
+        }
+    }
+
+    /// Leaves the terminal as it was found. Dropping the view does the same.
+    pub fn finish(&mut self) {
+        if let Self::Live(view) = self {
+            view.finish();
+        }
+        // Nothing can be told to a reader that is gone.
+        let _ = io::stdout().flush();
+    }
+}
+
+/// Whether labels are coloured. Colour never carries meaning: the words say everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// Labels are coloured.
+    On,
+    /// No escape sequence is written.
+    Off,
+}

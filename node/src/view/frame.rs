@@ -1,0 +1,364 @@
+//! The live view's frame: a snapshot as a few lines for a terminal of a given width. Pure, so that a test sees it.
+
+use unicode_width::UnicodeWidthStr;
+
+use super::{Colour, words};
+use crate::progress::{Phase, SlotView, Snapshot};
+
+/// Slots up to which each gets a second line with its change.
+const ROOMY_SLOTS: usize = 4;
+/// Shortest bar that still shows anything.
+const SHORTEST_BAR: usize = 6;
+/// Longest bar; beyond it only the eye's way gets longer.
+const LONGEST_BAR: usize = 32;
+
+/// How large the terminal is and whether labels are coloured.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Whether labels are coloured.
+    pub colour: Colour,
+}
+
+/// A piece of a line; of two that do not both fit, the one with the larger number goes.
+type Piece = (u8, String);
+
+/// Returns the frame's lines, each at most `look.width` columns and together fewer than `look.height` rows.
+pub fn render(snapshot: &Snapshot, look: Look) -> Vec<String> {
+    let mut lines = vec![header(snapshot, look)];
+    let roomy = snapshot.slots.len() <= ROOMY_SLOTS && look.height > 2 * snapshot.slots.len() + 6;
+    // A terminal must be taller than what is redrawn in place, or the redrawing leaves pieces behind.
+    let room = look.height.saturating_sub(5).max(1);
+    let shown = if roomy { snapshot.slots.len() } else { snapshot.slots.len().min(room) };
+    let name_width = snapshot.slots.iter().map(|slot| slot.name.width()).max().unwrap_or(0).min(14);
+    for slot in &snapshot.slots[..shown] {
+        lines.push(slot_line(slot, name_width, look));
+        if roomy {
+            lines.push(slot_patch(slot, name_width, look));
+        }
+    }
+    if shown < snapshot.slots.len() {
+        lines.push(words::fit(&format!("… and {} more slots", snapshot.slots.len() - shown), look.width));
+    }
+    lines.push(incumbent(snapshot, look));
+    lines.push(next(snapshot, look));
+    lines
+}
+
+fn header(snapshot: &Snapshot, look: Look) -> String {
+    let budget = words::budget(snapshot.budget, snapshot.budget_seconds);
+    let crashes =
+        if snapshot.crashes > 0 { format!(", {} crashed", snapshot.crashes) } else { String::new() };
+    let done =
+        format!("{}, {} kept{crashes}", words::plural(snapshot.experiments, "experiment"), snapshot.keeps);
+    let mut pieces = vec![(0, words::clean(&snapshot.objective)), (2, budget), (1, done)];
+    if let Some(rate) = snapshot.experiments_per_hour {
+        pieces.push((1, format!("{rate:.0} an hour")));
+    }
+    pieces.push((3, format!("arena {}", words::clean(&snapshot.arena))));
+    label(&join(pieces, "  ", look.width), look.colour, BOLD)
+}
+
+fn slot_line(slot: &SlotView, name_width: usize, look: Look) -> String {
+    let mut pieces = vec![(0, words::pad(&words::clean(&slot.name), name_width))];
+    if let Some(number) = slot.number {
+        pieces.push((0, format!("#{number}")));
+    }
+    let phase = match slot.phase {
+        Phase::Idle => "idle",
+        Phase::Starting => "starting",
+        Phase::Pricing => "pricing",
+        Phase::Training => "training",
+        Phase::Evaluating => "evaluating",
+        Phase::Paused => "paused",
+    };
+    pieces.push((1, words::pad(phase, "evaluating".len())));
+    let after = measures(slot);
+    let Some(percent) = (slot.done * 100).checked_div(slot.total) else {
+        pieces.extend(after);
+        return join(pieces, "  ", look.width);
+    };
+    let percent = percent.min(100);
+    pieces.push((0, format!("{percent:>3} %")));
+    pieces.extend(after);
+    let bar_at = pieces.len() - pieces.iter().filter(|piece| piece.0 >= 2).count().min(pieces.len()) - 1;
+    let kept = drop_until_fits(pieces, "  ", look.width.saturating_sub(SHORTEST_BAR + 2));
+    let used = width_of(&kept, 2);
+    let bar_width = look.width.saturating_sub(used + 2).min(LONGEST_BAR);
+    let mut texts: Vec<String> = kept.into_iter().map(|piece| piece.1).collect();
+    if bar_width >= SHORTEST_BAR {
+        texts.insert(bar_at.min(texts.len()), bar(slot.done, slot.total, bar_width));
+    }
+    words::fit(texts.join("  ").trim_end(), look.width)
+}
+
+fn measures(slot: &SlotView) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let counted = matches!(slot.phase, Phase::Training | Phase::Evaluating | Phase::Paused);
+    if counted && slot.total > 0 {
+        pieces.push((5, format!("{} tokens", words::count(slot.done as f64))));
+    }
+    if slot.tokens_per_second > 0.0 {
+        pieces.push((3, format!("{}/s", words::count(slot.tokens_per_second))));
+    }
+    if let Some(loss) = slot.loss {
+        pieces.push((4, format!("loss {loss:.3}")));
+    }
+    if let Some(seconds) = slot.remaining_seconds {
+        pieces.push((2, format!("{} left", words::clock(seconds))));
+    }
+    pieces
+}
+
+fn slot_patch(slot: &SlotView, name_width: usize, look: Look) -> String {
+    if slot.number.is_none() {
+        return String::new();
+    }
+    let indent = " ".repeat(name_width + 2);
+    let role = words::clean(&slot.role);
+    let patch = words::clean(&slot.patch);
+    let text = if role.is_empty() { patch } else { format!("{patch}  ({role})") };
+    words::fit(format!("{indent}{text}").trim_end(), look.width)
+}
+
+fn incumbent(snapshot: &Snapshot, look: Look) -> String {
+    let mut pieces = vec![(0, "best".to_owned())];
+    match snapshot.incumbent {
+        Some((mean, error)) => pieces.push((0, format!("{mean:.4} ± {error:.4} bpb"))),
+        None => pieces.push((0, "not measured yet".to_owned())),
+    }
+    if let Some(gain) = &snapshot.gain {
+        pieces.push((1, format!("Δ {}", words::short_estimate(gain))));
+        pieces.push((2, words::clean(&snapshot.incumbent_patch)));
+    }
+    join_cutting_last(pieces, "  ", look.width)
+}
+
+fn next(snapshot: &Snapshot, look: Look) -> String {
+    if let Some(reason) = &snapshot.paused {
+        return words::fit(&label_text("paused", &words::clean(reason)), look.width);
+    }
+    let text = match snapshot.next_verdict_seconds {
+        Some(seconds) => format!("next  verdict in about {}", words::clock(seconds)),
+        None => "next  verdict when the first runs have shown how long they take".to_owned(),
+    };
+    words::fit(&text, look.width)
+}
+
+fn label_text(label: &str, text: &str) -> String {
+    format!("{label}  {text}")
+}
+
+/// Draws `done` of `total` with eighths of a block, so that a long run is seen to move.
+fn bar(done: u64, total: u64, width: usize) -> String {
+    const EIGHTHS: [char; 8] = ['·', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+    let eighths = (done.min(total) as f64 / total.max(1) as f64 * width as f64 * 8.0) as usize;
+    (0..width)
+        .map(|cell| match eighths.saturating_sub(cell * 8) {
+            0 => EIGHTHS[0],
+            n if n >= 8 => '█',
+            n => EIGHTHS[n],
+        })
+        .collect()
+}
+
+fn width_of(pieces: &[Piece], gap: usize) -> usize {
+    let text: usize = pieces.iter().map(|piece| piece.1.width()).sum();
+    text + gap * pieces.len().saturating_sub(1)
+}
+
+fn drop_until_fits(mut pieces: Vec<Piece>, gap: &str, width: usize) -> Vec<Piece> {
+    while width_of(&pieces, gap.len()) > width {
+        let least = pieces.iter().map(|piece| piece.0).max().unwrap_or(0);
+        let Some(index) = pieces.iter().rposition(|piece| piece.0 == least).filter(|_| least > 0) else {
+            break;
+        };
+        pieces.remove(index);
+    }
+    pieces
+}
+
+fn join(pieces: Vec<Piece>, gap: &str, width: usize) -> String {
+    let kept = drop_until_fits(pieces, gap, width);
+    let texts: Vec<String> = kept.into_iter().map(|piece| piece.1).collect();
+    words::fit(texts.join(gap).trim_end(), width)
+}
+
+/// Joins pieces whose last is a text that may be cut rather than dropped.
+fn join_cutting_last(pieces: Vec<Piece>, gap: &str, width: usize) -> String {
+    let texts: Vec<String> = pieces.into_iter().map(|piece| piece.1).collect();
+    words::fit(texts.join(gap).trim_end(), width)
+}
+
+const BOLD: &str = "1";
+const GREEN: &str = "32";
+const RED: &str = "31";
+const DIM: &str = "2";
+
+fn label(text: &str, colour: Colour, code: &str) -> String {
+    match colour {
+        Colour::On => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+        Colour::Off => text.to_owned(),
+    }
+}
+
+/// Colours the first word of a plain line by what it says; the word itself carries the meaning.
+pub fn colour_line(line: &str, colour: Colour) -> String {
+    let (word, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
+    let code = match word {
+        "keep" => GREEN,
+        "crash" => RED,
+        "discard" | "run" | "try" => DIM,
+        "note" | "hint" | "pause" | "stop" => BOLD,
+        _ => return line.to_owned(),
+    };
+    format!("{}{rest}", label(word, colour, code))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use autoswarm_protocol::{Budget, CrashClass, Estimate, Verdict, experiment::DiscardReason};
+
+    use super::*;
+
+    fn slot(name: &str, phase: Phase) -> SlotView {
+        SlotView {
+            name: name.to_owned(),
+            phase,
+            number: Some(13),
+            role: "pair 2, incumbent".to_owned(),
+            patch: "matrix_lr 0.04 → 0.03, depth 4 → 3".to_owned(),
+            done: 345_000,
+            total: 812_000,
+            tokens_per_second: 40_600.0,
+            loss: Some(1.4321),
+            remaining_seconds: Some(11.4),
+        }
+    }
+
+    pub(crate) fn snapshot() -> Snapshot {
+        let estimate = Estimate { delta: -0.0213, standard_error: 0.0031, pairs: 3 };
+        let idle = SlotView {
+            phase: Phase::Idle,
+            number: None,
+            done: 0,
+            total: 0,
+            tokens_per_second: 0.0,
+            loss: None,
+            remaining_seconds: None,
+            ..slot("cpu:4-5", Phase::Idle)
+        };
+        Snapshot {
+            objective: "rust-text".to_owned(),
+            arena: "1a2b3c4d".to_owned(),
+            budget: Budget::Milliseconds(20_000),
+            budget_seconds: 20.0,
+            slots: vec![slot("cpu:0-1", Phase::Training), slot("cpu:2-3", Phase::Evaluating), idle],
+            incumbent: Some((2.1034, 0.0021)),
+            incumbent_patch: "batch_tokens 8192 → 4096, warmdown 0.5 → 0.7".to_owned(),
+            gain: Some(estimate),
+            recent: vec![
+                (10, "batch_tokens 8192 → 4096".to_owned(), Verdict::Keep { estimate, audit: None }),
+                (
+                    11,
+                    "depth 4 → 12".to_owned(),
+                    Verdict::Crash { class: CrashClass::OutOfMemory, message: String::new() },
+                ),
+                (
+                    12,
+                    "width 128 → 160".to_owned(),
+                    Verdict::Discard { reason: DiscardReason::NoGain, screened: Some(0.01), estimate: None },
+                ),
+            ],
+            experiments: 12,
+            keeps: 2,
+            crashes: 1,
+            experiments_per_hour: Some(43.2),
+            next_verdict_seconds: Some(45.0),
+            paused: None,
+        }
+    }
+
+    fn look(width: usize) -> Look {
+        Look { width, height: 40, colour: Colour::Off }
+    }
+
+    #[test]
+    fn a_frame_at_eighty_columns() {
+        insta::assert_snapshot!(render(&snapshot(), look(80)).join("\n"));
+    }
+
+    #[test]
+    fn a_frame_at_fifty_columns() {
+        insta::assert_snapshot!(render(&snapshot(), look(50)).join("\n"));
+    }
+
+    #[test]
+    fn a_frame_at_a_hundred_and_thirty_columns() {
+        insta::assert_snapshot!(render(&snapshot(), look(130)).join("\n"));
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_and_no_frame_higher() {
+        let mut many = snapshot();
+        many.objective = "目的".repeat(30);
+        many.incumbent_patch = "depth 4 → 3, ".repeat(20);
+        for slots in [1, 3, 8, 64] {
+            many.slots = (0..slots).map(|n| slot(&format!("cpu:{n}"), Phase::Training)).collect();
+            for width in 1..160 {
+                for height in [6, 10, 24, 60] {
+                    let lines = render(&many, Look { width, height, colour: Colour::Off });
+                    assert!(lines.len() < height.max(7), "{} lines in {height}", lines.len());
+                    for line in lines {
+                        assert!(line.width() <= width, "{} > {width}: {line}", line.width());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_measured_yet_is_said_in_words() {
+        let mut new = snapshot();
+        (new.incumbent, new.gain, new.next_verdict_seconds) = (None, None, None);
+        let text = render(&new, look(80)).join("\n");
+        assert!(text.contains("best  not measured yet"), "{text}");
+        assert!(text.contains("next  verdict when"), "{text}");
+    }
+
+    #[test]
+    fn a_pause_says_why() {
+        let paused = Snapshot { paused: Some("on battery".to_owned()), ..snapshot() };
+        assert!(render(&paused, look(80)).contains(&"paused  on battery".to_owned()));
+    }
+
+    #[test]
+    fn escape_sequences_from_elsewhere_do_not_reach_the_terminal() {
+        let mut hostile = snapshot();
+        hostile.objective = "a\u{1b}[2Jb".to_owned();
+        hostile.incumbent_patch = "c\u{202e}d".to_owned();
+        hostile.slots[0].patch = "e\nf".to_owned();
+        let text = render(&hostile, look(80)).join("\n");
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
+        assert!(text.contains("e f"), "{text}");
+    }
+
+    #[test]
+    fn bars_fill_by_eighths() {
+        assert_eq!(bar(0, 100, 4), "····");
+        assert_eq!(bar(50, 100, 4), "██··");
+        assert_eq!(bar(55, 100, 4), "██▏·");
+        assert_eq!(bar(100, 100, 4), "████");
+        assert_eq!(bar(120, 100, 4), "████");
+    }
+
+    #[test]
+    fn colour_adds_nothing_but_colour() {
+        assert_eq!(colour_line("keep     x", Colour::On), "\u{1b}[32mkeep\u{1b}[0m     x");
+        assert_eq!(colour_line("keep     x", Colour::Off), "keep     x");
+        assert_eq!(colour_line("ready    x", Colour::On), "ready    x");
+    }
+}
