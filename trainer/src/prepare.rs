@@ -16,7 +16,7 @@ use autoswarm_protocol::{
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::harness::{
-    corpus::{Corpus, Progress, folder},
+    corpus::{Corpus, Progress, crates, folder, store},
     dataset::{self, HELD_OUT, Manifest, Split},
     tokenizer::{Tokenizer, TokenizerSpec},
 };
@@ -84,7 +84,8 @@ pub fn prepare(args: &Args, progress: Progress<'_>) -> anyhow::Result<(Manifest,
 fn read_corpus(source: &CorpusSource, progress: Progress<'_>) -> anyhow::Result<(String, Corpus)> {
     match source {
         CorpusSource::Crates => {
-            anyhow::bail!("the default corpus is not built in yet; give a folder or file")
+            let corpus = crates::read(&store::default_cache()?, progress)?;
+            Ok(("crates".to_owned(), corpus))
         }
         CorpusSource::Path(path) => Ok((path.display().to_string(), folder::read(path, progress)?)),
     }

@@ -6,8 +6,10 @@
 //!
 //! Not here: tokens ([`super::tokenizer`]) and the files a run reads ([`super::dataset`]).
 
+pub mod crates;
 pub mod folder;
 pub mod overlap;
+pub mod store;
 
 use std::{collections::BTreeMap, fmt, io, path::PathBuf};
 
@@ -187,6 +189,17 @@ pub enum CorpusError {
         /// The id asked for.
         expected: CorpusHash,
         /// The id of what is there.
+        found: CorpusHash,
+    },
+    /// The pinned crates do not give the pinned corpus.
+    #[error(
+        "the pinned crates give the corpus {found} and not {pinned}; use the lock file and the id of one release, \
+         or report it"
+    )]
+    PinDiffers {
+        /// The id in the code.
+        pinned: CorpusHash,
+        /// The id of what was made.
         found: CorpusHash,
     },
     /// Cargo did not deliver the crates.

@@ -1,0 +1,105 @@
+//! The default corpus: the source and documentation of a pinned list of crates.
+//!
+//! `crates/crates.toml` lists the crates and `crates/crates.lock` pins them, what they need, and the hash of each;
+//! any machine that can build this project can get them. From the listed crates the chain is:
+//!
+//! 1. [`select`]: permissive licences only; `.rs` and `.md` files that people wrote; at most [`CRATE_BYTES`] each.
+//! 2. [`duplicates`]: files that mostly repeat other files are dropped.
+//! 3. [`families`]: crates of one name prefix or one repository are a family, and a family is in one split.
+//! 4. Held-out files that mostly stand in training are dropped ([`MAX_DOCUMENT_OVERLAP`]).
+//!
+//! The result is kept once per user and checked against the pinned id at every use.
+//!
+//! **To change the list**: edit `crates.toml`, run `cargo generate-lockfile` on a copy, put the result into
+//! `crates.lock`, run `trainer prepare --corpus crates`, and copy the id that it names into `crates.blake3` and
+//! the swarm configs. It is another corpus, hence another objective.
+
+pub mod duplicates;
+pub mod families;
+pub mod select;
+pub mod vendor;
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use autoswarm_protocol::id::CorpusHash;
+
+use super::{Corpus, CorpusError, Document, Progress, overlap::TrainingLines, store};
+use crate::harness::dataset::Split;
+
+/// The listed crates, a cargo manifest.
+pub const MANIFEST: &str = include_str!("crates/crates.toml");
+
+/// Their lock file.
+pub const LOCK: &str = include_str!("crates/crates.lock");
+
+/// The most text one crate gives: 2 % of 100 MB with a margin, so that no author's habits are the corpus.
+pub const CRATE_BYTES: usize = 1_800_000;
+
+/// A held-out file of whose long lines more than this share stands in training is dropped. Chosen so that the
+/// splits' overlap falls well below 5 %; it costs less than a tenth of their bytes.
+pub const MAX_DOCUMENT_OVERLAP: f64 = 0.2;
+
+/// Returns the pinned id.
+pub fn pinned_hash() -> CorpusHash {
+    include_str!("crates/crates.blake3").trim().parse().expect("the committed id is 64 hexadecimal digits")
+}
+
+/// Returns the default corpus: from the user's cache, or downloaded into it.
+pub fn read(cache: &Path, progress: Progress<'_>) -> Result<Corpus, CorpusError> {
+    let pinned = pinned_hash();
+    let name = format!("crates-{pinned}");
+    let lock = store::lock(cache, progress)?;
+    if let Some(corpus) = store::load(cache, &name, pinned, progress) {
+        return Ok(corpus);
+    }
+    let vendored = vendor::vendor(cache, progress)?;
+    let corpus = build(&vendored, progress)?;
+    fs::remove_dir_all(&vendored).map_err(|source| CorpusError::Io {
+        action: "remove",
+        path: vendored,
+        source,
+    })?;
+    let found = corpus.hash();
+    if found != pinned {
+        return Err(CorpusError::PinDiffers { pinned, found });
+    }
+    store::save(cache, &name, &corpus)?;
+    drop(lock);
+    Ok(corpus)
+}
+
+/// Makes the corpus of a folder of vendored crates.
+pub fn build(vendored: &Path, progress: Progress<'_>) -> Result<Corpus, CorpusError> {
+    let mut crates = select::select(vendored, &vendor::listed(), progress)?;
+    progress("filter", 0, 0);
+    duplicates::drop_duplicates(&mut crates);
+    let splits = families::split(&crates);
+    let documents: Vec<Document> = crates
+        .into_iter()
+        .flat_map(|selected| {
+            let split = splits[&selected.name];
+            selected.files.into_iter().map(move |(path, text)| Document { path, split, text })
+        })
+        .collect();
+    Ok(Corpus::new(drop_overlapping(documents), Vec::new()))
+}
+
+/// Drops held-out documents of which too much stands in training.
+fn drop_overlapping(mut documents: Vec<Document>) -> Vec<Document> {
+    let training = TrainingLines::new(&documents);
+    documents.retain(|document| {
+        let (all, same) = training.count(&document.text);
+        document.split == Split::Train || same as f64 <= MAX_DOCUMENT_OVERLAP * all as f64
+    });
+    documents
+}
+
+/// Returns the bytes of each crate's text in a corpus, by the first part of the documents' paths.
+pub fn bytes_per_crate(corpus: &Corpus) -> BTreeMap<&str, u64> {
+    let mut bytes = BTreeMap::new();
+    for document in corpus.documents() {
+        let name = document.path.split('/').next().unwrap_or_default();
+        *bytes.entry(name).or_default() += document.text.len() as u64;
+    }
+    bytes
+}
