@@ -6,7 +6,7 @@
 //! A config travels as the sorted list of its values that differ from the defaults here, so a new knob, whose default
 //! is what the trainer did before it, changes no old hash. **A default, an id or a choice's place never changes.**
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -336,14 +336,15 @@ pub fn knob_table_markdown() -> String {
             Default::Choice(name) => name.to_owned(),
         };
         let range = row.domain.to_string().replace('|', "\\|");
-        out.push_str(&format!(
-            "| {} | `{}` | {} | {} | {range} | {default} | {} |\n",
+        let _ = writeln!(
+            out,
+            "| {} | `{}` | {} | {} | {range} | {default} | {} |",
             row.knob.id(),
             row.name,
             row.group,
             row.domain.kind(),
             row.meaning
-        ));
+        ); // writing to a string cannot fail
     }
     out
 }

@@ -1,0 +1,131 @@
+//! The dataset of an objective: prepared by the trainer once, found again afterwards.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use autoswarm_protocol::{
+    TrainerEvent,
+    id::{CorpusHash, TokenizerHash},
+    swarm_config::{CorpusSource, Objective, TokenizerRule},
+};
+use serde::Deserialize;
+use tokio::sync::{mpsc, watch};
+
+use crate::experiment::{self, Control, PrepareSpec};
+
+/// Longest silence of a preparation: a slow line may take minutes for one crate.
+const SILENCE: Duration = Duration::from_mins(10);
+
+/// A prepared dataset.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What it holds.
+    pub corpus: CorpusHash,
+    /// How its text became tokens.
+    pub tokenizer: TokenizerHash,
+}
+
+/// The part of the trainer's `dataset.json` that the node reads.
+#[derive(Deserialize)]
+struct Manifest {
+    corpus: CorpusHash,
+    tokenizer: TokenizerHash,
+}
+
+/// Finds the objective's dataset below `data`, or has the trainer prepare it. `news` hears stage, done and total.
+pub async fn prepare(
+    objective: &Objective,
+    trainer: &Path,
+    data: &Path,
+    threads: u16,
+    mut news: impl FnMut(&str, u64, u64),
+) -> anyhow::Result<Dataset> {
+    let folder = data.join(folder_name(objective));
+    if let Some(dataset) = found(objective, &folder) {
+        return Ok(dataset);
+    }
+    let spec = PrepareSpec {
+        trainer: trainer.to_owned(),
+        arguments: arguments(objective, &folder),
+        threads,
+        silence: SILENCE,
+        folder: data.join("log"),
+    };
+    let (sender, mut events) = mpsc::channel(64);
+    // Dropping the sender would cancel; it lives as long as the preparation.
+    let (_control, watch) = watch::channel(Control::Run);
+    let preparation = experiment::prepare(spec, sender, watch);
+    tokio::pin!(preparation);
+    let result = loop {
+        tokio::select! {
+            result = &mut preparation => break result,
+            Some(progress) = events.recv() => {
+                if let TrainerEvent::Preparing { stage, done, total } = progress.event {
+                    news(&stage, done, total);
+                }
+            }
+        }
+    };
+    let prepared = match result.context("the preparation was cancelled")? {
+        Ok(prepared) => prepared,
+        Err(crash) => bail!("the corpus could not be prepared: {}", crash.message),
+    };
+    check(objective, prepared.corpus)?;
+    Ok(Dataset { folder, corpus: prepared.corpus, tokenizer: prepared.tokenizer })
+}
+
+fn check(objective: &Objective, corpus: CorpusHash) -> anyhow::Result<()> {
+    match objective.corpus_hash {
+        Some(pinned) if pinned != corpus => bail!(
+            "the corpus has the hash {corpus}, but the swarm config pins {pinned}: use the corpus that it was written \
+             for, or drop `blake3` to make an objective of your own"
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Text of the user's own may have changed since: it is read again. The pinned crates cannot.
+fn found(objective: &Objective, folder: &Path) -> Option<Dataset> {
+    if objective.corpus != CorpusSource::Crates {
+        return None;
+    }
+    let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join("dataset.json")).ok()?).ok()?;
+    check(objective, manifest.corpus).ok()?;
+    Some(Dataset { folder: folder.to_owned(), corpus: manifest.corpus, tokenizer: manifest.tokenizer })
+}
+
+fn tokenizer_name(rule: TokenizerRule) -> String {
+    match rule {
+        TokenizerRule::Bytes => "bytes".to_owned(),
+        TokenizerRule::Bpe(size) => format!("bpe:{size}"),
+    }
+}
+
+fn folder_name(objective: &Objective) -> String {
+    let source = match &objective.corpus {
+        CorpusSource::Crates => "crates".to_owned(),
+        CorpusSource::Path(path) => format!("path-{}", &blake3::hash(path.as_bytes()).to_hex()[..12]),
+    };
+    format!("{source}-{}", tokenizer_name(objective.tokenizer).replace(':', "-"))
+}
+
+fn arguments(objective: &Objective, folder: &Path) -> Vec<OsString> {
+    let source = match &objective.corpus {
+        CorpusSource::Crates => "crates",
+        CorpusSource::Path(path) => path,
+    };
+    let mut arguments: Vec<OsString> = vec!["--corpus".into(), source.into()];
+    if let Some(hash) = objective.corpus_hash {
+        arguments.extend(["--expect-corpus".into(), hash.to_string().into()]);
+    }
+    arguments.extend(["--tokenizer".into(), tokenizer_name(objective.tokenizer).into()]);
+    arguments.extend(["--out".into(), folder.into(), "--json".into()]);
+    arguments
+}

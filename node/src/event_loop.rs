@@ -1,0 +1,419 @@
+//! The driver of a research session: it starts what the state machine orders, and tells it what came of it.
+//!
+//! One `Event`, two functions: [`EventLoop::next_event`] only waits, [`EventLoop::handle_event`] only acts. What to do
+//! next is decided in [`crate::research`], what a person sees is made in [`crate::board`].
+
+use std::{
+    future,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, bail};
+use autoswarm_protocol::{
+    Dtype, Outcome, RunRole, Split,
+    id::{CorpusHash, TokenizerHash},
+};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{Mutex, mpsc, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    board::Board,
+    control::{Incoming, Request},
+    experiment::{Control, Limits, Placement, RunBudget, RunProgress, RunSpec},
+    manners,
+    memory::Memory,
+    pricing::{RunResult, priced_run},
+    progress::Happened,
+    research::{Action, Event as Research_, Research, RunOrder},
+    view::View,
+};
+
+/// News of trainers that wait to be shown. More are dropped: they are news, not results.
+const PROGRESS_QUEUE: usize = 256;
+
+/// How often the picture is drawn, and the battery looked at every so many times.
+const TICK: Duration = Duration::from_millis(250);
+const TICKS_PER_BATTERY_CHECK: u64 = 120;
+
+
+/// What every run of a session has in common.
+#[derive(Debug, Clone)]
+pub struct RunPlan {
+    /// The trainer binary.
+    pub trainer: PathBuf,
+    /// The prepared dataset.
+    pub data: PathBuf,
+    /// Its corpus.
+    pub corpus: CorpusHash,
+    /// Its tokenizer.
+    pub tokenizer: TokenizerHash,
+    /// Number format of the products.
+    pub dtype: Dtype,
+    /// Evaluation context, tokens.
+    pub context: u32,
+    /// Evaluation tokens of each split.
+    pub evaluation_tokens: u64,
+    /// Seconds of training.
+    pub budget_seconds: f64,
+    /// Where runs can be.
+    pub slots: Vec<Placement>,
+    /// Where each slot keeps its run's config and log.
+    pub runs: PathBuf,
+    /// Most memory of one run, bytes.
+    pub memory_bytes: u64,
+}
+
+impl RunPlan {
+    /// Makes the call of the trainer for an order.
+    pub fn spec(&self, order: &RunOrder) -> RunSpec {
+        let budget = match order.tokens {
+            Some(tokens) => RunBudget::Tokens(tokens),
+            None => RunBudget::Seconds(self.budget_seconds),
+        };
+        let mut splits = vec![Split::Validation];
+        if matches!(order.role, RunRole::Child | RunRole::Incumbent | RunRole::Baseline) {
+            splits.push(Split::Audit);
+        }
+        RunSpec {
+            run: order.id,
+            trainer: self.trainer.clone(),
+            config: order.config.clone(),
+            data: self.data.clone(),
+            corpus: self.corpus,
+            tokenizer: self.tokenizer,
+            seed: order.seed,
+            budget,
+            placement: self.slots[order.slot].clone(),
+            dtype: Some(self.dtype),
+            splits,
+            context: self.context,
+            evaluation_tokens: self.evaluation_tokens,
+            min_steps: None,
+            save: None,
+            limits: Limits::for_budget(Duration::from_secs_f64(self.budget_seconds), self.memory_bytes),
+            folder: self.runs.join(format!("slot-{}", order.slot)),
+        }
+    }
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It did all that it was asked for.
+    Done,
+    /// A person, a deadline or a signal ended it.
+    Stopped,
+}
+
+/// Something for the driver to deal with.
+#[derive(Debug)]
+enum Event {
+    Interrupt,
+    Deadline,
+    RunEnded(Box<RunResult>),
+    Request(Incoming),
+    Progress(RunProgress),
+    Tick,
+}
+
+/// A session over the slots of one machine.
+#[derive(Debug)]
+pub struct EventLoop<'a> {
+    research: Research,
+    plan: RunPlan,
+    memory: &'a mut Memory,
+    board: Board,
+    view: &'a mut View,
+    requests: &'a mut mpsc::Receiver<Incoming>,
+    waiting: Vec<(u32, Incoming)>,
+    runs: JoinSet<RunResult>,
+    controls: Vec<(u64, watch::Sender<Control>)>,
+    pricing: Arc<Mutex<()>>,
+    progress: (mpsc::Sender<RunProgress>, mpsc::Receiver<RunProgress>),
+    signals: (Signal, Signal),
+    deadline: Option<Instant>,
+    paused_by_person: bool,
+    on_battery: bool,
+    ticks: u64,
+    interrupts: u32,
+    ending: Option<Ending>,
+    halted: Option<String>,
+}
+
+/// Returns the seconds since 1970.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
+impl<'a> EventLoop<'a> {
+    /// Makes a session; nothing runs before [`EventLoop::run`].
+    pub fn new(
+        research: Research,
+        plan: RunPlan,
+        memory: &'a mut Memory,
+        board: Board,
+        view: &'a mut View,
+        requests: &'a mut mpsc::Receiver<Incoming>,
+        deadline: Option<Instant>,
+    ) -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            research,
+            plan,
+            memory,
+            board,
+            view,
+            requests,
+            waiting: Vec::new(),
+            runs: JoinSet::new(),
+            controls: Vec::new(),
+            pricing: Arc::default(),
+            progress: mpsc::channel(PROGRESS_QUEUE),
+            signals: (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?),
+            deadline,
+            paused_by_person: false,
+            on_battery: false,
+            ticks: 0,
+            interrupts: 0,
+            ending: None,
+            halted: None,
+        })
+    }
+
+    /// Runs the session to its end.
+    pub async fn run(mut self) -> anyhow::Result<Ending> {
+        let actions = self.research.handle(Research_::Start, unix_now());
+        self.perform(actions)?;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !(self.ending.is_some() && self.runs.is_empty()) {
+            let event = self.next_event(&mut tick).await;
+            self.handle_event(event)?;
+        }
+        self.board.refresh(&self.research, self.memory);
+        let summary = self.board.summary(&mut self.research, &self.plan);
+        self.tell(&Happened::Summary(Box::new(summary)))?;
+        match self.halted {
+            Some(why) => bail!(why),
+            None => Ok(self.ending.unwrap_or(Ending::Done)),
+        }
+    }
+
+    async fn next_event(&mut self, tick: &mut tokio::time::Interval) -> Event {
+        let deadline = self.deadline.filter(|_| self.ending.is_none());
+        let until_deadline = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.signals.0.recv() => Event::Interrupt,
+            _ = self.signals.1.recv() => Event::Interrupt,
+            () = until_deadline => Event::Deadline,
+            Some(joined) = self.runs.join_next() => match joined {
+                Ok(result) => Event::RunEnded(Box::new(result)),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            },
+            Some(request) = self.requests.recv() => Event::Request(request),
+            Some(progress) = self.progress.1.recv() => Event::Progress(progress),
+            _ = tick.tick() => Event::Tick,
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) -> anyhow::Result<()> {
+        match event {
+            Event::Interrupt => self.interrupted()?,
+            Event::Deadline => self.stop("the hours asked for are over")?,
+            Event::RunEnded(result) => self.run_ended(*result)?,
+            Event::Request(request) => self.answer(request)?,
+            Event::Progress(progress) => self.board.progress(&progress),
+            Event::Tick => self.tick()?,
+        }
+        Ok(())
+    }
+
+    fn interrupted(&mut self) -> anyhow::Result<()> {
+        self.interrupts += 1;
+        if self.interrupts > 1 {
+            // Nothing is lost: the journal is complete, the runs in flight die with their parent.
+            self.view.finish();
+            std::process::exit(130);
+        }
+        self.stop("interrupted")
+    }
+
+    /// Starts nothing new, cancels what runs, and says what is being finished.
+    fn stop(&mut self, why: &str) -> anyhow::Result<()> {
+        if self.ending.is_some() {
+            return Ok(());
+        }
+        self.ending = Some(Ending::Stopped);
+        let actions = self.research.handle(Research_::Stop, unix_now());
+        self.perform(actions)?;
+        let waiting = self.research.pending().len();
+        let finishing = match self.controls.len() {
+            0 => format!("{why}; nothing runs"),
+            1 => format!("{why}; ending the run in flight, {waiting} unfinished experiment(s) wait for the next start"),
+            n => format!("{why}; ending {n} runs in flight, {waiting} unfinished experiment(s) wait for the next start"),
+        };
+        self.tell(&Happened::Stopping { finishing })?;
+        for (_, control) in &self.controls {
+            control.send_replace(Control::Cancel);
+        }
+        Ok(())
+    }
+
+    fn run_ended(&mut self, result: RunResult) -> anyhow::Result<()> {
+        let RunResult { id, started_at, outcome, price_holds } = result;
+        self.controls.retain(|(run, _)| *run != id);
+        let order = self.research.running().find(|order| order.id == id).cloned();
+        self.board.run_ended(id);
+        let (Some(outcome), Some(order)) = (outcome, order) else { return Ok(()) };
+        self.tell(&self.board.run_finished(&order, &outcome))?;
+        if !price_holds {
+            self.note("a run went faster or slower than its price by more than 3 %: it is priced and run again", None)?;
+        }
+        let event = Research_::RunEnded { id, started_at, outcome: Box::new(outcome), price_holds };
+        let actions = self.research.handle(event, unix_now());
+        self.perform(actions)?;
+        self.memory.save_pending(self.research.pending())
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) -> anyhow::Result<()> {
+        for action in actions {
+            match action {
+                Action::Run(order) => self.start_run(*order),
+                Action::Propose { number, hypothesis } => {
+                    let patch = hypothesis.patch.to_string();
+                    self.tell(&Happened::Proposed { number, patch, because: hypothesis.because })?;
+                    self.memory.save_pending(self.research.pending())?;
+                }
+                Action::Conclude(experiment) => {
+                    let commit = self.memory.conclude(&experiment)?;
+                    self.board.concluded(&experiment);
+                    self.answer_waiting(&experiment, &commit);
+                    let patch = experiment.hypothesis.patch.to_string();
+                    let number = experiment.number;
+                    self.tell(&Happened::Concluded { number, patch, verdict: experiment.verdict, commit })?;
+                }
+                Action::Note(text) => self.note(&text, None)?,
+                Action::Finish => {
+                    self.ending.get_or_insert(Ending::Done);
+                }
+                Action::Halt(why) => {
+                    self.halted = Some(why);
+                    self.ending = Some(Ending::Stopped);
+                    for (_, control) in &self.controls {
+                        control.send_replace(Control::Cancel);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start_run(&mut self, order: RunOrder) {
+        let initial = if self.is_paused() { Control::Pause } else { Control::Run };
+        let (control, watch) = watch::channel(initial);
+        self.controls.push((order.id, control));
+        self.board.run_started(&order);
+        let spec = self.plan.spec(&order);
+        self.runs.spawn(priced_run(spec, Arc::clone(&self.pricing), self.progress.0.clone(), watch));
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused_by_person || self.on_battery
+    }
+
+    fn tick(&mut self) -> anyhow::Result<()> {
+        if self.ticks.is_multiple_of(TICKS_PER_BATTERY_CHECK) {
+            let on_battery = manners::on_battery(manners::POWER_SUPPLIES.as_ref());
+            self.set_paused(self.paused_by_person, on_battery)?;
+            if let Some(problem) = self.memory.disk_problem() {
+                self.halted = Some(problem);
+                self.stop("the disk is full")?;
+            }
+        }
+        self.ticks += 1;
+        self.board.refresh(&self.research, self.memory);
+        self.view.snapshot(self.board.snapshot());
+        Ok(())
+    }
+
+    fn set_paused(&mut self, by_person: bool, on_battery: bool) -> anyhow::Result<()> {
+        let before = self.is_paused();
+        (self.paused_by_person, self.on_battery) = (by_person, on_battery);
+        if before == self.is_paused() {
+            return Ok(());
+        }
+        let control = if self.is_paused() { Control::Pause } else { Control::Run };
+        for (_, sender) in &self.controls {
+            sender.send_if_modified(|now| {
+                let change = *now != Control::Cancel && *now != control;
+                if change {
+                    *now = control;
+                }
+                change
+            });
+        }
+        let reason = match (by_person, on_battery) {
+            (true, _) => Some("as asked; `node resume` goes on".to_owned()),
+            (_, true) => Some("on battery; goes on when plugged in".to_owned()),
+            _ => None,
+        };
+        self.board.paused(reason.clone());
+        self.tell(&Happened::Paused { reason })
+    }
+
+    fn answer(&mut self, mut incoming: Incoming) -> anyhow::Result<()> {
+        match incoming.request() {
+            Request::Status => {
+                self.board.refresh(&self.research, self.memory);
+                incoming.status(self.board.snapshot().clone());
+            }
+            Request::Experiments => incoming.experiments(self.memory.experiments()),
+            Request::Pause => {
+                self.set_paused(true, self.on_battery)?;
+                incoming.done();
+            }
+            Request::Resume => {
+                self.set_paused(false, self.on_battery)?;
+                incoming.done();
+            }
+            Request::Stop => {
+                incoming.done();
+                self.stop("asked to stop")?;
+            }
+            Request::Try { patch, because } => {
+                match crate::commands::try_::proposal(&self.research, self.plan.context, patch, because) {
+                    Ok(proposal) => {
+                        let actions = self.research.handle(Research_::Try(Box::new(proposal)), unix_now());
+                        self.waiting.push((0, incoming));
+                        self.perform(actions)?;
+                    }
+                    Err(error) => incoming.refuse(&format!("{error:#}")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_waiting(&mut self, experiment: &autoswarm_protocol::Experiment, commit: &str) {
+        let _ = (experiment, commit);
+    }
+
+    fn note(&mut self, text: &str, fix: Option<&str>) -> anyhow::Result<()> {
+        self.tell(&Happened::Note { text: text.to_owned(), fix: fix.map(str::to_owned) })
+    }
+
+    fn tell(&mut self, event: &Happened) -> anyhow::Result<()> {
+        self.view.happened(unix_now(), event).context("cannot print what happened")
+    }
+}

@@ -1,0 +1,104 @@
+//! A run with its price: taken with the machine's lock held, void when starved, checked by the run itself.
+//!
+//! A price decides how many tokens a config gets for good, so that its luck would be mistaken for the config's merit.
+
+use std::{sync::Arc, time::Duration};
+
+use autoswarm_protocol::{Outcome, RunReport};
+use tokio::sync::{Mutex, mpsc, watch};
+
+use crate::{
+    event_loop::unix_now,
+    experiment::{self, Control, Price, RunBudget, RunProgress, RunSpec},
+};
+
+/// Share of its threads' CPU time below which a price is void (design §4).
+const LEAST_CPU_SHARE: f64 = 0.97;
+
+/// How far a run's own speed may lie from its price (design §4).
+const TOLERANCE: f64 = 0.03;
+
+/// Prices taken, a moment apart, before a busy machine's price is taken as it is.
+const TRIES: u32 = 4;
+const MOMENT: Duration = Duration::from_secs(2);
+
+/// What a run came to.
+#[derive(Debug, Clone)]
+pub struct RunResult {
+    /// The order's id.
+    pub id: u64,
+    /// Start, seconds since 1970.
+    pub started_at: u64,
+    /// Its outcome; none if it was cancelled.
+    pub outcome: Option<Outcome>,
+    /// Whether the run went as fast as its price says.
+    pub price_holds: bool,
+}
+
+/// Prices a run where its order says only seconds, then runs it. `lock` lets one slot price at a time.
+pub async fn priced_run(
+    mut spec: RunSpec,
+    lock: Arc<Mutex<()>>,
+    events: mpsc::Sender<RunProgress>,
+    control: watch::Receiver<Control>,
+) -> RunResult {
+    let started_at = unix_now();
+    let id = spec.run;
+    let mut price = None;
+    if let RunBudget::Seconds(_) = spec.budget {
+        match take_price(&spec, &lock, &events, &control).await {
+            Some(Ok(taken)) => {
+                spec.budget = RunBudget::Tokens(taken.tokens);
+                price = Some(taken);
+            }
+            Some(Err(crash)) => {
+                let outcome = Some(Outcome::Crashed(crash));
+                return RunResult { id, started_at, outcome, price_holds: true };
+            }
+            None => return RunResult { id, started_at, outcome: None, price_holds: true },
+        }
+    }
+    let ended = experiment::run(spec, events, control).await;
+    let price_holds = match (&price, ended.outcome.as_ref().and_then(Outcome::report)) {
+        (Some(price), Some(report)) => holds(price, report),
+        _ => true,
+    };
+    RunResult { id, started_at, outcome: ended.outcome, price_holds }
+}
+
+async fn take_price(
+    spec: &RunSpec,
+    lock: &Mutex<()>,
+    events: &mpsc::Sender<RunProgress>,
+    control: &watch::Receiver<Control>,
+) -> Option<Result<Price, autoswarm_protocol::Crash>> {
+    let _held = lock.lock().await;
+    let mut last = None;
+    for attempt in 0..TRIES {
+        if attempt > 0 {
+            tokio::time::sleep(MOMENT).await;
+        }
+        match experiment::price(spec.clone(), events.clone(), control.clone()).await? {
+            Ok(price) if price.cpu_share >= LEAST_CPU_SHARE => return Some(Ok(price)),
+            Ok(price) => {
+                // The best of the void prices: what starves a price only ever makes it slower.
+                let slower = |last: &Price| last.tokens < price.tokens;
+                if last.as_ref().is_none_or(slower) {
+                    last = Some(price);
+                }
+            }
+            Err(crash) => return Some(Err(crash)),
+        }
+    }
+    last.map(Ok)
+}
+
+/// Returns whether a run went as fast as its price says. A run that was starved says nothing about its price.
+fn holds(price: &Price, report: &RunReport) -> bool {
+    let share = report.training_cpu_seconds / (report.training_seconds.max(1e-9) * f64::from(report.threads.max(1)));
+    let on_a_cpu = report.device == "cpu";
+    if on_a_cpu && share < LEAST_CPU_SHARE {
+        return true;
+    }
+    (report.tokens_per_second() / price.tokens_per_second - 1.0).abs() <= TOLERANCE
+}

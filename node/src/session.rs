@@ -1,0 +1,233 @@
+//! A whole `solo`: open the home, prepare the text, probe the machine, tour, research.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use autoswarm_protocol::{Arena, Budget, Experiment, outcome::TRAINER_SEMANTICS};
+use tokio::sync::mpsc;
+
+use crate::{
+    board::Board,
+    control::Incoming,
+    dataset,
+    event_loop::{Ending, EventLoop, RunPlan, unix_now},
+    home::Home,
+    manners,
+    memory::Memory,
+    probe::{self, Probe},
+    progress::{Happened, Snapshot},
+    research::{Policy, Research, Rules, calibrated::calibrated_start},
+    searcher::{Searcher, SearcherSetup},
+    settings::{Settings, slot_name},
+    view::View,
+};
+
+/// The tour's budget: long enough for a model to learn something, short enough to watch.
+const TOUR_BUDGET: Budget = Budget::Milliseconds(10_000);
+
+/// Experiments of the tour: with three runs of the baseline the first verdict comes within three minutes.
+const TOUR_EXPERIMENTS: u32 = 3;
+
+/// Requests that wait for the event loop. A client beyond them waits for its turn.
+const REQUEST_QUEUE: usize = 16;
+
+/// Share of the machine's memory that all runs together may take.
+const MEMORY_SHARE: f64 = 0.8;
+
+/// A session's parts that outlive one arena.
+#[derive(Debug)]
+struct Session<'a> {
+    settings: &'a Settings,
+    memory: Memory,
+    view: View,
+    requests: mpsc::Receiver<Incoming>,
+    deadline: Option<Instant>,
+}
+
+/// Runs `node solo`.
+pub async fn solo(settings: &Settings, home: &Path, view: View) -> anyhow::Result<()> {
+    let home = Home::open(home)?;
+    let (sender, requests) = mpsc::channel(REQUEST_QUEUE);
+    let _door = crate::control::serve(home.path(), sender).context("cannot open the control socket")?;
+    let (memory, notes) = Memory::open(home)?;
+    let deadline = settings.hours.map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
+    let mut session = Session { settings, memory, view, requests, deadline };
+    for note in notes {
+        session.tell(&Happened::Note { text: note, fix: None })?;
+    }
+    let result = session.run().await;
+    session.view.finish();
+    result
+}
+
+impl Session<'_> {
+    async fn run(&mut self) -> anyhow::Result<()> {
+        let mut plan = self.prepare().await?;
+        let probe = self.probe(&plan).await?;
+        let (budget, seconds) = match self.settings.budget {
+            Some(budget @ Budget::Milliseconds(ms)) => (budget, ms as f64 / 1000.0),
+            _ => probe.budget(),
+        };
+        if self.wants_tour() {
+            plan.budget_seconds = 10.0;
+            self.note("first launch: a short tour with runs of 10 s, in an arena of its own; the real work follows")?;
+            if self.research(&plan, TOUR_BUDGET, Some(TOUR_EXPERIMENTS), &probe).await? == Ending::Stopped {
+                return Ok(());
+            }
+            self.note(&format!("the tour is over; from here on a run trains for {seconds:.0} s ({budget})"))?;
+        }
+        plan.budget_seconds = seconds;
+        self.research(&plan, budget, self.settings.experiments, &probe).await?;
+        Ok(())
+    }
+
+    fn wants_tour(&self) -> bool {
+        self.settings.tour && self.settings.budget.is_none() && self.memory.next_number() == 0
+    }
+
+    async fn prepare(&mut self) -> anyhow::Result<RunPlan> {
+        let settings = self.settings;
+        let objective = &settings.objective;
+        let threads = manners::default_threads(manners::cores()) as u16;
+        let view = &mut self.view;
+        let news = |stage: &str, done, total| {
+            // A view that cannot print shows at the next event; preparing goes on.
+            let _ = view.happened(unix_now(), &Happened::Working { stage: stage.to_owned(), done, total });
+        };
+        let data = self.memory.home().data();
+        let dataset = dataset::prepare(objective, &settings.trainer, &data, threads, news).await?;
+        Ok(RunPlan {
+            trainer: settings.trainer.clone(),
+            data: dataset.folder,
+            corpus: dataset.corpus,
+            tokenizer: dataset.tokenizer,
+            dtype: objective.dtype,
+            context: objective.context,
+            evaluation_tokens: objective.evaluation_tokens,
+            budget_seconds: 10.0,
+            slots: settings.slots.clone(),
+            runs: self.memory.home().runs(),
+            memory_bytes: (manners::memory_bytes() as f64 * MEMORY_SHARE) as u64 / settings.slots.len() as u64,
+        })
+    }
+
+    async fn probe(&mut self, plan: &RunPlan) -> anyhow::Result<Probe> {
+        let file = self.memory.home().path().join("probe.json");
+        if let Some(probe) = probe::remembered(&file, &plan.slots[0]) {
+            return Ok(probe);
+        }
+        let view = &mut self.view;
+        let probe = probe::measure(plan, None, |done, total| {
+            let _ = view.happened(unix_now(), &Happened::Working { stage: "probe".to_owned(), done, total });
+        })
+        .await?;
+        probe::remember(&file, &probe)?;
+        let (budget, budget_seconds) = probe.budget();
+        let tokens_per_second = probe.tokens_per_second();
+        self.tell(&Happened::Probed { tokens_per_second, budget, budget_seconds })?;
+        Ok(probe)
+    }
+
+    async fn research(
+        &mut self,
+        plan: &RunPlan,
+        budget: Budget,
+        experiments: Option<u32>,
+        probe: &Probe,
+    ) -> anyhow::Result<Ending> {
+        let settings = self.settings;
+        let objective = &settings.objective;
+        let arena = Arena {
+            objective: objective.id(),
+            corpus: plan.corpus,
+            tokenizer: plan.tokenizer,
+            context: objective.context,
+            evaluation_tokens: objective.evaluation_tokens,
+            budget,
+            dtype: objective.dtype,
+            semantics: TRAINER_SEMANTICS,
+        }
+        .id();
+        let journal: Vec<Experiment> = self.memory.of_arena(arena)?;
+        let start = calibrated_start(probe.flops_per_second(), plan.budget_seconds, objective);
+        // Once there is a baseline, it stays: a later release may calibrate otherwise.
+        let baseline = journal
+            .iter()
+            .rfind(|experiment| experiment.parent.is_none())
+            .map_or_else(|| start.effective(plan.context as usize), |experiment| experiment.config.clone());
+        let rules = Rules {
+            arena,
+            context: plan.context as usize,
+            slots: plan.slots.len(),
+            baseline,
+            policy: Policy { min_effect: objective.min_effect, ..Policy::default() },
+            experiments,
+        };
+        let searcher = Searcher::new(SearcherSetup {
+            objective: objective.clone(),
+            seed: settings.seed,
+            budget_seconds: plan.budget_seconds,
+            memory_bytes: plan.memory_bytes,
+            threads: plan.slots[0].threads,
+            program: settings.program.clone(),
+            home: self.memory.home().path().to_owned(),
+        })?;
+        let resumed = journal.len() as u32;
+        let pending = self.memory.pending(arena);
+        let research = Research::new(rules, Box::new(searcher), &journal, pending, self.memory.next_number());
+        let board = Board::new(self.snapshot(plan, budget, &arena.fmt_short(), &journal));
+        self.tell(&Happened::Started {
+            home: self.memory.home().path().display().to_string(),
+            objective: settings.name.clone(),
+            arena: arena.fmt_short(),
+            budget,
+            budget_seconds: plan.budget_seconds,
+            slots: plan.slots.iter().map(slot_name).collect(),
+            resumed,
+        })?;
+        EventLoop::new(
+            research,
+            plan.clone(),
+            &mut self.memory,
+            board,
+            &mut self.view,
+            &mut self.requests,
+            self.deadline,
+        )?
+        .run()
+        .await
+    }
+
+    fn snapshot(&self, plan: &RunPlan, budget: Budget, arena: &str, journal: &[Experiment]) -> Snapshot {
+        let count = |name: &str| journal.iter().filter(|e| e.verdict.name() == name).count() as u32;
+        let recent = journal.iter().rev().take(crate::progress::RECENT_VERDICTS).rev();
+        Snapshot {
+            objective: self.settings.name.clone(),
+            arena: arena.to_owned(),
+            budget,
+            budget_seconds: plan.budget_seconds,
+            slots: plan.slots.iter().map(|slot| Board::idle_slot(slot_name(slot))).collect(),
+            incumbent: None,
+            incumbent_patch: String::new(),
+            gain: None,
+            recent: recent.map(|e| (e.number, e.hypothesis.patch.to_string(), e.verdict.clone())).collect(),
+            experiments: journal.len() as u32,
+            keeps: count("keep"),
+            crashes: count("crash"),
+            experiments_per_hour: None,
+            next_verdict_seconds: None,
+            paused: None,
+        }
+    }
+
+    fn note(&mut self, text: &str) -> anyhow::Result<()> {
+        self.tell(&Happened::Note { text: text.to_owned(), fix: None })
+    }
+
+    fn tell(&mut self, event: &Happened) -> anyhow::Result<()> {
+        self.view.happened(unix_now(), event).context("cannot print what happened")
+    }
+}
