@@ -105,12 +105,16 @@ mod linux {
     /// Processes remembered for one run; a fork bomb is killed by its group and by its mark all the same.
     const MAX_KNOWN: usize = 4096;
 
-    /// A process by its id and its start time, which no later process with that id shares.
+    /// Looks at a process that is becoming another program, a few milliseconds apart.
+    const PATIENCE: u32 = 50;
+
+    /// What is known of a process.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     struct Stat {
         parent: i32,
         group: i32,
         zombie: bool,
+        /// Its start; no later process with its id shares it.
         started: u64,
     }
 
@@ -119,6 +123,8 @@ mod linux {
         root: i32,
         mark: Vec<u8>,
         started: BTreeMap<i32, u64>,
+        /// Looks left at children without an environment: some other child of ours may really have none.
+        patience: u32,
     }
 
     impl Known {
@@ -126,7 +132,7 @@ mod linux {
             let root = root.as_raw_pid();
             let mark = format!("{MARK}={mark}").into_bytes();
             let started = stat(root).map(|stat| (root, stat.started)).into_iter().collect();
-            Self { root, mark, started }
+            Self { root, mark, started, patience: PATIENCE }
         }
 
         pub(super) fn refresh(&mut self) {
@@ -168,7 +174,15 @@ mod linux {
                 .filter(|(pid, started)| all.get(pid).is_some_and(|stat| stat.started == **started))
                 .map(|(&pid, _)| pid)
                 .collect();
-            ours.extend(all.keys().filter(|&&pid| pid != me && has_mark(pid, &self.mark)));
+            // A process in the middle of becoming another program has no environment for a moment: look again.
+            let mut unsure = false;
+            for (&pid, stat) in all.iter().filter(|&(&pid, _)| pid != me) {
+                match environment(pid) {
+                    Some(text) if text.is_empty() => unsure |= stat.parent == me && !stat.zombie,
+                    Some(text) if has_mark(&text, &self.mark) => drop(ours.insert(pid)),
+                    _ => {}
+                }
+            }
             // While the group has members its number is no other process's; a new leader would be one that we do not know.
             if all.get(&self.root).is_none_or(|_| ours.contains(&self.root)) {
                 ours.extend(all.iter().filter(|(_, stat)| stat.group == self.root).map(|(&pid, _)| pid));
@@ -192,6 +206,10 @@ mod linux {
                 {
                     let _ = waitpid(Some(pid), WaitOptions::NOHANG);
                 }
+            }
+            if unsure && ours.is_empty() && self.patience > 0 {
+                self.patience -= 1;
+                return true;
             }
             !ours.is_empty()
         }
@@ -243,8 +261,11 @@ mod linux {
         1024 * (kibibytes("RssAnon:") + kibibytes("RssShmem:"))
     }
 
-    fn has_mark(pid: i32, mark: &[u8]) -> bool {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    fn environment(pid: i32) -> Option<Vec<u8>> {
+        fs::read(format!("/proc/{pid}/environ")).ok()
+    }
+
+    fn has_mark(environment: &[u8], mark: &[u8]) -> bool {
         environment.split(|&byte| byte == 0).any(|entry| entry == mark)
     }
 
