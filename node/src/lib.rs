@@ -1,6 +1,7 @@
 //! One peer: the research loop, its memory and what a person sees of it.
 
 pub mod cli;
+pub mod control;
 pub mod experiment;
 pub mod files;
 pub mod home;

@@ -6,6 +6,7 @@
 
 pub mod frame;
 pub mod json;
+pub mod lists;
 pub mod live;
 pub mod plain;
 pub mod words;

@@ -1,0 +1,295 @@
+//! Lists and single experiments as text: what `experiments` and `status` print. Pure.
+
+use std::fmt::Write;
+
+use autoswarm_protocol::{Experiment, Run, RunRole, TrainConfig, Verdict};
+use serde::{Deserialize, Serialize};
+use unicode_width::UnicodeWidthStr;
+
+use super::{Colour, frame, words};
+use crate::progress::Snapshot;
+
+/// Most rows that one list holds, as the command line allows them.
+pub const MAX_ROWS: u32 = 10_000;
+
+/// Which experiments a list holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// Only those with this verdict, by its name.
+    pub verdict: Option<String>,
+    /// At most this many, the newest.
+    pub limit: u32,
+}
+
+impl Filter {
+    /// Returns the rows that are left of `experiments`, which come oldest first; newest last.
+    pub fn apply<'a>(&self, experiments: impl DoubleEndedIterator<Item = &'a Experiment>) -> Vec<Row> {
+        let mut rows: Vec<Row> = experiments
+            .rev()
+            .filter(|experiment| self.verdict.as_deref().is_none_or(|name| name == experiment.verdict.name()))
+            .take(self.limit.min(MAX_ROWS) as usize)
+            .map(Row::of)
+            .collect();
+        rows.reverse();
+        rows
+    }
+}
+
+/// An experiment in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Its place in this node's history.
+    pub number: u32,
+    /// Its id's first digits.
+    pub id: String,
+    /// The change.
+    pub patch: String,
+    /// Why it was tried.
+    pub because: String,
+    /// Who proposed it.
+    pub proposer: String,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Mean validation of the child, bits per byte.
+    pub validation: Option<f64>,
+    /// Runs made for it.
+    pub runs: u32,
+    /// End, seconds since 1970.
+    pub finished_at: u64,
+}
+
+impl Row {
+    /// Returns an experiment's row.
+    pub fn of(experiment: &Experiment) -> Self {
+        Self {
+            number: experiment.number,
+            id: experiment.id().fmt_short(),
+            patch: patch_text(experiment),
+            because: experiment.hypothesis.because.clone(),
+            proposer: experiment.hypothesis.proposer.name().to_owned(),
+            verdict: experiment.verdict.clone(),
+            validation: experiment.mean_validation(),
+            runs: experiment.runs.len() as u32,
+            finished_at: experiment.finished_at,
+        }
+    }
+}
+
+fn patch_text(experiment: &Experiment) -> String {
+    match experiment.verdict {
+        Verdict::Baseline => "the calibrated start".to_owned(),
+        _ => experiment.hypothesis.patch.to_string(),
+    }
+}
+
+/// Finds an experiment by its number (`12` or `#12`) or by four or more first digits of its id.
+pub fn find<'a>(
+    mut experiments: impl Iterator<Item = &'a Experiment> + Clone,
+    id: &str,
+) -> Result<&'a Experiment, String> {
+    let id = id.trim().trim_start_matches('#');
+    if let Ok(number) = id.parse::<u32>()
+        && let Some(experiment) = experiments.clone().find(|experiment| experiment.number == number)
+    {
+        return Ok(experiment);
+    }
+    let shown = words::clean(id);
+    let is_prefix = (4..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let prefix = id.to_ascii_lowercase();
+    let mut matching =
+        experiments.by_ref().filter(|experiment| experiment.id().to_string().starts_with(&prefix));
+    match (is_prefix, is_prefix.then(|| matching.next()).flatten()) {
+        (true, Some(experiment)) if matching.next().is_none() => Ok(experiment),
+        (true, Some(_)) => Err(format!("`{shown}` begins more than one id; give more digits")),
+        _ => Err(format!("there is no experiment `{shown}`; `node experiments` lists their numbers")),
+    }
+}
+
+/// Prints rows as a table for a terminal of `width` columns, with times as seen at `now` (seconds since 1970).
+pub fn table(rows: &[Row], now: u64, width: usize) -> String {
+    if rows.is_empty() {
+        return "no experiments yet\n".to_owned();
+    }
+    let header = ["#", "verdict", "change", "Δ ± se, bpb", "runs", "ended"].map(str::to_owned);
+    let mut cells = vec![header];
+    cells.extend(rows.iter().map(|row| {
+        [
+            row.number.to_string(),
+            row.verdict.name().to_owned(),
+            words::clean(&row.patch),
+            difference(row),
+            row.runs.to_string(),
+            format!("{} ago", words::duration(now.saturating_sub(row.finished_at) as f64)),
+        ]
+    }));
+    let mut widths: Vec<usize> =
+        (0..6).map(|column| cells.iter().map(|line| line[column].width()).max().unwrap_or(0)).collect();
+    // The change takes what the other columns leave, but never less than lets two rows be told apart.
+    let others: usize = widths.iter().sum::<usize>() - widths[2] + 2 * (widths.len() - 1);
+    widths[2] = widths[2].min(width.saturating_sub(others).max(16));
+    let mut out = String::new();
+    for line in cells {
+        let padded: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, &columns)| words::pad(cell, columns)).collect();
+        out.push_str(padded.join("  ").trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// What a row says of its difference: from fresh pairs, from screening, the level of a baseline, or a crash's class.
+fn difference(row: &Row) -> String {
+    match &row.verdict {
+        Verdict::Baseline => row.validation.map_or_else(String::new, |value| format!("{value:.4} bpb")),
+        Verdict::Keep { estimate, .. } | Verdict::Discard { estimate: Some(estimate), .. } => {
+            words::short_estimate(estimate)
+        }
+        Verdict::Discard { screened: Some(delta), .. } => format!("{} (screened)", words::signed(*delta)),
+        Verdict::Discard { .. } => String::new(),
+        Verdict::Crash { class, .. } => class.to_string(),
+    }
+}
+
+/// Prints everything about one experiment.
+pub fn show(experiment: &Experiment) -> String {
+    let mut out = String::new();
+    let mut line = |label: &str, text: &str| {
+        let _ = writeln!(out, "{}", format!("{label:<11}{text}").trim_end());
+    };
+    line("experiment", &format!("#{}  {}", experiment.number, experiment.id()));
+    line("verdict", &words::verdict_line(&patch_text(experiment), &experiment.verdict));
+    line("because", &words::clean(&experiment.hypothesis.because));
+    let simpler = if experiment.hypothesis.simplifies { ", removes something" } else { "" };
+    line(
+        "proposed",
+        &format!("by {}, group {}{simpler}", experiment.hypothesis.proposer.name(), experiment.group),
+    );
+    for source in &experiment.hypothesis.inspired_by {
+        line("inspired", &words::clean(source));
+    }
+    if let Some(parent) = experiment.parent {
+        line("parent", &parent.to_string());
+    }
+    line("config", &experiment.config.hash().to_string());
+    line("arena", &experiment.arena.to_string());
+    let took = experiment.finished_at.saturating_sub(experiment.started_at);
+    line(
+        "began",
+        &format!("{}, took {}", words::timestamp(experiment.started_at), words::duration(took as f64)),
+    );
+    out.push('\n');
+    out.push_str(&run_table(&experiment.runs));
+    out.push_str("\nchanged from the defaults:\n");
+    let config: &TrainConfig = &experiment.config;
+    for text in config.to_toml().lines().take_while(|line| !line.is_empty()) {
+        let _ = writeln!(out, "  {text}");
+    }
+    out
+}
+
+fn run_table(runs: &[Run]) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{:<16} {:>20} {:>10} {:>8} {:>8} {:>8}  {}",
+        "run", "seed", "tokens", "seconds", "val", "audit", "on"
+    );
+    for run in runs {
+        let role = match (run.role, run.pair) {
+            (RunRole::Child, Some(pair)) => format!("pair {}, child", pair + 1),
+            (RunRole::Incumbent, Some(pair)) => format!("pair {}, parent", pair + 1),
+            (RunRole::Child, None) => "child".to_owned(),
+            (RunRole::Incumbent, None) => "parent".to_owned(),
+            (RunRole::Screen, _) => "screen".to_owned(),
+            (RunRole::IncumbentScreen, _) => "screen, parent".to_owned(),
+            (RunRole::Baseline, _) => "baseline".to_owned(),
+        };
+        let text = match &run.outcome {
+            autoswarm_protocol::Outcome::Finished(report) => format!(
+                "{role:<16} {:>20} {:>10} {:>8.1} {:>8.4} {:>8}  {}",
+                run.seed,
+                report.tokens,
+                report.training_seconds,
+                report.validation.get(),
+                report.audit.map_or_else(|| "-".to_owned(), |audit| format!("{audit:.4}")),
+                words::clean(&report.device)
+            ),
+            autoswarm_protocol::Outcome::Crashed(crash) => format!(
+                "{role:<16} {:>20} {:>10} {:>8.1} {}",
+                run.seed,
+                run.tokens.map_or_else(|| "-".to_owned(), |tokens| tokens.to_string()),
+                crash.seconds,
+                words::crash(crash.class, &crash.message)
+            ),
+        };
+        let _ = writeln!(out, "{text}");
+    }
+    out
+}
+
+/// Prints what a running node is doing: the live view's frame with the last verdicts above it.
+pub fn status(snapshot: &Snapshot, width: usize) -> String {
+    let mut out = String::new();
+    for (number, patch, verdict) in &snapshot.recent {
+        let line = words::verdict_line(&format!("#{number} {patch}"), verdict);
+        let _ = writeln!(out, "{}", words::fit(&line, width));
+    }
+    if !snapshot.recent.is_empty() {
+        out.push('\n');
+    }
+    // Nothing is redrawn in place, so the height does not matter.
+    let look = frame::Look { width, height: usize::MAX, colour: Colour::Off };
+    for line in frame::render(snapshot, look).iter().filter(|line| !line.is_empty()) {
+        let _ = writeln!(out, "{line}");
+    }
+    out
+}
+
+/// What a home says while no node runs on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AtRest {
+    /// Always false: tells this apart from a snapshot.
+    pub running: bool,
+    /// Experiments in the journal.
+    pub experiments: u32,
+    /// Keeps in the journal.
+    pub keeps: u32,
+    /// Crashes in the journal.
+    pub crashes: u32,
+    /// The newest, newest last.
+    pub recent: Vec<Row>,
+}
+
+impl AtRest {
+    /// Counts a journal, oldest first.
+    pub fn of(experiments: &[Experiment], recent: usize) -> Self {
+        let count = |name: &str| experiments.iter().filter(|e| e.verdict.name() == name).count() as u32;
+        let first = experiments.len().saturating_sub(recent);
+        Self {
+            running: false,
+            experiments: experiments.len() as u32,
+            keeps: count("keep"),
+            crashes: count("crash"),
+            recent: experiments[first..].iter().map(Row::of).collect(),
+        }
+    }
+}
+
+/// Prints what a home holds while no node runs on it.
+pub fn at_rest(state: &AtRest, now: u64, width: usize) -> String {
+    let mut out = format!(
+        "no node is running on this home; it holds {}, {} kept, {} crashed\n",
+        words::plural(state.experiments, "experiment"),
+        state.keeps,
+        state.crashes
+    );
+    if !state.recent.is_empty() {
+        out.push('\n');
+        out.push_str(&table(&state.recent, now, width));
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "lists_tests.rs"]
+mod tests;
