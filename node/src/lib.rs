@@ -7,6 +7,7 @@ pub mod files;
 pub mod home;
 pub mod journal;
 pub mod manners;
+pub mod program;
 pub mod progress;
 pub mod research;
 pub mod store;

@@ -1,7 +1,10 @@
 //! The research core: what to try, what it showed, where to stand. Pure: events in, actions out.
 
 pub mod active;
+pub mod calibrated;
 pub mod core;
+pub mod ledger;
+pub mod proposer;
 pub mod verdict;
 
 pub use core::{Action, Event, Proposal, Propose, Research, Rules, RunOrder};

@@ -182,7 +182,7 @@ pub enum ConfigError {
 }
 
 /// Returns the name nearest to `name`, if any is near.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .map(|candidate| (edit_distance(name, candidate), candidate))
         .filter(|&(distance, candidate)| distance <= (candidate.len() / 3).max(2))
@@ -393,10 +393,14 @@ impl TrainConfig {
     fn resolve_batches(&mut self, context: usize) {
         let sequence = self.integer(Knob::SequenceLength).min(context);
         let batch = self.integer(Knob::BatchTokens).max(sequence);
-        let micro = self.integer(Knob::MicroBatchTokens).clamp(sequence, batch);
+        // A step in one pass stays one when the batch changes: its pass size is the default, not the batch's size.
+        let micro = match self.integer(Knob::MicroBatchTokens).max(sequence) {
+            micro if micro < batch => Value::Integer(micro as i64),
+            _ => Value::default_of(Knob::MicroBatchTokens),
+        };
         self.put(Knob::SequenceLength, Value::Integer(sequence as i64));
         self.put(Knob::BatchTokens, Value::Integer(batch as i64));
-        self.put(Knob::MicroBatchTokens, Value::Integer(micro as i64));
+        self.put(Knob::MicroBatchTokens, micro);
     }
 
     fn resolve_windows(&mut self) {
@@ -627,6 +631,11 @@ impl EffectiveConfig {
                 _ => false,
             })
             .collect()
+    }
+
+    /// Returns the tokens of one forward and backward pass, at most the batch's.
+    pub fn pass_tokens(&self) -> usize {
+        self.integer(Knob::MicroBatchTokens).min(self.integer(Knob::BatchTokens))
     }
 
     /// Returns the sequences of one optimizer step.

@@ -153,7 +153,7 @@ proptest! {
         prop_assert_eq!(effective.heads() % effective.kv_heads(), 0);
         prop_assert!(effective.integer(Knob::SequenceLength) <= context);
         prop_assert!(effective.sequences_per_step() >= 1);
-        prop_assert_eq!(effective.integer(Knob::BatchTokens) % effective.integer(Knob::MicroBatchTokens), 0);
+        prop_assert_eq!(effective.integer(Knob::BatchTokens) % effective.pass_tokens(), 0);
     }
 
     #[test]

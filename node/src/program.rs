@@ -1,0 +1,322 @@
+//! program.md: a person's direction for the research, as prose and a small TOML front matter.
+//!
+//! ```text
+//! +++
+//! focus = ["schedule", "matrix_lr"]   only these groups and knobs are changed
+//! avoid = ["dropout"]                 these are left alone
+//! scope = "narrow"                    narrow: one knob; focused: two or three; broad: more
+//! llm_share = 0.3                     share of the trials that the language model proposes
+//! +++
+//! Prose for the language model.
+//! ```
+//!
+//! Each key is optional. Read afresh at each proposal, so that an edit steers a running node. A file without front
+//! matter is all prose. Where a group and one of its knobs disagree, the knob wins.
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use autoswarm_protocol::{Knob, KnobGroup, knobs::KNOBS, train_config::nearest};
+
+/// The program.md that is used where nobody wrote another.
+pub const BUILT_IN: &str = include_str!("../../program.md");
+
+/// What encloses the front matter.
+const FENCE: &str = "+++";
+const KEYS: [&str; 4] = ["focus", "avoid", "scope", "llm_share"];
+/// Longest program.md, bytes: what a small model's context holds beside the rest of the prompt.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// How many knobs a proposal changes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// One.
+    Narrow,
+    /// Two or three.
+    Focused,
+    /// Four or more.
+    Broad,
+}
+
+impl Scope {
+    const ALL: [Self; 3] = [Self::Narrow, Self::Focused, Self::Broad];
+
+    /// Returns the name used in program.md.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Narrow => "narrow",
+            Self::Focused => "focused",
+            Self::Broad => "broad",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A person's direction.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Direction {
+    /// Rank of each focused knob: 2 where it was named itself, 1 where its group was.
+    focus: BTreeMap<Knob, u8>,
+    /// The same for those to leave alone.
+    avoid: BTreeMap<Knob, u8>,
+    /// How many knobs to change at once; none to let the search decide.
+    pub scope: Option<Scope>,
+    /// Share of the trials that the language model proposes, 0 to 1; none for the node's own setting.
+    pub llm_share: Option<f64>,
+    /// What the person wrote for the language model.
+    pub prose: String,
+}
+
+/// Why a program.md cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("program.md line {line}: {what}; {fix}")]
+pub struct ProgramError {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub what: String,
+    /// What would be right.
+    pub fix: String,
+}
+
+fn error(line: usize, what: impl Into<String>, fix: impl Into<String>) -> ProgramError {
+    ProgramError { line, what: what.into(), fix: fix.into() }
+}
+
+impl Direction {
+    /// Parses a program.md.
+    pub fn parse(text: &str) -> Result<Self, ProgramError> {
+        if text.len() > MAX_BYTES {
+            return Err(error(
+                1,
+                format!("it has {} bytes", text.len()),
+                format!("keep it below {MAX_BYTES}"),
+            ));
+        }
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let Some((front, start, prose)) = split(text)? else {
+            return Ok(Self { prose: text.trim().to_owned(), ..Self::default() });
+        };
+        let lines = Lines { front: &front, start };
+        let table: toml::Table = front.parse().map_err(|broken: toml::de::Error| lines.syntax(&broken))?;
+        let mut direction = Self { prose, ..Self::default() };
+        for (key, value) in &table {
+            match key.as_str() {
+                "focus" => direction.focus = lines.knobs(key, value)?,
+                "avoid" => direction.avoid = lines.knobs(key, value)?,
+                "scope" => direction.scope = Some(lines.scope(value)?),
+                "llm_share" => direction.llm_share = Some(lines.share(value)?),
+                _ => return Err(lines.unknown_key(key)),
+            }
+        }
+        if let Some((knob, _)) =
+            direction.focus.iter().find(|(knob, rank)| direction.avoid.get(knob) == Some(rank))
+        {
+            let named =
+                |rank| if rank == 2 { format!("`{knob}`") } else { format!("the group `{}`", knob.group()) };
+            return Err(error(
+                lines.of("avoid"),
+                format!("{} is in `focus` and in `avoid`", named(direction.focus[knob])),
+                "drop one of the two",
+            ));
+        }
+        Ok(direction)
+    }
+
+    /// Returns whether proposals may change a knob.
+    pub fn permits(&self, knob: Knob) -> bool {
+        let focus = self.focus.get(&knob).copied().unwrap_or(0);
+        let avoid = self.avoid.get(&knob).copied().unwrap_or(0);
+        avoid <= focus && (focus > 0 || self.focus.is_empty())
+    }
+
+    /// Returns whether there is a focus or something to avoid.
+    pub fn restricts(&self) -> bool {
+        !self.focus.is_empty() || !self.avoid.is_empty()
+    }
+}
+
+impl fmt::Display for Direction {
+    /// Prints `all knobs`, or how many knobs may be changed, and the scope.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let permitted = KNOBS.iter().filter(|row| self.permits(row.knob)).count();
+        match permitted {
+            count if count == KNOBS.len() => f.write_str("all knobs")?,
+            1 => f.write_str("1 knob")?,
+            count => write!(f, "{count} knobs")?,
+        }
+        match self.scope {
+            Some(scope) => write!(f, ", scope {scope}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns the front matter, the line it starts on, and the prose.
+fn split(text: &str) -> Result<Option<(String, usize, String)>, ProgramError> {
+    let mut lines = text.lines().enumerate().skip_while(|(_, line)| line.trim().is_empty());
+    let Some((opening, first)) = lines.next() else { return Ok(None) };
+    if first.trim_end() != FENCE {
+        if first.trim() == "---" && text.lines().skip(opening + 1).any(|line| line.trim() == "---") {
+            return Err(error(
+                opening + 1,
+                "the front matter is enclosed in `---`",
+                format!("write it as TOML between two lines of `{FENCE}`"),
+            ));
+        }
+        return Ok(None);
+    }
+    let mut front = String::new();
+    for (_, line) in lines.by_ref() {
+        if line.trim_end() == FENCE {
+            let prose: Vec<&str> = lines.map(|(_, line)| line).collect();
+            return Ok(Some((front, opening + 2, prose.join("\n").trim().to_owned())));
+        }
+        front.push_str(line);
+        front.push('\n');
+    }
+    Err(error(
+        opening + 1,
+        format!("the front matter that `{FENCE}` opens has no end"),
+        format!("close it with a line of `{FENCE}`"),
+    ))
+}
+
+/// The front matter, to say where in it something is.
+struct Lines<'a> {
+    front: &'a str,
+    start: usize,
+}
+
+impl Lines<'_> {
+    fn of(&self, key: &str) -> usize {
+        let defines = |line: &str| {
+            line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+        };
+        self.start + self.front.lines().position(defines).unwrap_or(0)
+    }
+
+    fn syntax(&self, broken: &toml::de::Error) -> ProgramError {
+        let at = broken.span().map_or(0, |span| span.start.min(self.front.len()));
+        let before = self.front.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+        let message = broken.message().trim().replace('\n', ", ");
+        error(
+            self.start + before,
+            format!("not TOML: {message}"),
+            "write `key = value`, with names in quotes",
+        )
+    }
+
+    fn unknown_key(&self, key: &str) -> ProgramError {
+        let fix = match nearest(key, KEYS.into_iter()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the keys are {}", KEYS.join(", ")),
+        };
+        error(self.of(key), format!("unknown key `{key}`"), fix)
+    }
+
+    fn knobs(&self, key: &str, value: &toml::Value) -> Result<BTreeMap<Knob, u8>, ProgramError> {
+        let example = format!("write {key} = [\"optimizer\", \"depth\"]");
+        let Some(list) = value.as_array() else {
+            return Err(error(self.of(key), format!("`{key}` is no list"), example));
+        };
+        let mut knobs = BTreeMap::new();
+        for entry in list {
+            let Some(name) = entry.as_str() else {
+                return Err(error(
+                    self.of(key),
+                    format!("`{key}` holds `{entry}`, which is no name"),
+                    example,
+                ));
+            };
+            let group = KnobGroup::ALL.into_iter().find(|group| group.name() == name);
+            if let Some(knob) = Knob::from_name(name) {
+                knobs.insert(knob, 2);
+            } else if let Some(group) = group {
+                for row in KNOBS.iter().filter(|row| row.group == group) {
+                    knobs.entry(row.knob).or_insert(1);
+                }
+            } else {
+                return Err(self.unknown_name(key, name));
+            }
+        }
+        Ok(knobs)
+    }
+
+    fn unknown_name(&self, key: &str, name: &str) -> ProgramError {
+        let names = KNOBS.iter().map(|row| row.name).chain(KnobGroup::ALL.into_iter().map(KnobGroup::name));
+        let fix = match nearest(name, names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "the groups are shape, schedule, optimizer and init; the knobs are in node/docs/knobs.md"
+                .to_owned(),
+        };
+        let shown: String = name.chars().take(80).collect();
+        error(self.of(key), format!("`{shown}` in `{key}` is neither a knob nor a group"), fix)
+    }
+
+    fn scope(&self, value: &toml::Value) -> Result<Scope, ProgramError> {
+        let found = value.as_str().and_then(|text| Scope::ALL.into_iter().find(|scope| scope.name() == text));
+        found.ok_or_else(|| {
+            error(
+                self.of("scope"),
+                format!("`scope` cannot be {value}"),
+                "use \"narrow\", \"focused\" or \"broad\"",
+            )
+        })
+    }
+
+    fn share(&self, value: &toml::Value) -> Result<f64, ProgramError> {
+        let number = value.as_float().or_else(|| value.as_integer().map(|integer| integer as f64));
+        number.filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| {
+            error(self.of("llm_share"), format!("`llm_share` cannot be {value}"), "use a number from 0 to 1")
+        })
+    }
+}
+
+/// Where a program.md was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file.
+    File(PathBuf),
+    /// The one that the program brings.
+    BuiltIn,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::BuiltIn => f.write_str("the built-in program.md"),
+        }
+    }
+}
+
+/// Returns which program.md applies: the one asked for, `./program.md`, the home's, or the built-in one. One that was
+/// asked for applies even where `exists` denies it, so that reading it says what is wrong.
+pub fn locate(asked: Option<&Path>, folder: &Path, home: &Path, exists: impl Fn(&Path) -> bool) -> Source {
+    if let Some(path) = asked {
+        return Source::File(path.to_owned());
+    }
+    let candidates = [folder.join("program.md"), home.join("program.md")];
+    candidates.into_iter().find(|path| exists(path)).map_or(Source::BuiltIn, Source::File)
+}
+
+/// Reads the text of a program.md.
+pub fn read(source: &Source) -> io::Result<String> {
+    match source {
+        Source::File(path) => std::fs::read_to_string(path),
+        Source::BuiltIn => Ok(BUILT_IN.to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[path = "program_tests.rs"]
+mod tests;

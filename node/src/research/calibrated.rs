@@ -1,0 +1,134 @@
+//! The calibrated start: a first config of sensible scale for a machine and a budget.
+//!
+//! On small machines the number of steps decides, so batch, depth and width must fit the budget before any search
+//! begins. One formula covers a laptop at ten seconds and a GPU at five minutes: with C training FLOPs a model of N
+//! parameters sees D = C / 6N tokens, and D ≈ 20 N balances the two. At C = 10¹⁷ it gives the reference's model.
+
+use autoswarm_protocol::{Knob, TrainConfig, Value, knobs::Domain, swarm_config::Objective};
+
+/// Training tokens per parameter of the block's matrices. The reference's default has 500 M tokens for 25 M. // Wild guess.
+const TOKENS_PER_PARAMETER: f64 = 20.0;
+/// Optimizer steps of a run. The reference makes 953. // Wild guess.
+const STEPS: f64 = 1000.0;
+/// Parameters at which a model of depth 2 is balanced; depth grows with their fourth root. // Wild guess.
+const DEPTH_TWO_PARAMETERS: f64 = 1e5;
+/// Fewest and most tokens of a step. // Wild guess.
+const BATCH_RANGE: (f64, f64) = (1024.0, 524_288.0);
+/// Tokens that one pass holds at most; the reference's 128 sequences of 2048.
+const MICRO_BATCH: i64 = 262_144;
+/// Context by training FLOPs: below the first number the second. // Wild guess.
+const SEQUENCES: [(f64, i64); 4] = [(3e12, 128), (1e14, 256), (1e15, 512), (1e16, 1024)];
+/// Head width by model width: up to the first number the second. // Wild guess.
+const HEADS: [(f64, i64); 3] = [(40.0, 16), (288.0, 32), (448.0, 64)];
+
+/// Returns the config that a search on this machine starts from: `flops_per_second` are sustained training FLOPs
+/// (6 per parameter and token), not the peak of a matrix product. The objective's baseline values and ranges apply.
+pub fn calibrated_start(flops_per_second: f64, budget_seconds: f64, objective: &Objective) -> TrainConfig {
+    let flops = (flops_per_second * budget_seconds).clamp(1e9, 1e21);
+    let parameters = (flops / 6.0 / TOKENS_PER_PARAMETER).sqrt();
+    let tokens = flops / 6.0 / parameters;
+    let depth = (2.0 * (parameters / DEPTH_TWO_PARAMETERS).powf(0.25)).round().max(1.0);
+    let width = (parameters / 12.0 / depth).sqrt();
+    let head = first_above(&HEADS, width, 128);
+    let width = (width / head as f64).round().max(1.0) * head as f64;
+    let sequence = first_above(&SEQUENCES, flops, 2048).min(i64::from(objective.context));
+    let batch = (tokens / STEPS).clamp(BATCH_RANGE.0, BATCH_RANGE.1).log2().round().exp2() as i64;
+
+    let mut config = TrainConfig::new();
+    let scale = [
+        (Knob::Depth, depth as i64),
+        (Knob::HeadDim, head),
+        (Knob::Width, width as i64),
+        (Knob::SequenceLength, sequence),
+        (Knob::BatchTokens, batch.max(sequence)),
+        (Knob::MicroBatchTokens, MICRO_BATCH),
+    ];
+    for (knob, value) in scale {
+        config = put(config, objective, knob, Value::Integer(value));
+    }
+    if sequence >= 2048 {
+        let pattern = Knob::WindowPattern.row().domain.choice("SSSL").expect("the table has this choice");
+        config = put(config, objective, Knob::WindowPattern, pattern);
+    }
+    for knob in TrainConfig::new().differing(&objective.baseline) {
+        config = config.with(knob, objective.baseline.get(knob)).expect("a config's values are in range");
+    }
+    config
+}
+
+fn first_above(table: &[(f64, i64)], at: f64, last: i64) -> i64 {
+    table.iter().find(|(bound, _)| at < *bound).map_or(last, |(_, value)| *value)
+}
+
+/// Sets a value, moved into the knob's and the objective's range where it lies outside.
+fn put(config: TrainConfig, objective: &Objective, knob: Knob, value: Value) -> TrainConfig {
+    let (low, high) = knob.row().domain.bounds();
+    let mut value = if value < low {
+        low
+    } else if value > high {
+        high
+    } else {
+        value
+    };
+    if !objective.allows(knob, value) {
+        let candidates = match knob.row().domain {
+            Domain::PowerOfTwo { low, high } => {
+                (low.ilog2()..=high.ilog2()).map(|power| Value::Integer(1 << power)).collect()
+            }
+            Domain::Integer { low, high, step } => {
+                (0..=(high - low) / step).map(|k| Value::Integer(low + k * step)).collect()
+            }
+            Domain::Choice(names) => (0..names.len()).map(|index| Value::Choice(index as u8)).collect(),
+            Domain::Linear { .. } | Domain::Log { .. } => Vec::new(),
+        };
+        let distance = |candidate: &Value| (candidate.as_f64() - value.as_f64()).abs();
+        let allowed = candidates.into_iter().filter(|candidate| objective.allows(knob, *candidate));
+        match allowed.min_by(|a, b| distance(a).total_cmp(&distance(b))) {
+            Some(nearest) => value = nearest,
+            None => return config,
+        }
+    }
+    config.with(knob, value).expect("the value was moved into the range")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::research::proposer::tests::objective;
+
+    #[track_caller]
+    fn check(flops_per_second: f64, seconds: f64, expected: [usize; 5]) {
+        let config = calibrated_start(flops_per_second, seconds, &objective("")).effective(2048);
+        let knobs = [Knob::Depth, Knob::Width, Knob::HeadDim, Knob::SequenceLength, Knob::BatchTokens];
+        assert_eq!(knobs.map(|knob| config.integer(knob)), expected);
+    }
+
+    #[test]
+    fn scale_follows_the_budget() {
+        check(6e10, 10.0, [2, 64, 32, 128, 1024]); // two cores, a tour
+        check(6e10, 20.0, [2, 64, 32, 128, 2048]);
+        check(6e10, 150.0, [3, 96, 32, 256, 4096]); // their class
+        check(4e14, 300.0, [8, 512, 128, 2048, 524_288]); // the reference
+        check(1.0, 0.1, [1, 16, 16, 128, 1024]);
+    }
+
+    #[test]
+    fn more_compute_never_means_a_smaller_model() {
+        let mut last = 0;
+        for power in 90..180 {
+            let config =
+                calibrated_start(10f64.powf(f64::from(power) / 10.0), 1.0, &objective("")).effective(2048);
+            let depth = config.integer(Knob::Depth);
+            assert!(depth >= last, "10^{power}/10");
+            last = depth;
+        }
+    }
+
+    #[test]
+    fn the_objective_has_the_last_word() {
+        let objective = objective("baseline = { depth = 3 }\nsearch = { ranges = { width = [128, 512] } }");
+        let config = calibrated_start(6e10, 10.0, &objective);
+        assert_eq!(config.integer(Knob::Depth), 3);
+        assert_eq!(config.integer(Knob::Width), 128);
+    }
+}

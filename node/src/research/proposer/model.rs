@@ -1,0 +1,242 @@
+//! The model: what each knob does, learned from all trials at once.
+//!
+//! An additive Gaussian process over differences. A trial says what its patch did: Δ = Σ over the patch's knobs of
+//! f(to) − f(from), plus noise with the trial's own standard error. So a trial against an old incumbent still counts,
+//! noisy trials count less, parents' errors do not pile up, and knobs without effect fade. Two patches that share no
+//! knob say nothing about each other, hence conditional knobs need no special case. A crash is a bad value; a pending
+//! run is a trial without news, which only makes its neighbourhood less interesting.
+//!
+//! This stands where a tree-structured Parzen estimator would: with noise as large as the gains, ranks of single runs
+//! say little, while errors that are known can be weighed.
+
+use autoswarm_protocol::{Knob, Patch};
+
+use super::{
+    super::ledger::{Ledger, Trial},
+    space::Space,
+};
+
+/// Trials that the model looks at, newest first: what a factorisation in about a millisecond allows.
+const MOST_ROWS: usize = 128;
+/// Distance along an axis, in steps, over which an effect stays alike. // Wild guess.
+const LENGTH: f64 = 2.2;
+/// Share of the prior's spread that a change is expected to cost: the start is good, so most changes are for the worse.
+/// // Wild guess.
+const EXPECTED_COST: f64 = 0.35;
+/// Standard deviations that a crash counts as.
+const CRASH_COST: f64 = 2.0;
+/// Spread that each later keep adds to an old trial, relative to its prior spread: optima move together. // Wild guess.
+const STALENESS: f64 = 0.15;
+/// Trials that the first guess of a knob's effect weighs as much as.
+const PRIOR_TRIALS: f64 = 3.0;
+
+/// One knob's move: its place in the table and both coordinates.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Move {
+    place: usize,
+    choice: bool,
+    from: f64,
+    to: f64,
+}
+
+/// What the model expects of a change, bits per byte, negative is better.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Belief {
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation.
+    pub sd: f64,
+}
+
+/// A fitted model.
+#[derive(Debug, Clone)]
+pub(super) struct Model {
+    rows: Vec<Vec<Move>>,
+    /// The lower factor, row by row.
+    factor: Vec<f64>,
+    /// Inverse covariance times what was seen beyond the expected.
+    weights: Vec<f64>,
+    /// Prior variance of each axis's effects.
+    spread: Vec<f64>,
+}
+
+impl Model {
+    /// Fits the model to a ledger; `pending` are the patches in flight.
+    pub(super) fn fit(space: &Space, ledger: &Ledger, pending: &[Patch]) -> Self {
+        let trials: Vec<&Trial> = ledger
+            .trials()
+            .rev()
+            .filter(|trial| !trial.patch.is_empty() && counts(trial))
+            .take(MOST_ROWS)
+            .collect();
+        let moves: Vec<Vec<Move>> = trials.iter().map(|trial| moves_of(space, &trial.patch)).collect();
+        let spread = spreads(space, ledger, &trials, &moves);
+        let mut model = Self { rows: Vec::new(), factor: Vec::new(), weights: Vec::new(), spread };
+        let mut keeps_after = 0.0;
+        let mut residuals = Vec::with_capacity(trials.len() + pending.len());
+        let mut noise = Vec::with_capacity(trials.len() + pending.len());
+        for (trial, row) in trials.iter().zip(moves) {
+            let prior = model.covariance(&row, &row).sqrt();
+            let (delta, error) = match trial.delta {
+                Some(delta) => (delta, trial.standard_error),
+                None => (CRASH_COST * prior.max(trial.standard_error), 0.5 * prior),
+            };
+            residuals.push(delta - EXPECTED_COST * prior);
+            noise.push(error.powi(2) + (STALENESS * prior).powi(2) * keeps_after + 1e-12);
+            keeps_after += f64::from(u8::from(trial.kept));
+            model.rows.push(row);
+        }
+        for patch in pending {
+            let row = moves_of(space, patch);
+            noise.push(model.covariance(&row, &row) * 0.25 + 1e-12);
+            residuals.push(0.0);
+            model.rows.push(row);
+        }
+        model.factorise(&noise);
+        model.weights = model.solve(&residuals);
+        model
+    }
+
+    /// Returns what a patch is expected to do.
+    pub(super) fn predict(&self, space: &Space, patch: &Patch) -> Belief {
+        let row = moves_of(space, patch);
+        let prior = self.covariance(&row, &row);
+        let shared: Vec<f64> = self.rows.iter().map(|other| self.covariance(&row, other)).collect();
+        let mean: f64 = shared.iter().zip(&self.weights).map(|(a, b)| a * b).sum();
+        let explained: f64 = self.forward(&shared).iter().map(|x| x * x).sum();
+        Belief {
+            mean: EXPECTED_COST * prior.sqrt() + mean,
+            sd: (prior - explained).max(1e-4 * prior).max(1e-16).sqrt(),
+        }
+    }
+
+    fn covariance(&self, a: &[Move], b: &[Move]) -> f64 {
+        let mut sum = 0.0;
+        for x in a {
+            for y in b.iter().filter(|y| y.place == x.place) {
+                let alike = if x.choice { same } else { near };
+                let shared =
+                    alike(x.to, y.to) - alike(x.to, y.from) - alike(x.from, y.to) + alike(x.from, y.from);
+                sum += self.spread[x.place] * shared;
+            }
+        }
+        sum
+    }
+
+    /// Cholesky's factorisation of the rows' covariance plus noise.
+    fn factorise(&mut self, noise: &[f64]) {
+        let count = self.rows.len();
+        let mut factor = vec![0.0; count * count];
+        for i in 0..count {
+            for j in 0..=i {
+                let mut value = self.covariance(&self.rows[i], &self.rows[j]);
+                if i == j {
+                    value += noise[i];
+                }
+                let (above, row) = factor.split_at_mut(i * count);
+                let other = if i == j { &row[..j] } else { &above[j * count..j * count + j] };
+                value -= row[..j].iter().zip(other).map(|(a, b)| a * b).sum::<f64>();
+                factor[i * count + j] =
+                    if i == j { value.max(1e-14).sqrt() } else { value / factor[j * count + j] };
+            }
+        }
+        self.factor = factor;
+    }
+
+    /// Solves L x = b.
+    fn forward(&self, b: &[f64]) -> Vec<f64> {
+        let count = b.len();
+        let mut x = vec![0.0; count];
+        // Nothing happens before the first row that shares a knob.
+        for i in b.iter().position(|v| *v != 0.0).unwrap_or(count)..count {
+            let row = &self.factor[i * count..i * count + i];
+            let sum: f64 = row.iter().zip(&x).map(|(l, v)| l * v).sum();
+            x[i] = (b[i] - sum) / self.factor[i * count + i];
+        }
+        x
+    }
+
+    /// Solves L Lᵀ x = b.
+    fn solve(&self, b: &[f64]) -> Vec<f64> {
+        let count = b.len();
+        let mut x = self.forward(b);
+        for i in (0..count).rev() {
+            let sum: f64 = (i + 1..count).map(|j| self.factor[j * count + i] * x[j]).sum();
+            x[i] = (x[i] - sum) / self.factor[i * count + i];
+        }
+        x
+    }
+}
+
+/// Whether a trial says something about its config: a number, or a crash by the config's fault.
+fn counts(trial: &Trial) -> bool {
+    trial.delta.is_some() || trial.crash.is_some_and(autoswarm_protocol::CrashClass::blames_config)
+}
+
+fn near(a: f64, b: f64) -> f64 {
+    (-0.5 * ((a - b) / LENGTH).powi(2)).exp()
+}
+
+fn same(a: f64, b: f64) -> f64 {
+    // Exact: both are places in a list of names.
+    if (a - b).abs() < 0.5 { 1.0 } else { 0.0 }
+}
+
+fn moves_of(space: &Space, patch: &Patch) -> Vec<Move> {
+    patch
+        .iter()
+        .map(|(knob, change)| {
+            let axis = space.axis(knob);
+            Move {
+                place: Space::place(knob),
+                choice: axis.is_choice(),
+                from: axis.coordinate(change.from),
+                to: axis.coordinate(change.to),
+            }
+        })
+        .collect()
+}
+
+/// Returns each axis's prior variance: from its interest and the noise at first, from its trials as they come.
+fn spreads(space: &Space, ledger: &Ledger, trials: &[&Trial], moves: &[Vec<Move>]) -> Vec<f64> {
+    // Largest effects on a machine are about as large as its noise; see the design's table of contrasts.
+    let first = ledger.pair_sd(autoswarm_protocol::KnobGroup::Shape);
+    let interest: Vec<f64> = autoswarm_protocol::knobs::KNOBS
+        .iter()
+        .map(|row| space.axis(row.knob).interest.max(0.02).powi(2))
+        .collect();
+    let unit = |m: &Move| {
+        let alike = if m.choice { same(m.from, m.to) } else { near(m.from, m.to) };
+        interest[m.place] * (2.0 - 2.0 * alike)
+    };
+    // One overall amplitude, then a correction per axis.
+    let (mut seen, mut expected) = (PRIOR_TRIALS * first * first, PRIOR_TRIALS);
+    for (trial, row) in trials.iter().zip(moves) {
+        if let Some(delta) = trial.delta {
+            let size: f64 = row.iter().map(unit).sum();
+            seen += (delta * delta - trial.standard_error.powi(2)).max(0.0).min(9.0 * first * first);
+            expected += size;
+        }
+    }
+    let amplitude = seen / expected;
+    let mut sums = vec![(PRIOR_TRIALS, PRIOR_TRIALS); interest.len()];
+    for (trial, row) in trials.iter().zip(moves) {
+        let Some(delta) = trial.delta else { continue };
+        let size: f64 = row.iter().map(unit).sum::<f64>().max(1e-9);
+        let noise = trial.standard_error.powi(2) / (amplitude * size);
+        let ratio = ((delta * delta) / (amplitude * size) - noise).clamp(0.0, 9.0);
+        // A trial far below the noise says nothing about the size of an effect.
+        let certainty = 1.0 / (1.0 + noise);
+        for m in row {
+            let share = unit(m) / size * certainty;
+            sums[m.place].0 += share * ratio;
+            sums[m.place].1 += share;
+        }
+    }
+    interest.iter().zip(sums).map(|(interest, (seen, count))| amplitude * interest * seen / count).collect()
+}
+
+/// Returns the knobs of a patch, for a reason's line.
+pub(super) fn knobs_of(patch: &Patch) -> Vec<Knob> {
+    patch.iter().map(|(knob, _)| knob).collect()
+}
