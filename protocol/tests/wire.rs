@@ -6,8 +6,8 @@
 use std::{env, fmt::Debug, fs, path::PathBuf};
 
 use autoswarm_protocol::{
-    Arena, Bpb, Budget, Crash, CrashClass, Dtype, Estimate, Experiment, Hypothesis, Outcome, Patch, Proposer, Run,
-    RunReport, RunRole, TrainConfig, Verdict,
+    Arena, Bpb, Budget, Crash, CrashClass, Dtype, Estimate, Experiment, Hypothesis, Outcome, Patch, Proposer,
+    Run, RunReport, RunRole, TrainConfig, Verdict,
     codec::{decode, encode},
     id::{ArenaId, ConfigHash, CorpusHash, ObjectiveId, TokenizerHash},
     outcome::CurvePoint,

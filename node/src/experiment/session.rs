@@ -142,6 +142,7 @@ impl Session {
 
     fn set_paused(&mut self, paused: bool) {
         if self.clock.is_paused() != paused {
+            self.watch.note_pause();
             self.tree.refresh();
             self.tree.signal(if paused { Signal::STOP } else { Signal::CONT });
             self.clock.set_paused(paused, Instant::now());

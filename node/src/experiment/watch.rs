@@ -159,6 +159,7 @@ pub(super) struct Watch {
     heard: Duration,
     lines: u64,
     introduced: bool,
+    paused: bool,
     price: Option<Price>,
 }
 
@@ -172,6 +173,7 @@ impl Watch {
             heard: Duration::ZERO,
             lines: 0,
             introduced: false,
+            paused: false,
             price: None,
         }
     }
@@ -211,7 +213,7 @@ impl Watch {
 
     fn step(&mut self, event: &TrainerEvent, now: Duration) -> Result<(), Fault> {
         let next = match (event, &self.phase) {
-            (TrainerEvent::Failed { class, message }, _) => Phase::Done(Err(Fault::new(*class, message))),
+            (TrainerEvent::Failed { class, message }, _) => Phase::Done(Err(self.said(*class, message))),
             (TrainerEvent::Preparing { .. }, Phase::Starting) if self.goal == Goal::Prepare => return Ok(()),
             (TrainerEvent::Prepared { corpus, tokenizer, vocabulary, splits }, Phase::Starting)
                 if self.goal == Goal::Prepare =>
@@ -254,6 +256,22 @@ impl Watch {
         self.phase = next;
         self.phase_since = now;
         Ok(())
+    }
+
+    /// Returns the fault that the trainer reports. Its own clock runs on while it is paused, so after a pause its word
+    /// on the time blames nobody: ours would have ended it.
+    fn said(&self, class: CrashClass, message: &str) -> Fault {
+        match class {
+            CrashClass::TimedOut | CrashClass::EvaluationTimedOut if self.paused => {
+                Fault::new(CrashClass::Killed, format!("a pause made it late by its own clock: {message}"))
+            }
+            _ => Fault::new(class, message),
+        }
+    }
+
+    /// Notes that the process stood still for a while.
+    pub(super) fn note_pause(&mut self) {
+        self.paused = true;
     }
 
     fn trains(&self) -> bool {

@@ -217,3 +217,18 @@ fn a_result_stands_whatever_the_process_does_after_it() {
     assert!(!watch.lingers(2 * SECOND) && watch.lingers(4 * SECOND));
     assert!(matches!(watch.exited(Exit::Signal(11), None, false), Ok(Answer::Report(_))));
 }
+
+#[test]
+fn after_a_pause_the_trainers_own_clock_blames_nobody() {
+    let late = r#"{"event":"failed","class":"timed_out","message":"training passed its hard cap of 20.0 s"}"#;
+    for (pause, class) in [(false, CrashClass::TimedOut), (true, CrashClass::Killed)] {
+        let mut watch = training();
+        if pause {
+            watch.note_pause();
+        }
+        watch.line(late.as_bytes(), 5 * SECOND).expect("in order");
+        let fault = watch.exited(Exit::Code(1), None, false).expect_err("it failed");
+        assert_eq!(fault.class, class);
+        assert!(fault.message.ends_with("hard cap of 20.0 s"), "{}", fault.message);
+    }
+}
