@@ -1,3 +1,4 @@
 //! The node as a whole, in one binary: see each file.
 
+mod nights;
 mod supervisor;

@@ -1,3 +1,4 @@
 //! What the tests of the node as a whole share.
 
+pub mod night;
 pub mod surface;

@@ -60,6 +60,8 @@ const LUCK_STEPS: usize = 17;
 const CACHED_RUNS: usize = 64;
 /// Children of a group that are remembered for each; more would not tell more.
 const CHILDREN: usize = 12;
+/// Exponents below this add nothing that counts.
+const NEGLIGIBLE: f64 = -30.0;
 /// Density of a difference that no effect explains; it keeps one outlier from deciding a run's luck.
 const SURPRISE: f64 = 1e-6;
 
@@ -88,6 +90,40 @@ struct CachedRun {
     seed: u64,
     group: KnobGroup,
     differences: Vec<f64>,
+    /// What the run's luck, and the drift since then, add to every difference from it (bpb).
+    luck: f64,
+    /// The variance left when that is taken off, in units of a fresh pair's.
+    variance: f64,
+}
+
+impl CachedRun {
+    /// Estimates the luck: it is half of the noise, and all children that met the run share it.
+    fn judge(&mut self, sd: f64, effects: &[Effect; EFFECTS]) {
+        let spreads = effects.map(|effect| 1.0 - LUCK_SHARE + (WIDTH * effect.size).powi(2));
+        let scales: [f64; EFFECTS] = std::array::from_fn(|at| effects[at].weight / spreads[at].sqrt());
+        let (mut total, mut first, mut second) = (0.0, 0.0, 0.0);
+        for step in 0..LUCK_STEPS {
+            let luck = LUCK_RANGE * (2.0 * step as f64 / (LUCK_STEPS - 1) as f64 - 1.0);
+            let mut weight = (-0.5 * luck * luck / LUCK_SHARE).exp();
+            for difference in &self.differences {
+                let rest = difference / sd - luck;
+                let mut density = SURPRISE;
+                for at in 0..EFFECTS {
+                    let exponent = -0.5 * (rest - effects[at].size).powi(2) / spreads[at];
+                    if exponent > NEGLIGIBLE {
+                        density += scales[at] * exponent.exp();
+                    }
+                }
+                weight *= density;
+            }
+            total += weight;
+            first += weight * luck;
+            second += weight * luck * luck;
+        }
+        let mean = first / total;
+        self.luck = mean * sd;
+        self.variance = (1.0 - LUCK_SHARE + second / total - mean * mean).min(1.0);
+    }
 }
 
 /// What the differences of one experiment say: P(gain), P(loss) and the sd they are judged with.
@@ -97,6 +133,8 @@ pub struct Belief {
     pub gain: f64,
     /// Probability that it is a loss.
     pub loss: f64,
+    /// How many times likelier these differences made a gain: its odds now over its odds before them.
+    pub factor: f64,
     /// The sd of one paired difference, given this experiment's evidence too (bpb).
     pub pair_sd: f64,
 }
@@ -134,45 +172,15 @@ impl NoiseModel {
     /// Reads the differences of an experiment: a pair's as it is, a screening's corrected for the luck of its cached run.
     fn summary(&self, group: KnobGroup, screens: &[Screen], pairs: &[f64]) -> Summary {
         let mut summary = Summary::default();
-        if !screens.is_empty() {
-            let sd = self.pair_sd(group);
-            for screen in screens {
-                let (luck, variance) = self.luck(group, screen.seed, sd);
-                summary.add(screen.difference - luck * sd, variance);
-            }
+        for screen in screens {
+            let run = self.cached.iter().find(|run| run.seed == screen.seed && run.group == group);
+            let (luck, variance) = run.map_or((0.0, 1.0), |run| (run.luck, run.variance));
+            summary.add(screen.difference - luck, variance);
         }
         for difference in pairs {
             summary.add(*difference, 1.0);
         }
         summary
-    }
-
-    /// What a cached run's luck, and the drift since then, add to every difference from it (pair sds), and the variance
-    /// that is left of such a difference (in units of a fresh pair's). The luck is half of the noise, and all children
-    /// that met the run share it.
-    fn luck(&self, group: KnobGroup, seed: u64, sd: f64) -> (f64, f64) {
-        let Some(run) = self.cached.iter().find(|run| run.seed == seed && run.group == group) else {
-            return (0.0, 1.0);
-        };
-        let effects = self.effects();
-        let (mut total, mut first, mut second) = (0.0, 0.0, 0.0);
-        for step in 0..LUCK_STEPS {
-            let luck = LUCK_RANGE * (2.0 * step as f64 / (LUCK_STEPS - 1) as f64 - 1.0);
-            let mut weight = (-0.5 * luck * luck / LUCK_SHARE).exp();
-            for before in &run.differences {
-                let rest = before / sd - luck;
-                let density = |effect: &Effect| {
-                    let spread = 1.0 - LUCK_SHARE + (WIDTH * effect.size).powi(2);
-                    effect.weight * (-0.5 * (rest - effect.size).powi(2) / spread).exp() / spread.sqrt()
-                };
-                weight *= effects.iter().map(density).sum::<f64>() + SURPRISE;
-            }
-            total += weight;
-            first += weight * luck;
-            second += weight * luck * luck;
-        }
-        let mean = first / total;
-        (mean, (1.0 - LUCK_SHARE + second / total - mean * mean).min(1.0))
     }
 
     /// Learns from an experiment that is over. Call it once for each, in the journal's order.
@@ -183,14 +191,11 @@ impl NoiseModel {
         }
         self.gains += self.belief(group, &evidence.screens, &evidence.pairs).gain;
         self.experiments += 1.0;
-        let effects = self.effects();
+        let terms = summary.terms(&self.effects());
         let mut log_likelihood = [0.0; GRID];
         for (index, slot) in log_likelihood.iter_mut().enumerate() {
-            let sd = self.grid_sd(index);
-            *slot =
-                log_sum(&effects.map(|effect| effect.weight.ln() + summary.log_likelihood(sd, effect.size)));
+            *slot = log_sum(&summary.log_likelihoods(self.grid_sd(index), &terms));
         }
-        self.remember_screens(group, &evidence.screens);
         let curve = self
             .groups
             .entry(group)
@@ -199,55 +204,70 @@ impl NoiseModel {
             *total += new;
         }
         curve.experiments += 1.0;
+        self.remember_screens(group, &evidence.screens);
     }
 
     fn remember_screens(&mut self, group: KnobGroup, screens: &[Screen]) {
+        let sd = self.pair_sd(group);
+        let effects = self.effects();
         for screen in screens {
-            let known = self.cached.iter_mut().find(|run| run.seed == screen.seed && run.group == group);
-            if let Some(run) = known {
-                if run.differences.len() < CHILDREN {
-                    run.differences.push(screen.difference);
+            let known = self.cached.iter().position(|run| run.seed == screen.seed && run.group == group);
+            let at = known.unwrap_or_else(|| {
+                if self.cached.len() == CACHED_RUNS {
+                    self.cached.remove(0);
                 }
-                continue;
+                let differences = Vec::new();
+                self.cached.push(CachedRun {
+                    seed: screen.seed,
+                    group,
+                    differences,
+                    luck: 0.0,
+                    variance: 1.0,
+                });
+                self.cached.len() - 1
+            });
+            let run = &mut self.cached[at];
+            if run.differences.len() < CHILDREN {
+                run.differences.push(screen.difference);
+                run.judge(sd, &effects);
             }
-            if self.cached.len() == CACHED_RUNS {
-                self.cached.remove(0);
-            }
-            self.cached.push(CachedRun { seed: screen.seed, group, differences: vec![screen.difference] });
         }
     }
 
     /// All effect sizes, gains first, with their weights before an experiment's own evidence. The share of gains follows
     /// what the node has seen: the fewer changes gain, the more a new one has to show.
     fn effects(&self) -> [Effect; EFFECTS] {
-        let share = (GAIN_SHARE * SHARE_PRIOR + self.gains) / (SHARE_PRIOR + self.experiments);
-        effects(share)
+        effects(self.gain_share())
+    }
+
+    fn gain_share(&self) -> f64 {
+        (GAIN_SHARE * SHARE_PRIOR + self.gains) / (SHARE_PRIOR + self.experiments)
     }
 
     /// What these differences (bpb, child − incumbent) say about an experiment of this group.
     pub fn belief(&self, group: KnobGroup, screens: &[Screen], pairs: &[f64]) -> Belief {
         let summary = self.summary(group, screens, pairs);
-        let effects = self.effects();
+        let terms = summary.terms(&self.effects());
         let log_weights = self.log_weights(group);
         let mut joint = [[f64::NEG_INFINITY; EFFECTS]; GRID];
         let mut highest = f64::NEG_INFINITY;
         for (index, row) in joint.iter_mut().enumerate() {
-            let sd = self.grid_sd(index);
-            for (cell, effect) in row.iter_mut().zip(effects) {
-                *cell = log_weights[index] + effect.weight.ln() + summary.log_likelihood(sd, effect.size);
+            *row = summary.log_likelihoods(self.grid_sd(index), &terms);
+            for cell in row {
+                *cell += log_weights[index];
                 highest = highest.max(*cell);
             }
         }
         let (mut gain, mut loss, mut total) = (0.0, 0.0, 0.0);
         let mut weights = [0.0; GRID];
         for (row, weight) in joint.iter().zip(&mut weights) {
-            for (cell, effect) in row.iter().zip(effects) {
+            for (cell, term) in row.iter().zip(&terms).filter(|(cell, _)| *cell - highest > NEGLIGIBLE) {
                 let mass = (cell - highest).exp();
                 *weight += mass;
                 total += mass;
-                if effect.size < 0.0 {
+                if term.size < 0.0 {
                     gain += mass;
-                } else if effect.size > 0.0 {
+                } else if term.size > 0.0 {
                     loss += mass;
                 }
             }
@@ -255,7 +275,9 @@ impl NoiseModel {
         for weight in &mut weights {
             *weight /= total;
         }
-        Belief { gain: gain / total, loss: loss / total, pair_sd: self.geometric_mean(&weights) }
+        let before: f64 = self.gain_share();
+        let factor = gain / (total - gain).max(f64::MIN_POSITIVE) * (1.0 - before) / before;
+        Belief { gain: gain / total, loss: loss / total, factor, pair_sd: self.geometric_mean(&weights) }
     }
 
     /// The curve of a group: its own evidence on top of the pull towards the pooled value.
@@ -323,15 +345,34 @@ impl Summary {
         self.squares += step * (difference - self.mean) / variance;
     }
 
-    /// Log likelihood, up to a constant, if a fresh pair has this sd and the true effect is about `size` sds.
-    fn log_likelihood(&self, sd: f64, size: f64) -> f64 {
-        if self.count == 0.0 {
-            return 0.0;
-        }
-        let spread = 1.0 / self.precision + (WIDTH * size).powi(2);
-        let mean = self.mean / sd - size;
-        -self.count * sd.ln() - 0.5 * (self.squares / (sd * sd) + mean * mean / spread + spread.ln())
+    /// What does not depend on the sd, for each effect.
+    fn terms(&self, effects: &[Effect; EFFECTS]) -> [Term; EFFECTS] {
+        effects.map(|effect| {
+            let spread =
+                if self.count == 0.0 { 1.0 } else { 1.0 / self.precision } + (WIDTH * effect.size).powi(2);
+            Term { size: effect.size, spread, log_weight: effect.weight.ln() - 0.5 * spread.ln() }
+        })
     }
+
+    /// Log of weight × likelihood, up to a constant, for each effect, if a fresh pair has this sd.
+    fn log_likelihoods(&self, sd: f64, terms: &[Term; EFFECTS]) -> [f64; EFFECTS] {
+        let base = -self.count * sd.ln() - 0.5 * self.squares / (sd * sd);
+        terms.map(|term| {
+            if self.count == 0.0 {
+                return term.log_weight + 0.5 * term.spread.ln();
+            }
+            base + term.log_weight - 0.5 * (self.mean / sd - term.size).powi(2) / term.spread
+        })
+    }
+}
+
+/// An effect, made ready for one summary.
+#[derive(Clone, Copy, Debug)]
+struct Term {
+    size: f64,
+    /// Variance of the mean difference around this effect, in units of a fresh pair's variance.
+    spread: f64,
+    log_weight: f64,
 }
 
 /// Number of effect sizes told apart.
@@ -353,7 +394,8 @@ fn effects(gain_share: f64) -> [Effect; EFFECTS] {
 /// The log of a sum of exponentials.
 fn log_sum(logs: &[f64]) -> f64 {
     let highest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    highest + logs.iter().map(|log| (log - highest).exp()).sum::<f64>().ln()
+    let rest = logs.iter().map(|log| log - highest).filter(|log| *log > NEGLIGIBLE);
+    highest + rest.map(f64::exp).sum::<f64>().ln()
 }
 
 /// Log weights to weights that sum to one.
