@@ -86,10 +86,9 @@ impl Dtype {
     /// Returns libtorch's number format for a device.
     pub fn resolve(self, device: Device) -> Kind {
         match self {
-            Self::F32 => Kind::Float,
             Self::Bf16 => Kind::BFloat16,
             Self::Auto if device.is_cuda() => Kind::BFloat16,
-            Self::Auto => Kind::Float,
+            Self::F32 | Self::Auto => Kind::Float,
         }
     }
 }

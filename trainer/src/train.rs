@@ -27,6 +27,9 @@ use crate::{
 /// The loss, in nats per token, from which on a run counts as diverged. // karpathy/autoresearch
 const DIVERGED: f64 = 100.0;
 
+/// The cap that is reported where there is none: 31 years.
+const NO_CAP: f64 = 1e9;
+
 /// What one run is given.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -191,7 +194,7 @@ impl<'a> Run<'a> {
         let deadline = cap.map_or_else(Deadline::never, |cap| {
             Deadline::after(cap, CrashClass::TimedOut, format!("training passed its hard cap of {cap:.1} s"))
         });
-        emit(TrainerEvent::TrainingStarted { tokens, steps, cap_seconds: cap.unwrap_or(f64::MAX) });
+        emit(TrainerEvent::TrainingStarted { tokens, steps, cap_seconds: cap.unwrap_or(NO_CAP) });
         self.watch.set(&deadline);
         let (started, cpu) = (Instant::now(), price::process_cpu_seconds());
         let mut log = Log::new(steps, self.tokens_per_step(), started);

@@ -109,11 +109,15 @@ mod tests {
         Shape::new(&TrainConfig::from_toml(toml).expect("a valid config").effective(128), 256, 128)
     }
 
+    fn flops(shape: &Shape, sequence: usize) -> i64 {
+        shape.flops_per_token(sequence) as i64
+    }
+
     #[test]
     fn flops_of_a_model_small_enough_to_count_by_hand() {
         let small = shape("depth = 1\nwidth = 32\nhead_dim = 32\nvalue_embeddings = \"none\"");
         // Attention 4·32², MLP 8·32², head 32·256; attention scores and sums over 128 tokens.
-        assert_eq!(small.flops_per_token(128), 6.0 * (12.0 * 1024.0 + 8192.0) + 12.0 * 32.0 * 128.0);
+        assert_eq!(flops(&small, 128), 6 * (12 * 1024 + 8192) + 12 * 32 * 128);
     }
 
     #[test]
@@ -121,9 +125,8 @@ mod tests {
         let short = shape("window_pattern = \"S\"\nshort_window = 0.25");
         assert_eq!(short.windows, [Some(32), Some(32), Some(32), None]);
         let full = shape("");
-        let saved = full.flops_per_token(128) - short.flops_per_token(128);
-        assert_eq!(saved, 12.0 * 128.0 * 3.0 * 96.0);
-        assert_eq!(full.flops_per_token(16), short.flops_per_token(16));
+        assert_eq!(flops(&full, 128) - flops(&short, 128), 12 * 128 * 3 * 96);
+        assert_eq!(flops(&full, 16), flops(&short, 16));
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn a_prediction_looks_back_and_never_ahead() {
         let mut changed = tokens.clone();
         changed[20] += 1;
         let difference = (logits(&changed) - before).abs().amax([1i64].as_slice(), false);
-        assert_eq!(difference.narrow(0, 0, 20).max().double_value(&[]), 0.0, "{toml}");
+        assert!(difference.narrow(0, 0, 20).max().double_value(&[]) < f64::MIN_POSITIVE, "{toml}");
         assert!(difference.double_value(&[20]) > 0.0 && difference.double_value(&[31]) > 0.0, "{toml}");
     }
 }

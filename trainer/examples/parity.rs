@@ -1,0 +1,67 @@
+//! Trains the default config on made-up rows and writes where it started, what it read and what it lost, for
+//! `scripts/parity/reference.py` to repeat with PyTorch.
+
+use std::{env, error::Error, fs};
+
+use autoswarm_protocol::TrainConfig;
+use autoswarm_trainer::{
+    device,
+    harness::budget::Deadline,
+    model::{Model, Role},
+    optimizer::{Gradients, Optimizer},
+};
+use safetensors::{Dtype, tensor::TensorView};
+use tch::{Device, Kind, Tensor};
+
+const STEPS: i64 = 50;
+const ROWS: i64 = 8;
+const CONTEXT: i64 = 128;
+const VOCABULARY: i64 = 256;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let path = env::args().nth(1).ok_or("give the file to write")?;
+    device::set_threads(Some(1));
+    let config = TrainConfig::new().effective(CONTEXT as usize);
+    let model = Model::new(&config, VOCABULARY as usize, CONTEXT as usize, 1, Kind::Float, Device::Cpu);
+    let mut optimizer = Optimizer::new(&config, &model);
+    let rows = rows();
+    let mut file: Vec<(String, Tensor)> = vec![("rows".to_owned(), rows.to_kind(Kind::Float))];
+    file.extend(
+        model.parameters.iter().map(|(role, tensor)| (role.name().to_owned(), tensor.detach().copy())),
+    );
+    let mut losses = Vec::new();
+    for step in 0..STEPS {
+        let loss = model.loss(&rows.get(step), None, &Deadline::never())?;
+        let (roles, parameters): (Vec<Role>, Vec<&Tensor>) = model.parameters.iter().unzip();
+        let gradients = Tensor::run_backward(&[&loss], &parameters, false, false);
+        let gradients: Gradients = roles.into_iter().zip(gradients).collect();
+        optimizer.step(&model.parameters, gradients, step as f64 / STEPS as f64, &Deadline::never())?;
+        losses.push(loss.double_value(&[]) as f32);
+    }
+    file.push(("losses".to_owned(), Tensor::from_slice(&losses)));
+    write(&path, &file)
+}
+
+/// Returns rows `[STEPS, ROWS, CONTEXT + 1]` that count upwards from a start by a stride, both of their own.
+fn rows() -> Tensor {
+    let options = (Kind::Int64, Device::Cpu);
+    let row = Tensor::arange(STEPS * ROWS, options).view([STEPS, ROWS, 1]);
+    let position = Tensor::arange(CONTEXT + 1, options);
+    let (start, stride) = (&row * 37, (&row * 11).remainder(7) + 1);
+    (start + stride * position).remainder(251)
+}
+
+fn write(path: &str, tensors: &[(String, Tensor)]) -> Result<(), Box<dyn Error>> {
+    let mut bytes = Vec::new();
+    for (_, tensor) in tensors {
+        let values = Vec::<f32>::try_from(&tensor.contiguous().view([-1]))?;
+        bytes.push(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+    }
+    let mut views = Vec::new();
+    for ((name, tensor), bytes) in tensors.iter().zip(&bytes) {
+        let size = tensor.size().into_iter().map(|length| length as usize).collect();
+        views.push((name.as_str(), TensorView::new(Dtype::F32, size, bytes)?));
+    }
+    fs::write(path, safetensors::serialize(views, &None)?)?;
+    Ok(())
+}
