@@ -2,11 +2,11 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use autoswarm_protocol::{Experiment, Outcome, Patch, RunRole, TrainerEvent, Verdict};
+use autoswarm_protocol::{Experiment, KnobGroup, Outcome, Patch, RunRole, TrainerEvent, Verdict};
 
 use crate::{
     experiment::RunProgress,
-    progress::{Happened, Phase, RECENT_VERDICTS, SlotView, Snapshot},
+    progress::{Happened, Phase, RECENT_VERDICTS, SlotView, Snapshot, Summary},
     research::{Research, RunOrder},
 };
 
@@ -157,7 +157,11 @@ impl Board {
         self.snapshot.experiments += 1;
         self.snapshot.keeps += u32::from(matches!(experiment.verdict, Verdict::Keep { .. }));
         self.snapshot.crashes += u32::from(matches!(experiment.verdict, Verdict::Crash { .. }));
-        self.recent.push_back((experiment.number, experiment.hypothesis.patch.to_string(), experiment.verdict.clone()));
+        self.recent.push_back((
+            experiment.number,
+            experiment.hypothesis.patch.to_string(),
+            experiment.verdict.clone(),
+        ));
         while self.recent.len() > RECENT_VERDICTS {
             self.recent.pop_front();
         }
@@ -191,7 +195,8 @@ impl Board {
             Patch::between(research.baseline(), &incumbent.config).to_string()
         });
         self.snapshot.gain = research.gain();
-        self.snapshot.experiments_per_hour = (self.concluded > 0).then(|| f64::from(self.concluded) / self.hours());
+        self.snapshot.experiments_per_hour =
+            (self.concluded > 0).then(|| f64::from(self.concluded) / self.hours());
         self.snapshot.next_verdict_seconds = self.next_verdict(research);
         self.snapshot.paused.clone_from(&self.paused);
         for (slot, view) in self.snapshot.slots.iter_mut().enumerate() {
@@ -203,13 +208,39 @@ impl Board {
         }
     }
 
+    /// Sums the session up.
+    pub fn summary(&self, research: &Research) -> Summary {
+        let (experiments, keeps, crashes) = self.counts();
+        let noise = research.noise();
+        let resolution = |seconds: f64| {
+            let group = KnobGroup::Optimizer;
+            research.policy().resolution(noise, group, seconds, self.runs.len())
+        };
+        Summary {
+            experiments,
+            keeps,
+            crashes,
+            baseline: research.baseline_mean(),
+            patch: self.snapshot.incumbent_patch.clone(),
+            gain: research.gain(),
+            resolvable_per_hour: self
+                .run_seconds()
+                .filter(|_| research.incumbent().is_some())
+                .map(resolution),
+            ruled_out: research.proposer().ruled_out(),
+            untried: research.proposer().untried(),
+            hours: self.hours(),
+        }
+    }
+
     /// Seconds until the oldest experiment can be judged, by the runs that it surely still needs.
     fn next_verdict(&self, research: &Research) -> Option<f64> {
         let oldest = research.pending().first()?;
         let run_seconds = self.run_seconds()?;
         let needs = research.outstanding_runs(oldest.number) as f64;
         let slots = self.runs.len() as f64;
-        let elapsed = self.run_starts.iter().flatten().map(|start| start.elapsed().as_secs_f64()).fold(0.0, f64::max);
+        let elapsed =
+            self.run_starts.iter().flatten().map(|start| start.elapsed().as_secs_f64()).fold(0.0, f64::max);
         Some(((needs / slots).ceil() * run_seconds - elapsed).max(0.0))
     }
 }

@@ -30,6 +30,8 @@ pub struct Dataset {
     pub corpus: CorpusHash,
     /// How its text became tokens.
     pub tokenizer: TokenizerHash,
+    /// Distinct token ids.
+    pub vocabulary: u32,
 }
 
 /// The part of the trainer's `dataset.json` that the node reads.
@@ -37,6 +39,7 @@ pub struct Dataset {
 struct Manifest {
     corpus: CorpusHash,
     tokenizer: TokenizerHash,
+    vocabulary: u32,
 }
 
 /// Finds the objective's dataset below `data`, or has the trainer prepare it. `news` hears stage, done and total.
@@ -78,7 +81,8 @@ pub async fn prepare(
         Err(crash) => bail!("the corpus could not be prepared: {}", crash.message),
     };
     check(objective, prepared.corpus)?;
-    Ok(Dataset { folder, corpus: prepared.corpus, tokenizer: prepared.tokenizer })
+    let (corpus, tokenizer) = (prepared.corpus, prepared.tokenizer);
+    Ok(Dataset { folder, corpus, tokenizer, vocabulary: prepared.vocabulary })
 }
 
 fn check(objective: &Objective, corpus: CorpusHash) -> anyhow::Result<()> {
@@ -98,7 +102,8 @@ fn found(objective: &Objective, folder: &Path) -> Option<Dataset> {
     }
     let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join("dataset.json")).ok()?).ok()?;
     check(objective, manifest.corpus).ok()?;
-    Some(Dataset { folder: folder.to_owned(), corpus: manifest.corpus, tokenizer: manifest.tokenizer })
+    let Manifest { corpus, tokenizer, vocabulary } = manifest;
+    Some(Dataset { folder: folder.to_owned(), corpus, tokenizer, vocabulary })
 }
 
 fn tokenizer_name(rule: TokenizerRule) -> String {

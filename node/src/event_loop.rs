@@ -12,8 +12,8 @@ use std::{
 
 use anyhow::{Context, bail};
 use autoswarm_protocol::{
-    Dtype, Outcome, RunRole, Split,
-    id::{CorpusHash, TokenizerHash},
+    Dtype, Experiment, RunRole, Split,
+    id::{ConfigHash, CorpusHash, TokenizerHash},
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -23,13 +23,13 @@ use tokio::{
 
 use crate::{
     board::Board,
-    control::{Incoming, Request},
+    control::{Reply, Request, Responder},
     experiment::{Control, Limits, Placement, RunBudget, RunProgress, RunSpec},
     manners,
     memory::Memory,
     pricing::{RunResult, priced_run},
     progress::Happened,
-    research::{Action, Event as Research_, Research, RunOrder},
+    research::{Action, Event as Happening, Research, RunOrder},
     view::View,
 };
 
@@ -39,7 +39,6 @@ const PROGRESS_QUEUE: usize = 256;
 /// How often the picture is drawn, and the battery looked at every so many times.
 const TICK: Duration = Duration::from_millis(250);
 const TICKS_PER_BATTERY_CHECK: u64 = 120;
-
 
 /// What every run of a session has in common.
 #[derive(Debug, Clone)]
@@ -52,6 +51,8 @@ pub struct RunPlan {
     pub corpus: CorpusHash,
     /// Its tokenizer.
     pub tokenizer: TokenizerHash,
+    /// Its distinct token ids.
+    pub vocabulary: u32,
     /// Number format of the products.
     pub dtype: Dtype,
     /// Evaluation context, tokens.
@@ -116,7 +117,7 @@ enum Event {
     Interrupt,
     Deadline,
     RunEnded(Box<RunResult>),
-    Request(Incoming),
+    Request(Request, Responder),
     Progress(RunProgress),
     Tick,
 }
@@ -129,8 +130,9 @@ pub struct EventLoop<'a> {
     memory: &'a mut Memory,
     board: Board,
     view: &'a mut View,
-    requests: &'a mut mpsc::Receiver<Incoming>,
-    waiting: Vec<(u32, Incoming)>,
+    requests: &'a mut mpsc::Receiver<(Request, Responder)>,
+    /// Configs that people try, and who waits for their verdicts.
+    tries: Vec<(ConfigHash, Responder)>,
     runs: JoinSet<RunResult>,
     controls: Vec<(u64, watch::Sender<Control>)>,
     pricing: Arc<Mutex<()>>,
@@ -158,7 +160,7 @@ impl<'a> EventLoop<'a> {
         memory: &'a mut Memory,
         board: Board,
         view: &'a mut View,
-        requests: &'a mut mpsc::Receiver<Incoming>,
+        requests: &'a mut mpsc::Receiver<(Request, Responder)>,
         deadline: Option<Instant>,
     ) -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
@@ -169,7 +171,7 @@ impl<'a> EventLoop<'a> {
             board,
             view,
             requests,
-            waiting: Vec::new(),
+            tries: Vec::new(),
             runs: JoinSet::new(),
             controls: Vec::new(),
             pricing: Arc::default(),
@@ -187,7 +189,7 @@ impl<'a> EventLoop<'a> {
 
     /// Runs the session to its end.
     pub async fn run(mut self) -> anyhow::Result<Ending> {
-        let actions = self.research.handle(Research_::Start, unix_now());
+        let actions = self.research.handle(Happening::Start, unix_now());
         self.perform(actions)?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -195,8 +197,8 @@ impl<'a> EventLoop<'a> {
             let event = self.next_event(&mut tick).await;
             self.handle_event(event)?;
         }
-        self.board.refresh(&self.research, self.memory);
-        let summary = self.board.summary(&mut self.research, &self.plan);
+        self.board.refresh(&self.research);
+        let summary = self.board.summary(&self.research);
         self.tell(&Happened::Summary(Box::new(summary)))?;
         match self.halted {
             Some(why) => bail!(why),
@@ -221,7 +223,7 @@ impl<'a> EventLoop<'a> {
                 Ok(result) => Event::RunEnded(Box::new(result)),
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
-            Some(request) = self.requests.recv() => Event::Request(request),
+            Some((request, responder)) = self.requests.recv() => Event::Request(request, responder),
             Some(progress) = self.progress.1.recv() => Event::Progress(progress),
             _ = tick.tick() => Event::Tick,
         }
@@ -232,7 +234,7 @@ impl<'a> EventLoop<'a> {
             Event::Interrupt => self.interrupted()?,
             Event::Deadline => self.stop("the hours asked for are over")?,
             Event::RunEnded(result) => self.run_ended(*result)?,
-            Event::Request(request) => self.answer(request)?,
+            Event::Request(request, responder) => self.answer(request, responder)?,
             Event::Progress(progress) => self.board.progress(&progress),
             Event::Tick => self.tick()?,
         }
@@ -255,13 +257,17 @@ impl<'a> EventLoop<'a> {
             return Ok(());
         }
         self.ending = Some(Ending::Stopped);
-        let actions = self.research.handle(Research_::Stop, unix_now());
+        let actions = self.research.handle(Happening::Stop, unix_now());
         self.perform(actions)?;
         let waiting = self.research.pending().len();
         let finishing = match self.controls.len() {
             0 => format!("{why}; nothing runs"),
-            1 => format!("{why}; ending the run in flight, {waiting} unfinished experiment(s) wait for the next start"),
-            n => format!("{why}; ending {n} runs in flight, {waiting} unfinished experiment(s) wait for the next start"),
+            1 => format!(
+                "{why}; ending the run in flight, {waiting} unfinished experiment(s) wait for the next start"
+            ),
+            n => format!(
+                "{why}; ending {n} runs in flight, {waiting} unfinished experiment(s) wait for the next start"
+            ),
         };
         self.tell(&Happened::Stopping { finishing })?;
         for (_, control) in &self.controls {
@@ -276,11 +282,15 @@ impl<'a> EventLoop<'a> {
         let order = self.research.running().find(|order| order.id == id).cloned();
         self.board.run_ended(id);
         let (Some(outcome), Some(order)) = (outcome, order) else { return Ok(()) };
-        self.tell(&self.board.run_finished(&order, &outcome))?;
+        let finished = self.board.run_finished(&order, &outcome);
+        self.tell(&finished)?;
         if !price_holds {
-            self.note("a run went faster or slower than its price by more than 3 %: it is priced and run again", None)?;
+            self.note(
+                "a run went faster or slower than its price by more than 3 %: it is priced and run again",
+                None,
+            )?;
         }
-        let event = Research_::RunEnded { id, started_at, outcome: Box::new(outcome), price_holds };
+        let event = Happening::RunEnded { id, started_at, outcome: Box::new(outcome), price_holds };
         let actions = self.research.handle(event, unix_now());
         self.perform(actions)?;
         self.memory.save_pending(self.research.pending())
@@ -298,7 +308,7 @@ impl<'a> EventLoop<'a> {
                 Action::Conclude(experiment) => {
                     let commit = self.memory.conclude(&experiment)?;
                     self.board.concluded(&experiment);
-                    self.answer_waiting(&experiment, &commit);
+                    self.answer_tries(&experiment);
                     let patch = experiment.hypothesis.patch.to_string();
                     let number = experiment.number;
                     self.tell(&Happened::Concluded { number, patch, verdict: experiment.verdict, commit })?;
@@ -342,7 +352,7 @@ impl<'a> EventLoop<'a> {
             }
         }
         self.ticks += 1;
-        self.board.refresh(&self.research, self.memory);
+        self.board.refresh(&self.research);
         self.view.snapshot(self.board.snapshot());
         Ok(())
     }
@@ -372,41 +382,61 @@ impl<'a> EventLoop<'a> {
         self.tell(&Happened::Paused { reason })
     }
 
-    fn answer(&mut self, mut incoming: Incoming) -> anyhow::Result<()> {
-        match incoming.request() {
+    fn answer(&mut self, request: Request, responder: Responder) -> anyhow::Result<()> {
+        let done = |text: &str| Reply::Done { text: text.to_owned() };
+        let reply = match request {
             Request::Status => {
-                self.board.refresh(&self.research, self.memory);
-                incoming.status(self.board.snapshot().clone());
+                self.board.refresh(&self.research);
+                Reply::Status { snapshot: Box::new(self.board.snapshot().clone()) }
             }
-            Request::Experiments => incoming.experiments(self.memory.experiments()),
+            Request::Experiments { filter } => {
+                let experiments = self.memory.newest(&filter)?;
+                Reply::Experiments { rows: filter.apply(experiments.iter()) }
+            }
+            Request::Show { id } => match self.memory.find(&id)? {
+                Ok(experiment) => Reply::Experiment { experiment: Box::new(experiment) },
+                Err(reason) => Reply::refused(reason, Some("`node experiments` lists them")),
+            },
             Request::Pause => {
                 self.set_paused(true, self.on_battery)?;
-                incoming.done();
+                done("paused; `node resume` goes on")
             }
             Request::Resume => {
                 self.set_paused(false, self.on_battery)?;
-                incoming.done();
+                done("training goes on")
             }
             Request::Stop => {
-                incoming.done();
-                self.stop("asked to stop")?;
+                responder.finish(done("the node ends what it is doing and stops"));
+                return self.stop("asked to stop");
             }
-            Request::Try { patch, because } => {
-                match crate::commands::try_::proposal(&self.research, self.plan.context, patch, because) {
-                    Ok(proposal) => {
-                        let actions = self.research.handle(Research_::Try(Box::new(proposal)), unix_now());
-                        self.waiting.push((0, incoming));
-                        self.perform(actions)?;
-                    }
-                    Err(error) => incoming.refuse(&format!("{error:#}")),
-                }
-            }
-        }
+            Request::Try { patch, because } => return self.start_try(&patch, &because, responder),
+        };
+        responder.finish(reply);
         Ok(())
     }
 
-    fn answer_waiting(&mut self, experiment: &autoswarm_protocol::Experiment, commit: &str) {
-        let _ = (experiment, commit);
+    /// Queues a person's change; the answer comes with its verdict.
+    fn start_try(&mut self, patch: &str, because: &str, responder: Responder) -> anyhow::Result<()> {
+        match self.research.person_proposal(patch, because) {
+            Ok(proposal) => {
+                let hash = proposal.child.hash();
+                self.tries.push((hash, responder));
+                let actions = self.research.handle(Happening::Try(Box::new(proposal)), unix_now());
+                self.perform(actions)
+            }
+            Err(reason) => {
+                responder.finish(Reply::refused(reason, Some("`node check` and the docs list the knobs")));
+                Ok(())
+            }
+        }
+    }
+
+    /// Answers those who tried this config.
+    fn answer_tries(&mut self, experiment: &Experiment) {
+        let hash = experiment.config.hash();
+        for (_, responder) in self.tries.extract_if(.., |(tried, _)| *tried == hash) {
+            responder.finish(Reply::Experiment { experiment: Box::new(experiment.clone()) });
+        }
     }
 
     fn note(&mut self, text: &str, fix: Option<&str>) -> anyhow::Result<()> {

@@ -8,6 +8,15 @@ pub const TRAINER_NICENESS: i32 = 19;
 /// Where Linux lists batteries and mains adapters.
 pub const POWER_SUPPLIES: &str = "/sys/class/power_supply";
 
+/// Returns the machine's memory in bytes: what the operating system says, or 4 GiB where it does not say.
+pub fn memory_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    total.map_or(4 << 30, |kib: u64| kib * 1024)
+}
+
 /// Returns how many threads training takes by default: all cores but one where there are more than two.
 pub fn default_threads(cores: usize) -> usize {
     if cores > 2 { cores - 1 } else { cores.max(1) }

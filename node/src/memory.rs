@@ -7,7 +7,8 @@ use crate::{
     home::Home,
     journal::{Caps, Journal, Recorded},
     research::active::Active,
-    store::Store,
+    store::{Entry, Found, Store},
+    view::lists::Filter,
 };
 
 /// Experiments between two looks at the journal's size.
@@ -27,8 +28,9 @@ impl Memory {
     pub fn open(home: Home) -> anyhow::Result<(Self, Vec<Recorded>, Vec<String>)> {
         let opened = Journal::open(home.path()).context("cannot open the journal")?;
         let mut notes = opened.damaged;
-        let (store, mended) = Store::open(&home.index(), &opened.experiments).context("cannot open the index")?;
-        notes.extend(mended);
+        let (store, found) =
+            Store::open(&home.index(), &opened.experiments).context("cannot open the index")?;
+        notes.extend(mended(&found, opened.experiments.len()));
         let memory = Self { home, journal: opened.journal, store, recorded: 0 };
         Ok((memory, opened.experiments, notes))
     }
@@ -58,7 +60,7 @@ impl Memory {
     /// Writes an experiment that is over; returns its commit.
     pub fn conclude(&mut self, experiment: &Experiment) -> anyhow::Result<String> {
         let commit = self.journal.record(experiment).context("cannot write the journal")?;
-        self.store.insert(&Recorded { experiment: experiment.clone(), commit: commit.clone() })?;
+        self.store.add(experiment, &commit).context("cannot write the index")?;
         self.recorded += 1;
         if self.recorded.is_multiple_of(TIDY_EVERY) {
             self.journal.tidy(Caps::default()).context("cannot tidy the journal")?;
@@ -66,13 +68,56 @@ impl Memory {
         Ok(commit)
     }
 
-    /// Returns all experiments in the journal's order.
-    pub fn experiments(&self) -> anyhow::Result<Vec<Recorded>> {
-        self.store.experiments().context("cannot read the index")
+    /// Returns a short entry for each experiment, by rising number.
+    pub fn entries(&self) -> anyhow::Result<Vec<Entry>> {
+        self.store.entries().context("cannot read the index")
+    }
+
+    /// Returns the newest experiments that a filter leaves, oldest first.
+    pub fn newest(&self, filter: &Filter) -> anyhow::Result<Vec<Experiment>> {
+        let mut entries = self.entries()?;
+        entries.retain(|entry| filter.verdict.as_ref().is_none_or(|verdict| *verdict == entry.verdict));
+        let skip = entries.len().saturating_sub(filter.limit as usize);
+        entries[skip..].iter().filter_map(|entry| self.experiment(entry.number).transpose()).collect()
+    }
+
+    /// Finds an experiment by its number, or by the first digits of its commit; else says why there is none.
+    pub fn find(&self, id: &str) -> anyhow::Result<Result<Experiment, String>> {
+        let entries = self.entries()?;
+        let number = id.trim_start_matches('#').parse::<u32>().ok();
+        let named =
+            |entry: &&Entry| Some(entry.number) == number || (id.len() >= 4 && entry.commit.starts_with(id));
+        let Some(entry) = entries.iter().find(named) else {
+            return Ok(Err(format!("there is no experiment `{}`", crate::text::one_line(id, 80))));
+        };
+        let experiment = self.experiment(entry.number)?;
+        Ok(experiment.ok_or_else(|| format!("experiment {} cannot be read from the journal", entry.number)))
+    }
+
+    /// Returns one experiment whole.
+    pub fn experiment(&self, number: u32) -> anyhow::Result<Option<Experiment>> {
+        let recorded = self.journal.experiment(number).context("cannot read the journal")?;
+        Ok(recorded.map(|recorded| recorded.experiment))
     }
 
     /// Returns what is wrong with the disk, if something is.
     pub fn disk_problem(&self) -> Option<String> {
         self.home.check_space().err().map(|error| error.to_string())
+    }
+}
+
+/// Says what opening the index mended; none where nothing was wrong.
+fn mended(found: &Found, experiments: usize) -> Option<String> {
+    match found {
+        Found::Equal => None,
+        Found::Missing if experiments == 0 => None,
+        Found::Missing => {
+            Some(format!("the index was missing; rebuilt from the journal's {experiments} experiments"))
+        }
+        Found::Behind(count) => Some(format!("the index lacked {count} of the journal's experiments; added")),
+        Found::Damaged { reason, moved_to } => Some(format!(
+            "the index was damaged ({reason}); rebuilt from the journal's {experiments} experiments, the old one is in `{}`",
+            moved_to.display()
+        )),
     }
 }

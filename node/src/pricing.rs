@@ -95,7 +95,8 @@ async fn take_price(
 
 /// Returns whether a run went as fast as its price says. A run that was starved says nothing about its price.
 fn holds(price: &Price, report: &RunReport) -> bool {
-    let share = report.training_cpu_seconds / (report.training_seconds.max(1e-9) * f64::from(report.threads.max(1)));
+    let share =
+        report.training_cpu_seconds / (report.training_seconds.max(1e-9) * f64::from(report.threads.max(1)));
     let on_a_cpu = report.device == "cpu";
     if on_a_cpu && share < LEAST_CPU_SHARE {
         return true;

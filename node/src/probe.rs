@@ -55,7 +55,10 @@ pub struct Probe {
 impl Probe {
     /// Returns the reference config's throughput, tokens a second.
     pub fn tokens_per_second(&self) -> f64 {
-        self.shapes.iter().find(|shape| shape.name == "reference").map_or(1.0, |shape| shape.tokens_per_second)
+        self.shapes
+            .iter()
+            .find(|shape| shape.name == "reference")
+            .map_or(1.0, |shape| shape.tokens_per_second)
     }
 
     /// Returns the best FLOP/s of all shapes.
@@ -86,7 +89,8 @@ pub fn remembered(file: &Path, slot: &Placement) -> Option<Probe> {
 
 /// Remembers a probe beside those of other shapes.
 pub fn remember(file: &Path, probe: &Probe) -> anyhow::Result<()> {
-    let mut probes: Vec<Probe> = fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let mut probes: Vec<Probe> =
+        fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
     probes.retain(|other| other.slot != probe.slot);
     probes.push(probe.clone());
     files::replace(file, &serde_json::to_vec_pretty(&probes)?)
@@ -94,7 +98,11 @@ pub fn remember(file: &Path, probe: &Probe) -> anyhow::Result<()> {
 }
 
 /// Measures the first slot. `done` hears how many of the shapes are through.
-pub async fn measure(plan: &RunPlan, known: Option<&Probe>, mut done: impl FnMut(u64, u64)) -> anyhow::Result<Probe> {
+pub async fn measure(
+    plan: &RunPlan,
+    known: Option<&Probe>,
+    mut done: impl FnMut(u64, u64),
+) -> anyhow::Result<Probe> {
     let mut shapes = Vec::new();
     for (index, (name, toml)) in SHAPES.into_iter().enumerate() {
         done(index as u64, SHAPES.len() as u64);
@@ -122,12 +130,13 @@ async fn price(plan: &RunPlan, name: &str, config: EffectiveConfig) -> anyhow::R
     };
     let mut spec = plan.spec(&order);
     spec.budget = RunBudget::Seconds(PRICED_FOR);
+    // The slowest machine must come through; its class says how slow it is.
+    spec.min_steps = Some(1);
     let (sender, mut events) = mpsc::channel(64);
     let (_control, watch) = watch::channel(Control::Run);
-    let price = experiment::price(spec, sender, watch)
-        .await
-        .context("the probe was cancelled")?
-        .map_err(|crash| anyhow!("the probe's shape `{name}` gave no price: {} ({})", crash.class, crash.message))?;
+    let price = experiment::price(spec, sender, watch).await.context("the probe was cancelled")?.map_err(
+        |crash| anyhow!("the probe's shape `{name}` gave no price: {} ({})", crash.class, crash.message),
+    )?;
     let mut flops_per_token = 0.0;
     while let Ok(progress) = events.try_recv() {
         if let TrainerEvent::Starting { flops_per_token: flops, .. } = progress.event {

@@ -7,4 +7,5 @@ pub mod ledger;
 pub mod proposer;
 pub mod verdict;
 
-pub use core::{Action, Event, Proposal, Propose, Research, Rules, RunOrder};
+pub use core::{Action, Event, Incumbent, Proposal, Propose, Research, Rules, RunOrder};
+pub use verdict::Policy;

@@ -1,1 +1,98 @@
-//! The proposer as the driver gives it to the research: evolve with its ledger, and program.md read afresh each time.
+//! The proposer as the driver gives it to the research: evolve, and a person's program.md read afresh each time.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use autoswarm_protocol::{EffectiveConfig, Experiment, KnobGroup, id::ConfigHash};
+
+use crate::{
+    program::{self, Direction},
+    research::{Proposal, Propose, proposer::Evolve},
+};
+
+/// Changes that the summary lists as ruled out: what a person reads.
+const LISTED: usize = 10;
+
+/// Where a person's direction may stand.
+#[derive(Debug, Clone)]
+pub struct ProgramPaths {
+    /// The file asked for.
+    pub asked: Option<PathBuf>,
+    /// The folder that the node was started in.
+    pub folder: PathBuf,
+    /// The home.
+    pub home: PathBuf,
+}
+
+impl ProgramPaths {
+    /// Reads the program.md that applies now.
+    pub fn read(&self) -> anyhow::Result<Direction> {
+        let source = program::locate(self.asked.as_deref(), &self.folder, &self.home, |path| path.exists());
+        let text = program::read(&source).with_context(|| format!("cannot read {source}"))?;
+        Direction::parse(&text).with_context(|| format!("{source} is wrong"))
+    }
+}
+
+/// Evolve under a person's direction.
+#[derive(Debug)]
+pub struct Searcher {
+    evolve: Evolve,
+    paths: ProgramPaths,
+    trouble: Option<String>,
+    note: Option<String>,
+}
+
+impl Searcher {
+    /// Makes a searcher; a program.md that is wrong now is an error, one that becomes wrong later a note.
+    pub fn new(mut evolve: Evolve, paths: ProgramPaths) -> anyhow::Result<Self> {
+        evolve.direct(paths.read()?);
+        Ok(Self { evolve, paths, trouble: None, note: None })
+    }
+
+    fn read_direction(&mut self) {
+        let trouble = match self.paths.read() {
+            Ok(direction) => {
+                self.evolve.direct(direction);
+                None
+            }
+            Err(error) => Some(format!("{error:#}; going on with the direction before")),
+        };
+        if trouble != self.trouble {
+            self.note.clone_from(&trouble);
+            self.trouble = trouble;
+        }
+    }
+}
+
+impl Propose for Searcher {
+    fn observe(&mut self, experiment: &Experiment) {
+        self.evolve.observe(experiment);
+    }
+
+    fn propose(
+        &mut self,
+        incumbent: &EffectiveConfig,
+        pending: &[ConfigHash],
+        number: u32,
+    ) -> Option<Proposal> {
+        self.read_direction();
+        let proposal = self.evolve.propose(incumbent, pending, number);
+        if let (None, Some(why)) = (&proposal, self.evolve.exhausted()) {
+            self.note = Some(why.to_string());
+        }
+        proposal
+    }
+
+    fn take_note(&mut self) -> Option<String> {
+        self.note.take()
+    }
+
+    fn ruled_out(&self) -> Vec<String> {
+        self.evolve.ledger().ruled_out().take(LISTED).map(|trial| trial.patch.to_string()).collect()
+    }
+
+    fn untried(&self) -> Vec<(KnobGroup, u32)> {
+        let ledger = self.evolve.ledger();
+        KnobGroup::ALL.into_iter().map(|group| (group, ledger.untried(group).count() as u32)).collect()
+    }
+}

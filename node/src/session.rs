@@ -11,16 +11,21 @@ use tokio::sync::mpsc;
 
 use crate::{
     board::Board,
-    control::Incoming,
+    control::{self, Request, Responder},
     dataset,
     event_loop::{Ending, EventLoop, RunPlan, unix_now},
     home::Home,
+    journal::Recorded,
     manners,
     memory::Memory,
     probe::{self, Probe},
     progress::{Happened, Snapshot},
-    research::{Policy, Research, Rules, calibrated::calibrated_start},
-    searcher::{Searcher, SearcherSetup},
+    research::{
+        Policy, Research, Rules,
+        calibrated::calibrated_start,
+        proposer::{Evolve, Machine},
+    },
+    searcher::{ProgramPaths, Searcher},
     settings::{Settings, slot_name},
     view::View,
 };
@@ -31,9 +36,6 @@ const TOUR_BUDGET: Budget = Budget::Milliseconds(10_000);
 /// Experiments of the tour: with three runs of the baseline the first verdict comes within three minutes.
 const TOUR_EXPERIMENTS: u32 = 3;
 
-/// Requests that wait for the event loop. A client beyond them waits for its turn.
-const REQUEST_QUEUE: usize = 16;
-
 /// Share of the machine's memory that all runs together may take.
 const MEMORY_SHARE: f64 = 0.8;
 
@@ -42,19 +44,22 @@ const MEMORY_SHARE: f64 = 0.8;
 struct Session<'a> {
     settings: &'a Settings,
     memory: Memory,
+    recorded: Vec<Recorded>,
     view: View,
-    requests: mpsc::Receiver<Incoming>,
+    requests: mpsc::Receiver<(Request, Responder)>,
     deadline: Option<Instant>,
 }
 
 /// Runs `node solo`.
 pub async fn solo(settings: &Settings, home: &Path, view: View) -> anyhow::Result<()> {
     let home = Home::open(home)?;
-    let (sender, requests) = mpsc::channel(REQUEST_QUEUE);
-    let _door = crate::control::serve(home.path(), sender).context("cannot open the control socket")?;
-    let (memory, notes) = Memory::open(home)?;
+    let (sender, requests) = mpsc::channel(control::MAX_WAITING_REQUESTS);
+    let socket = control::bind(home.path()).context("cannot open the control socket")?;
+    let listener = socket.listener.try_clone().context("cannot open the control socket")?;
+    tokio::spawn(async move { control::serve(&listener, sender).await });
+    let (memory, recorded, notes) = Memory::open(home)?;
     let deadline = settings.hours.map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
-    let mut session = Session { settings, memory, view, requests, deadline };
+    let mut session = Session { settings, memory, recorded, view, requests, deadline };
     for note in notes {
         session.tell(&Happened::Note { text: note, fix: None })?;
     }
@@ -73,7 +78,9 @@ impl Session<'_> {
         };
         if self.wants_tour() {
             plan.budget_seconds = 10.0;
-            self.note("first launch: a short tour with runs of 10 s, in an arena of its own; the real work follows")?;
+            self.note(
+                "first launch: a short tour with runs of 10 s, in an arena of its own; the real work follows",
+            )?;
             if self.research(&plan, TOUR_BUDGET, Some(TOUR_EXPERIMENTS), &probe).await? == Ending::Stopped {
                 return Ok(());
             }
@@ -104,13 +111,15 @@ impl Session<'_> {
             data: dataset.folder,
             corpus: dataset.corpus,
             tokenizer: dataset.tokenizer,
+            vocabulary: dataset.vocabulary,
             dtype: objective.dtype,
             context: objective.context,
             evaluation_tokens: objective.evaluation_tokens,
             budget_seconds: 10.0,
             slots: settings.slots.clone(),
             runs: self.memory.home().runs(),
-            memory_bytes: (manners::memory_bytes() as f64 * MEMORY_SHARE) as u64 / settings.slots.len() as u64,
+            memory_bytes: (manners::memory_bytes() as f64 * MEMORY_SHARE) as u64
+                / settings.slots.len() as u64,
         })
     }
 
@@ -151,7 +160,11 @@ impl Session<'_> {
             semantics: TRAINER_SEMANTICS,
         }
         .id();
-        let journal: Vec<Experiment> = self.memory.of_arena(arena)?;
+        let mut journal: Vec<Experiment> =
+            self.recorded.iter().map(|recorded| recorded.experiment.clone()).collect();
+        journal.retain(|experiment| experiment.arena == arena);
+        // With several slots experiments end in another order than they begin.
+        journal.sort_by_key(|experiment| (experiment.finished_at, experiment.number));
         let start = calibrated_start(probe.flops_per_second(), plan.budget_seconds, objective);
         // Once there is a baseline, it stays: a later release may calibrate otherwise.
         let baseline = journal
@@ -166,15 +179,12 @@ impl Session<'_> {
             policy: Policy { min_effect: objective.min_effect, ..Policy::default() },
             experiments,
         };
-        let searcher = Searcher::new(SearcherSetup {
-            objective: objective.clone(),
-            seed: settings.seed,
-            budget_seconds: plan.budget_seconds,
-            memory_bytes: plan.memory_bytes,
-            threads: plan.slots[0].threads,
-            program: settings.program.clone(),
-            home: self.memory.home().path().to_owned(),
-        })?;
+        let machine = Machine {
+            flops_per_second: probe.flops_per_second(),
+            ..Machine::cpu(plan.slots[0].threads, plan.memory_bytes, plan.vocabulary)
+        };
+        let evolve = Evolve::new(objective.clone(), machine, plan.budget_seconds, settings.seed);
+        let searcher = Searcher::new(evolve, self.program_paths()?)?;
         let resumed = journal.len() as u32;
         let pending = self.memory.pending(arena);
         let research = Research::new(rules, Box::new(searcher), &journal, pending, self.memory.next_number());
@@ -199,6 +209,14 @@ impl Session<'_> {
         )?
         .run()
         .await
+    }
+
+    fn program_paths(&self) -> anyhow::Result<ProgramPaths> {
+        Ok(ProgramPaths {
+            asked: self.settings.program.clone(),
+            folder: std::env::current_dir().context("cannot tell which folder this is")?,
+            home: self.memory.home().path().to_owned(),
+        })
     }
 
     fn snapshot(&self, plan: &RunPlan, budget: Budget, arena: &str, journal: &[Experiment]) -> Snapshot {

@@ -53,7 +53,8 @@ impl Settings {
     pub fn for_solo(args: &SoloArgs) -> anyhow::Result<Self> {
         let mut swarm_config = load_swarm_config(args.swarm_config.as_deref().unwrap_or("default"))?;
         if let Some(data) = &args.data {
-            let path = fs::canonicalize(data).with_context(|| format!("cannot find your text at `{}`", data.display()))?;
+            let path = fs::canonicalize(data)
+                .with_context(|| format!("cannot find your text at `{}`", data.display()))?;
             swarm_config.objective.corpus = CorpusSource::Path(path.display().to_string());
             swarm_config.objective.corpus_hash = None;
         }
@@ -125,7 +126,8 @@ pub fn slots(request: &DeviceRequest, cores: usize) -> anyhow::Result<Vec<Placem
                     "`--devices {request}` wants {wanted} cores, but this machine has {cores}: lower the threads or the slots"
                 );
             }
-            let of_slot = |slot: usize| (slot * usize::from(*threads)..(slot + 1) * usize::from(*threads)).collect();
+            let of_slot =
+                |slot: usize| (slot * usize::from(*threads)..(slot + 1) * usize::from(*threads)).collect();
             Ok((0..usize::from(*slots)).map(|slot| cpu(*threads, of_slot(slot))).collect())
         }
         DeviceRequest::Cuda(indices) => Ok(indices.iter().map(|&index| gpu(Device::Cuda(index))).collect()),
@@ -172,7 +174,11 @@ mod tests {
         check("cpu:2x3", 8, "cpu:0-1/2 cpu:2-3/2 cpu:4-5/2");
         check("cpu:1x2", 2, "cpu:0/1 cpu:1/1");
         check("cuda:0,2", 8, "cuda:0/1 cuda:2/1");
-        check("cpu:4x2", 4, "`--devices cpu:4x2` wants 8 cores, but this machine has 4: lower the threads or the slots");
+        check(
+            "cpu:4x2",
+            4,
+            "`--devices cpu:4x2` wants 8 cores, but this machine has 4: lower the threads or the slots",
+        );
     }
 
     #[test]

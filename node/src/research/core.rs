@@ -12,8 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use autoswarm_protocol::{
-    CrashClass, EffectiveConfig, Estimate, Experiment, Hypothesis, Outcome, Patch, Proposer as Author, Run,
-    RunRole, Verdict,
+    CrashClass, EffectiveConfig, Estimate, Experiment, Hypothesis, KnobGroup, Outcome, Patch,
+    Proposer as Author, Run, RunRole, Verdict,
     experiment::{DiscardReason, confirmation_seed, screening_seed},
     id::{ArenaId, ConfigHash, SpeedHash},
 };
@@ -64,6 +64,21 @@ pub trait Propose {
         pending: &[ConfigHash],
         number: u32,
     ) -> Option<Proposal>;
+
+    /// Returns what a person should know about the last proposal, once.
+    fn take_note(&mut self) -> Option<String> {
+        None
+    }
+
+    /// Returns the changes that were ruled out, newest first.
+    fn ruled_out(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Returns for each knob group the number of knobs not tried yet.
+    fn untried(&self) -> Vec<(KnobGroup, u32)> {
+        Vec::new()
+    }
 }
 
 /// A child and why.
@@ -170,6 +185,7 @@ pub struct Research {
     proposer: Box<dyn Propose + Send>,
     noise: NoiseModel,
     incumbent: Option<Incumbent>,
+    baseline_mean: Option<f64>,
     gain: Option<Estimate>,
     screening: ScreeningCache,
     prices: BTreeMap<SpeedHash, u64>,
@@ -212,6 +228,7 @@ impl Research {
             proposer,
             noise: NoiseModel::from_baseline(&[]),
             incumbent: None,
+            baseline_mean: None,
             gain: None,
             screening: ScreeningCache::default(),
             prices: BTreeMap::new(),
@@ -279,8 +296,40 @@ impl Research {
     }
 
     /// Returns the proposer.
-    pub fn proposer_mut(&mut self) -> &mut (dyn Propose + Send) {
-        self.proposer.as_mut()
+    pub fn proposer(&self) -> &(dyn Propose + Send) {
+        self.proposer.as_ref()
+    }
+
+    /// Returns how this session judges.
+    pub fn policy(&self) -> &Policy {
+        &self.rules.policy
+    }
+
+    /// Returns the mean of the newest baseline's runs, bits per byte.
+    pub fn baseline_mean(&self) -> Option<f64> {
+        self.baseline_mean
+    }
+
+    /// Reads a person's change to the incumbent; says in one line what is wrong with it.
+    pub fn person_proposal(&self, patch: &str, because: &str) -> Result<Proposal, String> {
+        let incumbent =
+            self.incumbent.as_ref().ok_or("there is no baseline yet; ask again when there is one")?;
+        let asked = Patch::parse(patch, &incumbent.config).map_err(|error| error.to_string())?;
+        let child =
+            asked.apply(&incumbent.config).map_err(|error| error.to_string())?.effective(self.rules.context);
+        let patch = Patch::between(&incumbent.config, &child);
+        if patch.is_empty() {
+            return Err(format!("`{asked}` changes nothing that this incumbent executes"));
+        }
+        let because = Hypothesis::one_line(because);
+        let hypothesis = Hypothesis {
+            proposer: Author::Person,
+            because,
+            patch,
+            simplifies: false,
+            inspired_by: Vec::new(),
+        };
+        Ok(Proposal { child, hypothesis })
     }
 
     /// Returns the runs in flight.
@@ -378,11 +427,10 @@ impl Research {
         if self.left == Some(0) || self.active.len() > self.rules.slots || self.exhausted {
             return false;
         }
-        let Some(proposal) = self.next_proposal(&incumbent) else {
+        let proposal = self.next_proposal(&incumbent);
+        actions.extend(self.proposer.take_note().map(Action::Note));
+        let Some(proposal) = proposal else {
             self.exhausted = true;
-            actions.push(Action::Note(
-                "nothing is left to try inside this search space and program.md".to_owned(),
-            ));
             return false;
         };
         self.left = self.left.map(|left| left - 1);
@@ -633,6 +681,8 @@ impl Research {
         match &experiment.verdict {
             Verdict::Baseline => {
                 self.noise = NoiseModel::from_baseline(&values());
+                self.baseline_mean =
+                    values().into_iter().reduce(|a, b| a + b).map(|sum| sum / values().len() as f64);
                 self.incumbent = Some(Incumbent { config: experiment.config.clone(), values: values() });
                 self.gain = None;
                 self.screening = ScreeningCache::default();
