@@ -2,8 +2,10 @@
 
 pub mod board;
 pub mod cli;
+pub mod commands;
 pub mod control;
 pub mod dataset;
+pub mod doctor;
 pub mod event_loop;
 pub mod experiment;
 pub mod files;

@@ -1,2 +1,10 @@
 //! The `node` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+use autoswarm_node::{cli::Cli, commands};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    commands::main(Cli::parse())
+}

@@ -1,0 +1,184 @@
+//! One file per verb: each gets what was typed, does its work and prints. Errors come back here and are printed once.
+
+pub mod check;
+pub mod doctor;
+pub mod experiments;
+pub mod pause;
+pub mod status;
+pub mod r#try;
+
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+    path::Path,
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    cli::{Cli, Command},
+    control::ControlError,
+    home::Home,
+    settings, text,
+};
+
+/// Does what was asked. Exit codes: 0 done, 1 failure; clap exits with 2 itself when the command line makes no sense.
+pub fn main(cli: Cli) -> ExitCode {
+    start_logging(cli.verbose);
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough, as in `node experiments | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            print_error(&error, &mut io::stderr());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let home = match cli.home {
+        Some(home) => home,
+        None => Home::default_path(|name| env::var_os(name))?,
+    };
+    match cli.command {
+        Command::Status(args) => status::run(&home, &args),
+        Command::Experiments(args) => experiments::run(&home, args),
+        Command::Check(args) => check::run(&args, &settings::BUILT_IN),
+        Command::Try(args) => r#try::run(&home, &args),
+        Command::Doctor(output) => doctor::run(&home, settings::find_trainer(), output),
+        Command::Pause => pause::run(&home, pause::Wish::Pause),
+        Command::Resume => pause::run(&home, pause::Wish::Resume),
+        Command::Stop => pause::run(&home, pause::Wish::Stop),
+        Command::Solo(_) | Command::Probe(_) | Command::Report(_) => {
+            anyhow::bail!("this build cannot train yet")
+        }
+    }
+}
+
+/// An error whose fix is a line of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Hinted {
+    /// The thing and the reason.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// Makes an error with a hint.
+pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { message: message.into(), hint: hint.into() }.into()
+}
+
+/// Prints an error in one line and its hint, where it has one, in a line of its own.
+fn print_error(error: &anyhow::Error, out: &mut impl Write) {
+    let hint = error.chain().find_map(|cause| {
+        let of_control = cause.downcast_ref::<ControlError>().and_then(|error| match error {
+            ControlError::NotRunning => Some("start one with `node solo`".to_owned()),
+            ControlError::Refused { fix, .. } => fix.clone(),
+            _ => None,
+        });
+        of_control.or_else(|| cause.downcast_ref::<Hinted>().map(|hinted| hinted.hint.clone()))
+    });
+    // A parser's message may have several lines that point at the place; line breaks stay, other control codes go.
+    let message: Vec<String> =
+        format!("{error:#}").lines().map(|line| line.replace(|c: char| c.is_control(), " ")).collect();
+    // Where standard error is gone too, nobody is left to be told.
+    let _ = writeln!(out, "error: {}", message.join("\n"));
+    if let Some(hint) = hint {
+        let _ = writeln!(out, "hint: {}", text::one_line(&hint, 300));
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind =
+        |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
+}
+
+/// Sends logs to standard error: warnings, and more with each `-v`; `RUST_LOG` overrides both.
+fn start_logging(verbose: u8) {
+    let level = ["warn", "info", "debug", "trace"][usize::from(verbose.min(3))];
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(format!("warn,autoswarm={level},autoswarm_node={level}")));
+    // Only a test sets a subscriber before this.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+}
+
+/// Writes text to standard output.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Returns the seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Returns the columns of the terminal at standard output; where a file or a pipe is there, lines are not cut.
+pub fn stdout_width() -> usize {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return 10_000;
+    }
+    rustix::termios::tcgetwinsize(&stdout)
+        .ok()
+        .filter(|size| size.ws_col > 0)
+        .map_or(80, |size| usize::from(size.ws_col))
+}
+
+/// Opens a home that a command only reads, or says that there is none.
+fn open_existing(path: &Path) -> anyhow::Result<Home> {
+    if !path.join("lock").exists() {
+        return Err(hinted(
+            format!("there is no home at `{}` yet", path.display()),
+            "`node solo` makes it; or name another with `--home DIR`",
+        ));
+    }
+    Ok(Home::open(path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(error: &anyhow::Error, expected: &str) {
+        let mut out = Vec::new();
+        print_error(error, &mut out);
+        assert_eq!(String::from_utf8(out).expect("UTF-8"), expected);
+    }
+
+    #[test]
+    fn an_error_is_one_line_with_its_causes_and_a_hint_is_another() {
+        let error = Err::<(), _>(anyhow::anyhow!("no space")).context("cannot write").expect_err("an error");
+        check(&error, "error: cannot write: no space\n");
+        check(&hinted("no home", "make one"), "error: no home\nhint: make one\n");
+        let error = anyhow::Error::from(ControlError::NotRunning).context("cannot pause");
+        check(
+            &error,
+            "error: cannot pause: no node is running on this home\nhint: start one with `node solo`\n",
+        );
+    }
+
+    #[test]
+    fn control_characters_of_others_do_not_reach_the_terminal() {
+        check(&anyhow::anyhow!("a\u{1b}[31mb\nc"), "error: a [31mb\nc\n");
+        check(&hinted("x", "y\u{1b}c\nz"), "error: x\nhint: y c z\n");
+    }
+
+    #[test]
+    fn a_reader_that_left_is_no_failure() {
+        let error = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("printing");
+        assert!(is_broken_pipe(&error));
+        assert!(!is_broken_pipe(&anyhow::anyhow!("other")));
+    }
+}

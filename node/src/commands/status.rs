@@ -1,0 +1,63 @@
+//! `node status`: what the running node is doing, or what the home holds while none runs.
+
+use std::{
+    io::{self, IsTerminal},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use anyhow::bail;
+
+use crate::{
+    cli::StatusArgs,
+    commands::{self, now, print, stdout_width},
+    control::{self, ControlError, Reply, Request},
+    journal::Journal,
+    progress::RECENT_VERDICTS,
+    view::{
+        json,
+        lists::{self, AtRest},
+    },
+};
+
+/// Rest between two looks of `--watch`.
+const WATCH_REST: Duration = Duration::from_secs(1);
+
+/// Prints the status once, or again every second.
+pub fn run(home: &Path, args: &StatusArgs) -> anyhow::Result<()> {
+    loop {
+        let text = once(home, args.output.json)?;
+        if args.watch && !args.output.json && io::stdout().is_terminal() {
+            // Home, and clear what the last look left below.
+            print("\u{1b}[H\u{1b}[J")?;
+        }
+        print(&text)?;
+        if !args.watch {
+            return Ok(());
+        }
+        thread::sleep(WATCH_REST);
+    }
+}
+
+fn once(home: &Path, as_json: bool) -> anyhow::Result<String> {
+    match control::ask(home, &Request::Status, &mut |_| {}) {
+        Ok(Reply::Status { snapshot }) if as_json => line(&*snapshot),
+        Ok(Reply::Status { snapshot }) => Ok(lists::status(&snapshot, stdout_width())),
+        Ok(other) => bail!("the running node answered with something else: {other:?}"),
+        Err(ControlError::NotRunning) => {
+            let _held = commands::open_existing(home)?;
+            let opened = Journal::open(home)?;
+            let experiments: Vec<_> = opened.experiments.into_iter().map(|found| found.experiment).collect();
+            let state = AtRest::of(&experiments, RECENT_VERDICTS);
+            if as_json { line(&state) } else { Ok(lists::at_rest(&state, now(), stdout_width())) }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn line(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    let mut out = Vec::new();
+    json::write_line(&mut out, value)?;
+    Ok(String::from_utf8(out)?)
+}

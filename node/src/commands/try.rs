@@ -1,0 +1,62 @@
+//! `node try`: one change of a person's or an agent's own, through the same verdict as every experiment.
+
+use std::{
+    io::{self, Read, Write},
+    path::Path,
+};
+
+use anyhow::{Context, bail};
+
+use crate::{
+    cli::TryArgs,
+    commands::{now, print},
+    control::{self, Reply, Request},
+    view::{json, lists, plain::Plain},
+};
+
+/// Longest patch that is read from standard input: every knob changed takes below 4 KB.
+const MAX_PATCH_BYTES: u64 = 16 * 1024;
+
+/// Hands the change to the running node, tells on standard error what goes on, and prints the verdict.
+pub fn run(home: &Path, args: &TryArgs) -> anyhow::Result<()> {
+    let patch = if args.patch == "-" { read_patch(io::stdin())? } else { args.patch.clone() };
+    let request = Request::Try { patch, because: args.because.clone() };
+    let mut narration = Plain::new(io::stderr());
+    let reply = control::ask(home, &request, &mut |reply| {
+        if let Reply::Event { event } = reply {
+            // The verdict comes all the same when nobody reads the narration.
+            let _ = narration.happened(now(), &event);
+        }
+    })
+    .context("cannot try this")?;
+    io::stderr().flush()?;
+    match reply {
+        Reply::Experiment { experiment } if args.output.json => {
+            Ok(json::write_line(&mut io::stdout(), &experiment)?)
+        }
+        Reply::Experiment { experiment } => print(&lists::show(&experiment)),
+        other => bail!("the running node answered with something else: {other:?}"),
+    }
+}
+
+fn read_patch(input: impl Read) -> anyhow::Result<String> {
+    let mut text = String::new();
+    input.take(MAX_PATCH_BYTES + 1).read_to_string(&mut text).context("cannot read the patch")?;
+    if text.len() as u64 > MAX_PATCH_BYTES {
+        bail!("the patch on standard input is longer than {MAX_PATCH_BYTES} bytes");
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_from_standard_input_has_a_limit() {
+        assert_eq!(read_patch(&b"depth 3\n"[..]).expect("short"), "depth 3\n");
+        let long = vec![b'x'; 20_000];
+        assert!(read_patch(&long[..]).is_err());
+        assert!(read_patch(&b"\xff"[..]).is_err());
+    }
+}
