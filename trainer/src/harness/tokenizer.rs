@@ -4,11 +4,17 @@
 //! the tokens' own bytes: decoding a token that is part of a character and encoding it again would count
 //! three bytes of replacement character.
 
+mod bpe;
+
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::corpus::{Corpus, Progress};
+use self::bpe::{Bpe, MIN_VOCABULARY};
+use super::{
+    corpus::{Corpus, Progress},
+    dataset::MAX_VOCABULARY,
+};
 
 /// What can be wrong with a tokenizer.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +23,22 @@ pub enum TokenizerError {
     #[error("the tokenizer cannot be read: {0}")]
     Unreadable(String),
     /// The spec names no tokenizer.
-    #[error("`{0}` is no tokenizer; give `bytes`")]
+    #[error("`{0}` is no tokenizer; give `bytes`, or `bpe:N` for byte pairs with a vocabulary of N")]
     Unknown(String),
+    /// The vocabulary is out of range.
+    #[error("a vocabulary of {0} is out of range; give one from {MIN_VOCABULARY} to {MAX_VOCABULARY}")]
+    Vocabulary(usize),
+    /// The text has too few different pairs.
+    #[error("the training text gives only {learned} tokens and not {vocabulary}; ask for fewer or add text")]
+    TooFewPairs {
+        /// The vocabulary asked for.
+        vocabulary: usize,
+        /// The vocabulary learned.
+        learned: usize,
+    },
+    /// The library failed.
+    #[error("the tokenizer cannot be trained: {0}")]
+    Library(String),
 }
 
 /// How a tokenizer is asked for.
@@ -26,12 +46,15 @@ pub enum TokenizerError {
 pub enum TokenizerSpec {
     /// Each byte is its own token.
     Bytes,
+    /// Byte pairs learned from the training split, with this many ids, the special one included.
+    Bpe(usize),
 }
 
 impl fmt::Display for TokenizerSpec {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bytes => formatter.write_str("bytes"),
+            Self::Bpe(vocabulary) => write!(formatter, "bpe:{vocabulary}"),
         }
     }
 }
@@ -40,10 +63,15 @@ impl FromStr for TokenizerSpec {
     type Err = TokenizerError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "bytes" => Ok(Self::Bytes),
-            _ => Err(TokenizerError::Unknown(text.to_owned())),
+        let unknown = || TokenizerError::Unknown(text.to_owned());
+        if text == "bytes" {
+            return Ok(Self::Bytes);
         }
+        let vocabulary = text.strip_prefix("bpe:").ok_or_else(unknown)?.parse().map_err(|_| unknown())?;
+        if !(MIN_VOCABULARY..=MAX_VOCABULARY).contains(&vocabulary) {
+            return Err(TokenizerError::Vocabulary(vocabulary));
+        }
+        Ok(Self::Bpe(vocabulary))
     }
 }
 
@@ -53,9 +81,12 @@ const BYTES_DOCUMENT_TOKEN: u16 = 0xff;
 
 /// A tokenizer.
 #[derive(Clone, Debug)]
-pub enum Tokenizer {
-    /// Each byte of UTF-8 is its own token.
+pub struct Tokenizer(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
     Bytes,
+    Bpe(Box<Bpe>),
 }
 
 /// What `tokenizer.json` holds for a tokenizer that is not trained.
@@ -68,65 +99,110 @@ struct Untrained {
 }
 
 impl Tokenizer {
-    /// Makes the tokenizer that `spec` asks for.
+    /// Returns the tokenizer of bytes.
+    pub fn bytes() -> Self {
+        Self(Kind::Bytes)
+    }
+
+    /// Makes the tokenizer that `spec` asks for, from the training split where it is learned.
     pub fn train(
         spec: TokenizerSpec,
-        _corpus: &Corpus,
-        _progress: Progress<'_>,
+        corpus: &Corpus,
+        progress: Progress<'_>,
     ) -> Result<Self, TokenizerError> {
         match spec {
-            TokenizerSpec::Bytes => Ok(Self::Bytes),
+            TokenizerSpec::Bytes => Ok(Self::bytes()),
+            TokenizerSpec::Bpe(vocabulary) => {
+                progress("learn tokens", 0, 0);
+                Ok(Self(Kind::Bpe(Box::new(Bpe::train(vocabulary, corpus)?))))
+            }
         }
     }
 
     /// Reads what [`Tokenizer::to_json`] wrote.
     pub fn from_json(json: &[u8]) -> Result<Self, TokenizerError> {
-        let read: Untrained =
-            serde_json::from_slice(json).map_err(|error| TokenizerError::Unreadable(error.to_string()))?;
-        match read.kind.as_str() {
-            "bytes" => Ok(Self::Bytes),
-            kind => Err(TokenizerError::Unreadable(format!("the kind `{kind}` is unknown"))),
+        let Ok(read) = serde_json::from_slice::<Untrained>(json) else {
+            return Ok(Self(Kind::Bpe(Box::new(Bpe::from_json(json)?))));
+        };
+        if read.kind == "bytes" && read.vocabulary == 256 && read.document_token == BYTES_DOCUMENT_TOKEN {
+            Ok(Self::bytes())
+        } else {
+            Err(TokenizerError::Unreadable(format!("the kind `{}` is unknown", read.kind)))
         }
     }
 
     /// Returns the bytes of `tokenizer.json`, equal for equal tokenizers.
     pub fn to_json(&self) -> Vec<u8> {
-        let Self::Bytes = self;
-        let value = Untrained {
-            kind: "bytes".to_owned(),
-            vocabulary: self.vocabulary_size(),
-            document_token: self.document_token(),
-        };
-        serde_json::to_vec_pretty(&value).expect("a struct of plain fields serialises")
+        match &self.0 {
+            Kind::Bytes => {
+                let value = Untrained {
+                    kind: "bytes".to_owned(),
+                    vocabulary: self.vocabulary_size(),
+                    document_token: self.document_token(),
+                };
+                serde_json::to_vec_pretty(&value).expect("a struct of plain fields serialises")
+            }
+            Kind::Bpe(bpe) => bpe.to_json(),
+        }
     }
 
-    /// Returns how it is asked for: `bytes`.
-    pub fn kind(&self) -> String {
-        "bytes".to_owned()
+    /// Returns how it is asked for.
+    pub fn spec(&self) -> TokenizerSpec {
+        match &self.0 {
+            Kind::Bytes => TokenizerSpec::Bytes,
+            Kind::Bpe(bpe) => TokenizerSpec::Bpe(bpe.vocabulary_size()),
+        }
     }
 
     /// Returns the number of token ids, the special one included.
     pub fn vocabulary_size(&self) -> usize {
-        256
+        match &self.0 {
+            Kind::Bytes => 256,
+            Kind::Bpe(bpe) => bpe.vocabulary_size(),
+        }
     }
 
     /// Returns the raw byte length of each token id; 0 for the special one.
     pub fn token_bytes(&self) -> Vec<u32> {
-        (0..=u16::from(u8::MAX)).map(|id| u32::from(id != BYTES_DOCUMENT_TOKEN)).collect()
+        let mut lengths = match &self.0 {
+            Kind::Bytes => vec![1; 256],
+            Kind::Bpe(bpe) => bpe.token_bytes().iter().map(|bytes| bytes.len() as u32).chain([0]).collect(),
+        };
+        lengths[usize::from(self.document_token())] = 0;
+        lengths
     }
 
     /// Returns the id of the special token that precedes each document.
     pub fn document_token(&self) -> u16 {
-        BYTES_DOCUMENT_TOKEN
+        match &self.0 {
+            Kind::Bytes => BYTES_DOCUMENT_TOKEN,
+            Kind::Bpe(bpe) => bpe.token_bytes().len() as u16,
+        }
     }
 
     /// Returns the tokens of a text, the special one not among them.
     pub fn encode(&self, text: &str) -> Vec<u16> {
-        text.bytes().map(u16::from).collect()
+        match &self.0 {
+            Kind::Bytes => text.bytes().map(u16::from).collect(),
+            Kind::Bpe(bpe) => bpe.encode(text),
+        }
     }
 
-    /// Returns the bytes that tokens stand for; special tokens stand for none.
+    /// Returns the bytes that tokens stand for; special and unknown tokens stand for none.
     pub fn decode(&self, tokens: &[u16]) -> Vec<u8> {
-        tokens.iter().filter(|&&id| id < BYTES_DOCUMENT_TOKEN).map(|&id| id as u8).collect()
+        match &self.0 {
+            Kind::Bytes => {
+                tokens.iter().filter(|&&id| id < BYTES_DOCUMENT_TOKEN).map(|&id| id as u8).collect()
+            }
+            Kind::Bpe(bpe) => tokens
+                .iter()
+                .filter_map(|&id| bpe.token_bytes().get(usize::from(id)))
+                .flatten()
+                .copied()
+                .collect(),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

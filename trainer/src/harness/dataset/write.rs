@@ -74,7 +74,7 @@ fn write_into(
         format: FORMAT,
         corpus: corpus.hash(),
         tokenizer: TokenizerHash::of(&json),
-        tokenizer_kind: tokenizer.kind(),
+        tokenizer_kind: tokenizer.spec().to_string(),
         vocabulary: tokenizer.vocabulary_size(),
         splits,
     };
