@@ -1,4 +1,4 @@
-"""Repeats a run of the trainer's default config with PyTorch and compares the losses.
+"""Repeats a run of the trainer with PyTorch, the default config's model and optimizer, and compares the losses.
 
 Usage: reference.py FILE, where FILE comes from `cargo run -p autoswarm-trainer --example parity FILE`.
 

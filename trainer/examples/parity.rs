@@ -1,4 +1,4 @@
-//! Trains the default config on made-up rows and writes where it started, what it read and what it lost, for
+//! Trains the default config, but for its initial scales, on made-up rows and writes where it started, what it read and what it lost, for
 //! `scripts/parity/reference.py` to repeat with PyTorch.
 
 use std::{env, error::Error, fs};
@@ -13,6 +13,10 @@ use autoswarm_trainer::{
 use safetensors::{Dtype, tensor::TensorView};
 use tch::{Device, Kind, Tensor};
 
+/// With blocks that start as the identity, the first gradients of the residual and feedback factors are 0 but for
+/// rounding, and Adam turns rounding into whole steps: PyTorch in f32 and in f64 then differ by 1 % after one step.
+const INITIAL_SCALES: &str = "projection_init = 0.5\nunembedding_init = 0.05";
+
 const STEPS: i64 = 50;
 const ROWS: i64 = 8;
 const CONTEXT: i64 = 128;
@@ -21,7 +25,7 @@ const VOCABULARY: i64 = 256;
 fn main() -> Result<(), Box<dyn Error>> {
     let path = env::args().nth(1).ok_or("give the file to write")?;
     device::set_threads(Some(1));
-    let config = TrainConfig::new().effective(CONTEXT as usize);
+    let config = TrainConfig::from_toml(INITIAL_SCALES)?.effective(CONTEXT as usize);
     let model = Model::new(&config, VOCABULARY as usize, CONTEXT as usize, 1, Kind::Float, Device::Cpu);
     let mut optimizer = Optimizer::new(&config, &model);
     let rows = rows();
