@@ -273,7 +273,7 @@ pub fn honest_night(spec: NightSpec, policy: &Policy, seed: u64) -> Tally {
                     for _ in 0..count {
                         let attempt = evidence.pairs.len() as u64;
                         let seed = FRESH_SEEDS + number as u64 * 1000 + attempt;
-                        let difference = if attempt % 2 == 0 {
+                        let difference = if attempt.is_multiple_of(2) {
                             let before = machine.run(&incumbent, seed);
                             machine.run(&child, seed) - before
                         } else {
