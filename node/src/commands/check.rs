@@ -1,6 +1,6 @@
 //! `node check`: reads a swarm config or a program.md and says what it means, or the one thing that is wrong with it.
 
-use std::{fs, path::Path};
+use std::{fmt::Write, fs, path::Path};
 
 use anyhow::Context;
 use autoswarm_protocol::{
@@ -125,7 +125,8 @@ fn search(objective: &Objective) -> String {
     let mut text = format!("search     {open} of {} knobs", KNOBS.len());
     for (name, range) in &objective.ranges {
         let gap = if range.len() == 2 { "…" } else { " | " };
-        text.push_str(&format!(", {name} in {}", range.join(gap)));
+        // Writing to a string cannot fail.
+        let _ = write!(text, ", {name} in {}", range.join(gap));
     }
     text
 }

@@ -28,14 +28,14 @@ pub fn run(home: &Path, args: ExperimentsArgs) -> anyhow::Result<()> {
 
 fn list(home: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let verdict = args.verdict.map(|verdict| verdict.name().to_owned());
-    let rows = rows(home, Filter { verdict, limit: args.limit })?;
+    let rows = rows(home, &Filter { verdict, limit: args.limit })?;
     if args.output.json {
         return rows.iter().try_for_each(|row| Ok(json::write_line(&mut io::stdout(), row)?));
     }
     print(&lists::table(&rows, now(), stdout_width()))
 }
 
-fn rows(home: &Path, filter: Filter) -> anyhow::Result<Vec<Row>> {
+fn rows(home: &Path, filter: &Filter) -> anyhow::Result<Vec<Row>> {
     match control::ask(home, &Request::Experiments { filter: filter.clone() }, &mut |_| {}) {
         Ok(Reply::Experiments { rows }) => Ok(rows),
         Ok(other) => bail!("the running node answered with something else: {other:?}"),

@@ -30,25 +30,25 @@ pub async fn serve(listener: &StdListener, requests: mpsc::Sender<(Request, Resp
         let stream = tokio::select! {
             biased;
             () = requests.closed() => return Ok(()),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(_) => {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else {
                     tokio::time::sleep(ACCEPT_REST).await;
                     continue;
-                }
-            },
+                };
+                stream
+            }
         };
         match Arc::clone(&places).try_acquire_owned() {
             Ok(place) => {
                 tokio::spawn(client(stream, requests.clone(), place));
             }
-            Err(_) => turn_away(stream),
+            Err(_) => turn_away(&stream),
         }
     }
 }
 
 /// Says that all places are taken, without waiting: a fresh socket's buffer takes the line at once.
-fn turn_away(stream: UnixStream) {
+fn turn_away(stream: &UnixStream) {
     let reply = Reply::refused(
         format!("the node already serves {MAX_CLIENTS} clients"),
         Some("end one of them and ask again"),

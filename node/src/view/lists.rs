@@ -191,8 +191,8 @@ fn run_table(runs: &[Run]) -> String {
     let mut out = String::new();
     let _ = writeln!(
         out,
-        "{:<16} {:>20} {:>10} {:>8} {:>8} {:>8}  {}",
-        "run", "seed", "tokens", "seconds", "val", "audit", "on"
+        "{:<16} {:>20} {:>10} {:>8} {:>8} {:>8}  on",
+        "run", "seed", "tokens", "seconds", "val", "audit"
     );
     for run in runs {
         let role = match (run.role, run.pair) {
