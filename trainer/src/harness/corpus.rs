@@ -11,7 +11,12 @@ pub mod folder;
 pub mod overlap;
 pub mod store;
 
-use std::{collections::BTreeMap, fmt, io, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write},
+    io,
+    path::PathBuf,
+};
 
 use autoswarm_protocol::id::CorpusHash;
 
@@ -80,7 +85,7 @@ impl Corpus {
         let mut listing = String::new();
         for Document { path, split, text } in &self.documents {
             let hash = blake3::hash(text.as_bytes()).to_hex();
-            listing += &format!("{split}\t{}\t{hash}\t{path}\n", text.len());
+            writeln!(listing, "{split}\t{}\t{hash}\t{path}", text.len()).expect("a string takes any text");
         }
         listing
     }

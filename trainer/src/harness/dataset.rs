@@ -278,3 +278,6 @@ fn check_hash(path: &Path, bytes: &[u8], wanted: &str) -> Result<(), DatasetErro
 fn damaged(path: &Path, reason: String) -> DatasetError {
     DatasetError::Damaged { path: path.to_owned(), reason }
 }
+
+#[cfg(test)]
+mod tests;

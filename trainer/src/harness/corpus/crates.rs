@@ -103,3 +103,6 @@ pub fn bytes_per_crate(corpus: &Corpus) -> BTreeMap<&str, u64> {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests;

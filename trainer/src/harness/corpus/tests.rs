@@ -27,8 +27,8 @@ fn text(seed: usize, bytes: usize) -> String {
         if text.len() >= bytes {
             break;
         }
-        text +=
-            &format!("line {line} of text {seed}: {}\n", blake3::hash(&[seed as u8, line as u8]).to_hex());
+        let hash = blake3::hash(&[seed as u8, line as u8]).to_hex();
+        writeln!(text, "line {line} of text {seed}: {hash}").unwrap();
     }
     text
 }

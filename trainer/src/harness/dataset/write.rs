@@ -23,18 +23,27 @@ pub fn write(
     tokenizer: &Tokenizer,
     progress: Progress<'_>,
 ) -> Result<Manifest, DatasetError> {
+    let fail = |source| DatasetError::Write { path: folder.to_owned(), source };
+    let beside = |ending: &str| {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        folder.with_file_name(format!(".{name}.{ending}"))
+    };
+    let staging = beside("partial");
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent).map_err(fail)?;
+    }
+    // One writer at a time; the lock ends with the process, and what a killed one left is removed.
+    let lock = fs::File::create(beside("lock")).map_err(fail)?;
+    lock.lock().map_err(fail)?;
     if let Some(manifest) = reusable(folder, corpus, tokenizer) {
         return Ok(manifest);
     }
-    let parent = match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let fail = |source| DatasetError::Write { path: folder.to_owned(), source };
-    fs::create_dir_all(parent).map_err(fail)?;
-    let staging = tempfile::Builder::new().prefix(".dataset-").tempdir_in(parent).map_err(fail)?;
-    let manifest = write_into(staging.path(), corpus, tokenizer, progress).map_err(fail)?;
-    replace(folder, &staging.keep()).map_err(fail)?;
+    if staging.exists() {
+        fs::remove_dir_all(&staging).map_err(fail)?;
+    }
+    fs::create_dir(&staging).map_err(fail)?;
+    let manifest = write_into(&staging, corpus, tokenizer, progress).map_err(fail)?;
+    replace(folder, &staging).map_err(fail)?;
     Ok(manifest)
 }
 

@@ -7,7 +7,7 @@ use crate::harness::{corpus::Document, dataset::Split};
 fn corpus() -> Corpus {
     let documents = (0..40)
         .map(|index: u32| {
-            let text = (0..200)
+            let lines: Vec<String> = (0..200)
                 .map(|line| {
                     let hash = blake3::hash(&[index as u8, line]).to_hex();
                     format!(
@@ -18,7 +18,7 @@ fn corpus() -> Corpus {
                     )
                 })
                 .collect();
-            Document { path: format!("{index}"), split: Split::Train, text }
+            Document { path: format!("{index}"), split: Split::Train, text: lines.concat() }
         })
         .collect();
     Corpus::new(documents, Vec::new())
