@@ -60,7 +60,7 @@ pub(crate) fn data() -> &'static Path {
         documents.push(document(Split::Audit, 110, 3000));
         documents.push(document(Split::Locked, 120, 3000));
         let corpus = Corpus::new(documents, Vec::new());
-        dataset::write(&folder, &corpus, &Tokenizer::Bytes, &mut |_, _, _| {})
+        dataset::write(&folder, &corpus, &Tokenizer::bytes(), &mut |_, _, _| {})
             .expect("the folder is writable");
         folder
     })
