@@ -4,6 +4,8 @@ pub mod check;
 pub mod doctor;
 pub mod experiments;
 pub mod pause;
+pub mod probe;
+pub mod solo;
 pub mod status;
 pub mod r#try;
 
@@ -15,6 +17,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -52,10 +55,16 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Pause => pause::run(&home, pause::Wish::Pause),
         Command::Resume => pause::run(&home, pause::Wish::Resume),
         Command::Stop => pause::run(&home, pause::Wish::Stop),
-        Command::Solo(_) | Command::Probe(_) | Command::Report(_) => {
-            anyhow::bail!("this build cannot train yet")
-        }
+        Command::Solo(args) => solo::run(&home, &args),
+        Command::Probe(args) => probe::run(&home, &args),
+        Command::Report(_) => anyhow::bail!("this build cannot read the locked split yet"),
     }
+}
+
+/// Makes the runtime of the verbs that supervise trainers: two threads, the rest of the machine is for training.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    built.context("cannot start the runtime")
 }
 
 /// An error whose fix is a line of its own.

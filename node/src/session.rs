@@ -52,26 +52,39 @@ struct Session<'a> {
 
 /// Runs `node solo`.
 pub async fn solo(settings: &Settings, home: &Path, view: View) -> anyhow::Result<()> {
-    let home = Home::open(home)?;
-    let (sender, requests) = mpsc::channel(control::MAX_WAITING_REQUESTS);
-    let socket = control::bind(home.path()).context("cannot open the control socket")?;
-    let listener = socket.listener.try_clone().context("cannot open the control socket")?;
-    tokio::spawn(async move { control::serve(&listener, sender).await });
-    let (memory, recorded, notes) = Memory::open(home)?;
-    let deadline = settings.hours.map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
-    let mut session = Session { settings, memory, recorded, view, requests, deadline };
-    for note in notes {
-        session.tell(&Happened::Note { text: note, fix: None })?;
-    }
+    let mut session = Session::open(settings, home, view)?;
     let result = session.run().await;
     session.view.finish();
     result
 }
 
-impl Session<'_> {
+/// Runs `node probe`: measures where nothing is remembered, or `again`.
+pub async fn probe(settings: &Settings, home: &Path, view: View, again: bool) -> anyhow::Result<Probe> {
+    let mut session = Session::open(settings, home, view)?;
+    let plan = session.prepare().await?;
+    let probe = session.probe(&plan, again).await;
+    session.view.finish();
+    probe
+}
+
+impl<'a> Session<'a> {
+    fn open(settings: &'a Settings, home: &Path, view: View) -> anyhow::Result<Self> {
+        let home = Home::open(home)?;
+        let (sender, requests) = mpsc::channel(control::MAX_WAITING_REQUESTS);
+        let socket = control::bind(home.path()).context("cannot open the control socket")?;
+        tokio::spawn(async move { control::serve(&socket.listener, sender).await });
+        let (memory, recorded, notes) = Memory::open(home)?;
+        let deadline = settings.hours.map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
+        let mut session = Self { settings, memory, recorded, view, requests, deadline };
+        for note in notes {
+            session.tell(&Happened::Note { text: note, fix: None })?;
+        }
+        Ok(session)
+    }
+
     async fn run(&mut self) -> anyhow::Result<()> {
         let mut plan = self.prepare().await?;
-        let probe = self.probe(&plan).await?;
+        let probe = self.probe(&plan, false).await?;
         let (budget, seconds) = match self.settings.budget {
             Some(budget @ Budget::Milliseconds(ms)) => (budget, ms as f64 / 1000.0),
             _ => probe.budget(),
@@ -123,13 +136,14 @@ impl Session<'_> {
         })
     }
 
-    async fn probe(&mut self, plan: &RunPlan) -> anyhow::Result<Probe> {
+    async fn probe(&mut self, plan: &RunPlan, again: bool) -> anyhow::Result<Probe> {
         let file = self.memory.home().path().join("probe.json");
-        if let Some(probe) = probe::remembered(&file, &plan.slots[0]) {
-            return Ok(probe);
+        let known = probe::remembered(&file, &plan.slots[0]);
+        if let (Some(probe), false) = (&known, again) {
+            return Ok(probe.clone());
         }
         let view = &mut self.view;
-        let probe = probe::measure(plan, None, |done, total| {
+        let probe = probe::measure(plan, known.as_ref(), |done, total| {
             let _ = view.happened(unix_now(), &Happened::Working { stage: "probe".to_owned(), done, total });
         })
         .await?;

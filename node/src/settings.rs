@@ -12,7 +12,7 @@ use autoswarm_protocol::{
 };
 
 use crate::{
-    cli::{DeviceRequest, SoloArgs},
+    cli::{DeviceRequest, ProbeArgs, SoloArgs},
     experiment::{Device, Placement},
     manners,
 };
@@ -49,6 +49,23 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Resolves `probe`'s arguments: the default objective's text on the devices asked for.
+    pub fn for_probe(args: &ProbeArgs) -> anyhow::Result<Self> {
+        let swarm_config = load_swarm_config("default")?;
+        Ok(Self {
+            name: swarm_config.name,
+            budget: None,
+            objective: swarm_config.objective,
+            slots: slots(&args.devices, manners::cores())?,
+            trainer: find_trainer()?,
+            experiments: None,
+            hours: None,
+            seed: 0,
+            program: None,
+            tour: false,
+        })
+    }
+
     /// Resolves `solo`'s arguments.
     pub fn for_solo(args: &SoloArgs) -> anyhow::Result<Self> {
         let mut swarm_config = load_swarm_config(args.swarm_config.as_deref().unwrap_or("default"))?;

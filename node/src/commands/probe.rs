@@ -1,0 +1,38 @@
+//! `node probe`: what this machine does in a second, and which class of budget it gets.
+
+use std::path::Path;
+
+use super::{print, runtime};
+use crate::{
+    cli::ProbeArgs,
+    probe::Probe,
+    session,
+    settings::Settings,
+    view::{View, json::write_line, words::count},
+};
+
+/// Runs the verb.
+pub fn run(home: &Path, args: &ProbeArgs) -> anyhow::Result<()> {
+    let settings = Settings::for_probe(args)?;
+    let probe = runtime()?.block_on(session::probe(
+        &settings,
+        home,
+        View::for_stdout(args.output.json),
+        args.again,
+    ))?;
+    if args.output.json {
+        return Ok(write_line(&mut std::io::stdout(), &probe)?);
+    }
+    print(&table(&probe))
+}
+
+fn table(probe: &Probe) -> String {
+    let (budget, seconds) = probe.budget();
+    let mut out = format!("slot       {}\n", probe.slot);
+    for shape in &probe.shapes {
+        let (tokens, flops) = (count(shape.tokens_per_second), count(shape.flops_per_second));
+        out.push_str(&format!("{:<10} {tokens:>8} tokens/s  {flops:>8}FLOP/s\n", shape.name));
+    }
+    out.push_str(&format!("budget     {budget}: {seconds:.0} s of training a run on this machine\n"));
+    out
+}

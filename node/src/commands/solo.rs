@@ -1,0 +1,12 @@
+//! `node solo`: research alone on this machine until told to stop.
+
+use std::path::Path;
+
+use super::runtime;
+use crate::{cli::SoloArgs, session, settings::Settings, view::View};
+
+/// Runs the verb.
+pub fn run(home: &Path, args: &SoloArgs) -> anyhow::Result<()> {
+    let settings = Settings::for_solo(args)?;
+    runtime()?.block_on(session::solo(&settings, home, View::for_stdout(args.output.json)))
+}
