@@ -16,6 +16,8 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 /// Below this much free disk space nothing is started: a journal that cannot be written is worth nothing.
@@ -23,6 +25,10 @@ pub const MIN_FREE_BYTES: u64 = 500 << 20;
 
 /// Folders of single runs that are kept for people to look at.
 pub const MAX_RUN_FOLDERS: usize = 200;
+
+/// How often, and how long apart, a lock is asked for again: half a second in all.
+const LOCK_TRIES: u32 = 10;
+const LOCK_REST: Duration = Duration::from_millis(50);
 
 /// What is wrong with a home.
 #[derive(Debug, thiserror::Error)]
@@ -179,7 +185,7 @@ fn lock(home: &Path) -> Result<File, HomeError> {
     let failed = |source| HomeError::NotWritable { path: path.clone(), source };
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let mut file = open.map_err(failed)?;
-    match file.try_lock() {
+    match try_patiently(&file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             return Err(HomeError::Busy { path: home.to_owned(), holder: holder_in(file) });
@@ -188,6 +194,18 @@ fn lock(home: &Path) -> Result<File, HomeError> {
     }
     file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
     Ok(file)
+}
+
+/// Locks a file. A node that was just killed may have left its lock to a child that was about to become a trainer; it
+/// is gone in a moment.
+fn try_patiently(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_REST),
+            other => return other,
+        }
+    }
+    file.try_lock()
 }
 
 fn holder_in(file: File) -> String {

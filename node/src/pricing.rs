@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use autoswarm_protocol::{Outcome, RunReport};
+use autoswarm_protocol::{Crash, CrashClass, Outcome, RunReport};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::{
@@ -22,6 +22,10 @@ const TOLERANCE: f64 = 0.03;
 const TRIES: u32 = 4;
 const MOMENT: Duration = Duration::from_secs(2);
 
+/// Rests before a run that other work starved is tried again, and how long each is: two hours in all.
+const MOST_RESTS: u32 = 240;
+const REST: Duration = Duration::from_secs(30);
+
 /// What a run came to.
 #[derive(Debug, Clone)]
 pub struct RunResult {
@@ -35,35 +39,66 @@ pub struct RunResult {
     pub price_holds: bool,
 }
 
-/// Prices a run where its order says only seconds, then runs it. `lock` lets one slot price at a time.
+/// Prices a run where its order says only seconds, then runs it. `lock` lets one slot price at a time. While other work
+/// takes the machine, the run waits: it is polite, and a starved run says nothing about its config.
 pub async fn priced_run(
-    mut spec: RunSpec,
+    spec: RunSpec,
     lock: Arc<Mutex<()>>,
     events: mpsc::Sender<RunProgress>,
-    control: watch::Receiver<Control>,
+    mut control: watch::Receiver<Control>,
 ) -> RunResult {
     let started_at = unix_now();
-    let id = spec.run;
+    let mut result = attempt(spec.clone(), &lock, &events, &control).await;
+    for _ in 0..MOST_RESTS {
+        let starved = matches!(&result.0, Some(Outcome::Crashed(crash)) if crash.class == CrashClass::Starved);
+        if !starved {
+            break;
+        }
+        if rest(&mut control).await == Control::Cancel {
+            result.0 = None;
+            break;
+        }
+        result = attempt(spec.clone(), &lock, &events, &control).await;
+    }
+    RunResult { id: spec.run, started_at, outcome: result.0, price_holds: result.1 }
+}
+
+/// Waits, and returns what is wanted now; a cancel ends the wait.
+async fn rest(control: &mut watch::Receiver<Control>) -> Control {
+    let cancelled = async {
+        // An error means that the owner is gone, which is as good as a cancel.
+        let _ = control.wait_for(|wanted| *wanted == Control::Cancel).await;
+    };
+    match tokio::time::timeout(REST, cancelled).await {
+        Ok(()) => Control::Cancel,
+        Err(_) => Control::Run,
+    }
+}
+
+/// Returns the outcome, none if it was cancelled, and whether its price holds.
+async fn attempt(
+    mut spec: RunSpec,
+    lock: &Mutex<()>,
+    events: &mpsc::Sender<RunProgress>,
+    control: &watch::Receiver<Control>,
+) -> (Option<Outcome>, bool) {
     let mut price = None;
     if let RunBudget::Seconds(_) = spec.budget {
-        match take_price(&spec, &lock, &events, &control).await {
+        match take_price(&spec, lock, events, control).await {
             Some(Ok(taken)) => {
                 spec.budget = RunBudget::Tokens(taken.tokens);
                 price = Some(taken);
             }
-            Some(Err(crash)) => {
-                let outcome = Some(Outcome::Crashed(crash));
-                return RunResult { id, started_at, outcome, price_holds: true };
-            }
-            None => return RunResult { id, started_at, outcome: None, price_holds: true },
+            Some(Err(crash)) => return (Some(Outcome::Crashed(crash)), true),
+            None => return (None, true),
         }
     }
-    let ended = experiment::run(spec, events, control).await;
+    let ended = experiment::run(spec, events.clone(), control.clone()).await;
     let price_holds = match (&price, ended.outcome.as_ref().and_then(Outcome::report)) {
         (Some(price), Some(report)) => holds(price, report),
         _ => true,
     };
-    RunResult { id, started_at, outcome: ended.outcome, price_holds }
+    (ended.outcome, price_holds)
 }
 
 async fn take_price(
@@ -71,7 +106,7 @@ async fn take_price(
     lock: &Mutex<()>,
     events: &mpsc::Sender<RunProgress>,
     control: &watch::Receiver<Control>,
-) -> Option<Result<Price, autoswarm_protocol::Crash>> {
+) -> Option<Result<Price, Crash>> {
     let _held = lock.lock().await;
     let mut last = None;
     for attempt in 0..TRIES {

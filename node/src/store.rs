@@ -13,6 +13,8 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use autoswarm_protocol::{Experiment, codec, id::ConfigHash};
@@ -43,6 +45,10 @@ pub enum StoreError {
         source: io::Error,
     },
 }
+
+/// How often, and how long apart, a lock is asked for again: two seconds in all.
+const LOCK_TRIES: u32 = 40;
+const LOCK_REST: Duration = Duration::from_millis(50);
 
 /// What is known of an experiment without reading its commit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,7 +136,7 @@ impl Store {
     /// Opens and compares; returns how many experiments were missing at its end.
     fn try_open(path: &Path, entries: &[Entry], existed: bool) -> Result<(Self, usize), String> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let database = config.open().map_err(|error| error.to_string())?;
+        let database = open_patiently(&config).map_err(|error| error.to_string())?;
         let store = Self { path: path.to_owned(), database };
         let held = store.read_all()?;
         if held.len() > entries.len() || held.iter().zip(entries).any(|(held, entry)| held != entry) {
@@ -218,6 +224,18 @@ impl Store {
     fn guard<T>(&self, work: impl FnOnce(&Self) -> Result<T, String>) -> Result<T, StoreError> {
         guarded(|| work(self)).map_err(|reason| StoreError::Broken { path: self.path.clone(), reason })
     }
+}
+
+/// Opens a database. A node that was just killed may have left its lock to a child that was about to become a trainer:
+/// it is gone in a moment, and nobody else can hold it, since we hold the home.
+fn open_patiently(config: &sled::Config) -> sled::Result<sled::Db> {
+    for _ in 0..LOCK_TRIES {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("lock") => thread::sleep(LOCK_REST),
+            opened => return opened,
+        }
+    }
+    config.open()
 }
 
 /// Turns a panic of sled's, which it prefers to errors on damaged files, into a reason.

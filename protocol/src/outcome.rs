@@ -142,6 +142,8 @@ pub enum CrashClass {
     Failed,
     /// The trainer could not be started.
     NotStarted,
+    /// The machine was too busy with other work.
+    Starved,
 }
 
 impl CrashClass {
@@ -160,6 +162,7 @@ impl CrashClass {
             Self::Killed => "killed",
             Self::Failed => "failed",
             Self::NotStarted => "not started",
+            Self::Starved => "starved",
         }
     }
 

@@ -289,10 +289,10 @@ fn bad_input_gives_one_clear_error() {
     fs::write(place.folder.path().join("program.md"), "+++\nfocus = [\"depht\"]\n+++\n").expect("a file");
     let error = fail(&mut place.solo(&["--experiments", "1"]));
     assert!(error.contains("program.md line 2") && error.contains("did you mean `depth`"), "{error}");
-    place.trainer = place.folder.path().join("nowhere");
-    let error = fail(&mut place.solo(&["--experiments", "1"]));
-    assert!(error.contains("there is no trainer at") && error.contains("scripts/run.sh"), "{error}");
     fs::write(place.folder.path().join("file"), "").expect("a file");
     let error = fail(place.solo(&["--experiments", "1"]).args(["--home", "file/home"]));
     assert!(error.contains("cannot write to the home"), "{error}");
+    place.trainer = place.folder.path().join("nowhere");
+    let error = fail(&mut place.solo(&["--experiments", "1"]));
+    assert!(error.contains("there is no trainer at") && error.contains("scripts/run.sh"), "{error}");
 }

@@ -10,6 +10,7 @@ use std::{
 
 use autoswarm_protocol::CrashClass;
 
+use super::price::process_cpu_seconds;
 use crate::failure::Failure;
 
 /// What a run may spend.
@@ -41,30 +42,47 @@ pub fn evaluation_cap(seconds: f64) -> f64 {
     seconds.max(30.0)
 }
 
+/// Share of one core below which a run that is late was starved: a training that is computing keeps more than a core
+/// busy, and at its low priority a busy machine leaves it a tenth and less.
+pub const STARVED_SHARE: f64 = 0.6;
+
 /// A moment after which a phase of a run has failed.
 #[derive(Debug, Clone)]
 pub struct Deadline {
     at: Option<Instant>,
     failure: Failure,
+    set_at: Instant,
+    cpu_seconds: f64,
 }
 
 impl Deadline {
     /// Returns a deadline that never comes.
     pub fn never() -> Self {
-        Self { at: None, failure: Failure::new(CrashClass::TimedOut, "") }
+        Self::new(None, Failure::new(CrashClass::TimedOut, ""))
     }
 
     /// Returns a deadline `seconds` from now that fails as `class` with `message`.
     pub fn after(seconds: f64, class: CrashClass, message: impl Into<String>) -> Self {
         // A cap of years is no cap; the arithmetic of the clock need not know it.
         let span = Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
-        Self { at: Instant::now().checked_add(span), failure: Failure::new(class, message) }
+        Self::new(Instant::now().checked_add(span), Failure::new(class, message))
+    }
+
+    fn new(at: Option<Instant>, failure: Failure) -> Self {
+        Self { at, failure, set_at: Instant::now(), cpu_seconds: process_cpu_seconds() }
+    }
+
+    /// Returns the failure, which is nobody's fault where other work took the processor.
+    fn failure(&self) -> Failure {
+        let wall = self.set_at.elapsed().as_secs_f64();
+        let share = (process_cpu_seconds() - self.cpu_seconds) / wall.max(1e-9);
+        starved(share).filter(|_| wall > 0.0).unwrap_or_else(|| self.failure.clone())
     }
 
     /// Fails once the moment has come.
     pub fn check(&self) -> Result<(), Failure> {
         match self.at {
-            Some(at) if Instant::now() >= at => Err(self.failure.clone()),
+            Some(at) if Instant::now() >= at => Err(self.failure()),
             _ => Ok(()),
         }
     }
@@ -72,8 +90,16 @@ impl Deadline {
     /// Returns the failure if the moment passed more than `grace` ago.
     fn overrun(&self, grace: Duration) -> Option<Failure> {
         let at = self.at?;
-        (Instant::now() >= at + grace).then(|| self.failure.clone())
+        (Instant::now() >= at + grace).then(|| self.failure())
     }
+}
+
+/// Returns the failure of a run that got only this share of one core; none if that was enough to blame the run itself.
+pub fn starved(share: f64) -> Option<Failure> {
+    (share < STARVED_SHARE).then(|| {
+        let message = format!("other work left the run {:.0} % of one core", 100.0 * share);
+        Failure::new(CrashClass::Starved, message)
+    })
 }
 
 /// The deadline in force, shared with a thread that ends the process where the run itself cannot look at the clock:
@@ -133,8 +159,15 @@ mod tests {
 
     #[test]
     fn a_deadline_fails_as_its_class_once_it_has_come() {
-        let past = Deadline::after(0.0, CrashClass::TimedOut, "over");
-        assert_eq!(past.check(), Err(Failure::new(CrashClass::TimedOut, "over")));
+        // Busy until it has come: a thread that waits would be taken for a starved one.
+        let past = Deadline::after(0.02, CrashClass::TimedOut, "over");
+        while past.check().is_ok() {
+            std::hint::spin_loop();
+        }
+        let class = past.check().expect_err("it has come").class;
+        assert!(matches!(class, CrashClass::TimedOut | CrashClass::Starved), "{class}");
+        assert_eq!(starved(0.9), None);
+        assert_eq!(starved(0.1).map(|failure| failure.class), Some(CrashClass::Starved));
         assert_eq!(Deadline::never().check(), Ok(()));
         assert_eq!(Deadline::after(1e300, CrashClass::TimedOut, "over").check(), Ok(()));
     }

@@ -5,7 +5,7 @@ use std::{fs, time::Instant};
 use autoswarm_protocol::CrashClass;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::budget::Deadline;
+use super::budget::{Deadline, starved};
 use crate::failure::Failure;
 
 /// A price and how it was taken.
@@ -26,7 +26,7 @@ const FEWEST_STEPS: usize = 2;
 /// The standard error of the mean step, as a share of it, that needs no more steps.
 const ENOUGH_PRECISION: f64 = 0.004;
 /// A first step pays for allocations and for kernels chosen on first use; it may take this many times a later one,
-/// plus the seconds below. Measured 2026-11: 1.1 to 1.6 on a CPU, and 0.3 s to load the kernels of a GPU.
+/// plus the seconds below. // Wild guess.
 const FIRST_STEP_FACTOR: f64 = 2.0;
 const FIRST_STEP_SECONDS: f64 = 0.75;
 
@@ -43,7 +43,11 @@ pub fn price(
     let started = Instant::now();
     let cpu = CpuMeter::start();
     let longest = seconds / min_steps as f64;
-    let too_slow = |message: String| Failure::new(CrashClass::TooSlow, message);
+    let cpu_before = process_cpu_seconds();
+    let too_slow = |message: String| {
+        let share = (process_cpu_seconds() - cpu_before) / started.elapsed().as_secs_f64().max(1e-9);
+        starved(share).unwrap_or_else(|| Failure::new(CrashClass::TooSlow, message))
+    };
     let deadline = Deadline::after(
         FIRST_STEP_FACTOR * longest + FIRST_STEP_SECONDS,
         CrashClass::TooSlow,
