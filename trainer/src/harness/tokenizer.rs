@@ -75,7 +75,7 @@ impl FromStr for TokenizerSpec {
     }
 }
 
-/// The id of the special token of [`Tokenizer::Bytes`]: a byte that never occurs in UTF-8, so that the
+/// The id of the special token of [`Tokenizer::bytes`]: a byte that never occurs in UTF-8, so that the
 /// vocabulary stays a round 256 and a token one byte.
 const BYTES_DOCUMENT_TOKEN: u16 = 0xff;
 

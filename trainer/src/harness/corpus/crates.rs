@@ -10,6 +10,15 @@
 //!
 //! The result is kept once per user and checked against the pinned id at every use.
 //!
+//! | 2fd05693… | crates | documents | MB | also in training |
+//! |---|---|---|---|---|
+//! | training | 525 in 323 families, less the held-out ones | 13,022 | 144.1 | |
+//! | validation | 20 families | 386 | 3.9 | 2.6 % |
+//! | audit | 27 families | 350 | 3.8 | 3.2 % |
+//! | locked | 20 families | 319 | 3.3 | 4.9 % |
+//!
+//! It takes 62 MB of downloads, 0.7 GB of disk meanwhile and 150 MB for good, and 12 CPU seconds.
+//!
 //! **To change the list**: edit `crates.toml`, run `cargo generate-lockfile` on a copy, put the result into
 //! `crates.lock`, run `trainer prepare --corpus crates`, and copy the id that it names into `crates.blake3` and
 //! the swarm configs. It is another corpus, hence another objective.

@@ -1,8 +1,8 @@
 //! Files that mostly repeat other files.
 //!
 //! Crates copy from each other, several versions of one file live side by side, and macros written out by hand
-//! repeat themselves. A file is dropped if more than [`MAX_SEEN`] of the bytes of its lines of
-//! [`LINE_BYTES`] or more stood already in a file that was kept, or earlier in itself.
+//! repeat themselves. A file is dropped if more than half of the bytes of its lines of
+//! 20 bytes or more stood already in a file that was kept, or earlier in itself.
 
 use std::collections::HashSet;
 
