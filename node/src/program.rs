@@ -206,7 +206,7 @@ impl Lines<'_> {
 
     fn syntax(&self, broken: &toml::de::Error) -> ProgramError {
         let at = broken.span().map_or(0, |span| span.start.min(self.front.len()));
-        let before = self.front.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+        let before = self.front.get(..at).unwrap_or_default().matches('\n').count();
         let message = broken.message().trim().replace('\n', ", ");
         error(
             self.start + before,

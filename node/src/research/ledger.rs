@@ -86,6 +86,14 @@ pub struct Price {
     pub runs: u32,
 }
 
+/// What was tried of one config.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tries {
+    attempts: u16,
+    /// Whether an attempt ended by the config's own doing.
+    judged: bool,
+}
+
 /// How many experiments ended how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -104,7 +112,7 @@ pub struct Ledger {
     chain: Vec<Link>,
     /// Score and its variance of the configs that were incumbents.
     levels: BTreeMap<ConfigHash, (f64, f64)>,
-    tried: BTreeMap<ConfigHash, u16>,
+    tried: BTreeMap<ConfigHash, Tries>,
     tried_order: VecDeque<ConfigHash>,
     blocked: BTreeMap<ConfigHash, CrashClass>,
     prices: BTreeMap<SpeedHash, Price>,
@@ -159,7 +167,7 @@ impl Ledger {
             patch: Patch::default(),
             estimate: None,
         }];
-        self.remember(hash);
+        self.remember(hash, true);
     }
 
     fn add_trial(&mut self, experiment: &Experiment, parent: ConfigHash) {
@@ -179,7 +187,7 @@ impl Ledger {
             }
         }
         self.count(experiment, kept, crash);
-        self.remember(hash);
+        self.remember(hash, crash.is_none_or(CrashClass::blames_config));
         if let Verdict::Keep { estimate, .. } = &experiment.verdict {
             let reached = (level.0 + estimate.delta, level.1 + estimate.standard_error.powi(2));
             self.levels.insert(hash, reached);
@@ -255,10 +263,11 @@ impl Ledger {
         }
     }
 
-    fn remember(&mut self, hash: ConfigHash) {
-        let tries = self.tried.entry(hash).or_insert(0);
-        *tries = tries.saturating_add(1);
-        if *tries == 1 {
+    fn remember(&mut self, hash: ConfigHash, judged: bool) {
+        let tries = self.tried.entry(hash).or_default();
+        tries.attempts = tries.attempts.saturating_add(1);
+        tries.judged |= judged;
+        if tries.attempts == 1 {
             self.tried_order.push_back(hash);
         }
         if self.tried_order.len() > MAX_TRIED
@@ -325,21 +334,14 @@ impl Ledger {
 
     /// Returns how often a config was tried.
     pub fn attempts(&self, hash: ConfigHash) -> u16 {
-        self.tried.get(&hash).copied().unwrap_or(0)
+        self.tried.get(&hash).map_or(0, |tries| tries.attempts)
     }
 
     /// Returns whether a config may not be proposed again: it was judged, or crashed by its own fault, or the machine
     /// spoiled it too often.
     pub fn is_closed(&self, hash: ConfigHash) -> bool {
-        if self.blocked.contains_key(&hash) {
-            return true;
-        }
-        let attempts = self.attempts(hash);
-        let spoiled = || {
-            let mut all = self.trials.iter().rev().filter(|trial| trial.config.hash() == hash).peekable();
-            all.peek().is_some() && all.all(|trial| trial.crash.is_some_and(|class| !class.blames_config()))
-        };
-        attempts >= MAX_FAULTY_TRIES || (attempts > 0 && !spoiled())
+        let tries = self.tried.get(&hash).copied().unwrap_or_default();
+        tries.judged || tries.attempts >= MAX_FAULTY_TRIES || self.blocked.contains_key(&hash)
     }
 
     /// Returns the changes that were shown to bring nothing, oldest first.

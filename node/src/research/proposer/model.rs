@@ -18,8 +18,10 @@ use super::{
 
 /// Trials that the model looks at, newest first: what a factorisation in about a millisecond allows.
 const MOST_ROWS: usize = 128;
-/// Distance along an axis, in steps, over which an effect stays alike. // Wild guess.
-const LENGTH: f64 = 2.2;
+/// Distance along an axis, in steps, over which an effect stays alike. // Tuned on made-up surfaces, 2026-11.
+const LENGTH: f64 = 3.0;
+/// How alike the effects of two names are: another name is like a step or two along an axis. // As above.
+const OTHER_NAME: f64 = 0.92;
 /// Share of the prior's spread that a change is expected to cost: the start is good, so most changes are for the worse.
 /// // Wild guess.
 const EXPECTED_COST: f64 = 0.35;
@@ -178,8 +180,8 @@ fn near(a: f64, b: f64) -> f64 {
 }
 
 fn same(a: f64, b: f64) -> f64 {
-    // Exact: both are places in a list of names.
-    if (a - b).abs() < 0.5 { 1.0 } else { 0.0 }
+    // Both are places in a list of names.
+    if (a - b).abs() < 0.5 { 1.0 } else { OTHER_NAME }
 }
 
 fn moves_of(space: &Space, patch: &Patch) -> Vec<Move> {

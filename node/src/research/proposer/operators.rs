@@ -326,7 +326,7 @@ fn recombination(search: &Search<'_>) -> Vec<Candidate> {
         .context
         .ledger
         .trials()
-        .filter(|trial| !trial.kept && trial.delta.is_some_and(|delta| delta < trial.standard_error))
+        .filter(|trial| !trial.kept && trial.delta.is_some_and(|delta| delta < 0.0))
         .filter(|trial| trial.patch.iter().any(|(knob, change)| incumbent.get(knob) != change.to))
         .collect();
     let promise = |trial: &Trial| trial.delta.unwrap_or(0.0) / trial.standard_error.max(1e-9);

@@ -66,7 +66,9 @@ pub struct Prediction {
 }
 
 /// Strength of the first coefficients, in measured shapes.
-const PRIOR_STRENGTH: f64 = 0.3;
+const PRIOR_STRENGTH: f64 = 0.05;
+/// Measured shapes that the fit looks at: enough for three unknowns many times over.
+const MOST_PRICES: usize = 256;
 /// Memory that the process takes before it trains anything: libtorch, its threads and the corpus. // Wild guess.
 const FIXED_MEMORY: f64 = 4e8;
 /// Share of the memory that a run may plan for; the rest is for what the formula does not know.
@@ -105,20 +107,26 @@ impl<'a> Predictor<'a> {
             1.0 / machine.bytes_per_second.max(1.0),
             machine.launch_seconds.max(1e-9),
         ];
-        let mut rows = Vec::with_capacity(ledger.prices().len());
+        let mut rows: Vec<[f64; 3]> = Vec::new();
         let mut memory = (1.0, 1.0);
-        for price in ledger.prices().values() {
+        for price in ledger.prices().values().take(MOST_PRICES) {
             let features = features(&price.config, &machine);
-            let measured = 1.0 / price.tokens_per_second;
-            rows.push(std::array::from_fn(|k| features[k] * first[k] / measured));
+            rows.push(std::array::from_fn(|k| features[k] * first[k] * price.tokens_per_second));
             if price.peak_memory_bytes > 0 {
                 let ratio = price.peak_memory_bytes as f64 / memory_bytes(&price.config, &machine);
                 memory = (memory.0 + ratio.clamp(0.25, 4.0), memory.1 + 1.0);
             }
         }
+        // First the machine as a whole, then what its products, memory and launches cost apart.
+        let logs: f64 = rows.iter().map(|row| row.iter().sum::<f64>().ln()).sum();
+        let slower = (-logs / rows.len().max(1) as f64).exp();
+        for row in &mut rows {
+            *row = row.map(|x| x * slower);
+        }
         let scales = fit(&rows);
-        let coefficients = std::array::from_fn(|k| first[k] * scales[k]);
-        Self { machine, budget_seconds, coefficients, memory_factor: memory.0 / memory.1, ledger }
+        let coefficients = std::array::from_fn(|k| first[k] * slower * scales[k]);
+        let memory_factor = memory.0 / memory.1;
+        Self { machine, budget_seconds, coefficients, memory_factor, ledger }
     }
 
     /// Predicts what a config costs.
@@ -232,16 +240,21 @@ fn memory_bytes(config: &EffectiveConfig, machine: &Machine) -> f64 {
 
 /// Minimises Σ (row · s − 1)² + λ Σ (s − 1)² over s ≥ 0.02 by coordinate descent: three unknowns need no solver.
 fn fit(rows: &[[f64; 3]]) -> [f64; 3] {
+    let mut squares = [[0.0; 3]; 3];
+    let mut sums = [PRIOR_STRENGTH; 3];
+    for row in rows {
+        for k in 0..3 {
+            sums[k] += row[k];
+            for j in 0..3 {
+                squares[k][j] += row[k] * row[j];
+            }
+        }
+    }
     let mut s = [1.0; 3];
     for _ in 0..200 {
         for k in 0..3 {
-            let (mut above, mut below) = (PRIOR_STRENGTH, PRIOR_STRENGTH);
-            for row in rows {
-                let others: f64 = (0..3).filter(|j| *j != k).map(|j| row[j] * s[j]).sum();
-                above += row[k] * (1.0 - others);
-                below += row[k] * row[k];
-            }
-            s[k] = (above / below).max(0.02);
+            let others: f64 = (0..3).filter(|j| *j != k).map(|j| squares[k][j] * s[j]).sum();
+            s[k] = ((sums[k] - others) / (squares[k][k] + PRIOR_STRENGTH)).max(0.02);
         }
     }
     s

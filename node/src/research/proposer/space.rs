@@ -73,9 +73,8 @@ fn traits_of(knob: Knob) -> (Scale, f64, Option<&'static str>) {
         K::EmbeddingRate | K::UnembeddingRate => (kind, 0.5, None),
         K::MlpRatio => (Ratio(0.6), 0.5, None),
         K::ValueEmbeddings => (kind, 0.5, Some("none")),
-        K::Activation | K::MatrixOptimizer => (kind, 0.4, None),
+        K::Activation | K::MatrixOptimizer | K::HeadDim => (kind, 0.4, None),
         K::Warmdown => (Plain(0.15), 0.4, None),
-        K::HeadDim => (kind, 0.4, None),
         K::Softcap => (Offset(5.0, 0.6), 0.25, Some("0")),
         K::Head | K::Block | K::NormPlace | K::WindowPattern => (kind, 0.3, None),
         K::EmbeddingNorm | K::QkNorm | K::ResidualScalars => (kind, 0.3, Some("off")),
@@ -104,7 +103,6 @@ fn traits_of(knob: Knob) -> (Scale, f64, Option<&'static str>) {
         | K::ValueEmbeddingBeta2 => (Complement(1.0), 0.08, None),
         K::NormuonBeta2 => (Complement(1.0), 0.2, Some("0")),
         K::MuonNesterov | K::CautiousDecay => (kind, 0.15, Some("off")),
-        K::MuonSteps => (kind, 0.2, None),
         K::MuonMomentumWarmup => (Plain(0.2), 0.15, Some("0")),
         K::GradientClip => (Offset(0.3, 1.0), 0.2, Some("0")),
         K::Dropout => (Plain(0.1), 0.2, Some("0")),
@@ -121,7 +119,7 @@ fn traits_of(knob: Knob) -> (Scale, f64, Option<&'static str>) {
         K::RateWidthPower => (kind, 0.1, None),
         K::MicroBatchTokens | K::ValueGateWidth => (kind, 0.05, None),
         K::WidthRounding => (kind, 0.0, None),
-        K::Norm | K::WarmdownShape | K::DecaySchedule | K::InitKind => (kind, 0.2, None),
+        K::Norm | K::WarmdownShape | K::DecaySchedule | K::InitKind | K::MuonSteps => (kind, 0.2, None),
     }
 }
 

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 
 use autoswarm_protocol::{
-    CrashClass, Estimate, KnobGroup, Run, RunRole, SwarmConfig, TrainConfig, Verdict,
-    experiment::DiscardReason, id::ArenaId, knobs::KNOBS, train_config::parse_value,
+    Bpb, CrashClass, Estimate, Outcome, Run, RunReport, RunRole, SwarmConfig, TrainConfig, Verdict,
+    experiment::DiscardReason,
+    id::{ArenaId, CorpusHash, TokenizerHash},
+    knobs::KNOBS,
+    train_config::parse_value,
 };
 
 use super::*;
@@ -84,6 +87,59 @@ pub(crate) fn experiment(
     }
 }
 
+/// Adds a finished run of the child to an experiment.
+pub(crate) fn with_price(
+    experiment: Experiment,
+    tokens_per_second: f64,
+    peak_memory_bytes: u64,
+) -> Experiment {
+    with_run(experiment, tokens_per_second, peak_memory_bytes, 2.0)
+}
+
+fn with_run(
+    mut experiment: Experiment,
+    tokens_per_second: f64,
+    peak_memory_bytes: u64,
+    value: f64,
+) -> Experiment {
+    let executed = experiment.config.hash();
+    let report = RunReport {
+        executed,
+        seed: 1,
+        corpus: CorpusHash::of(b"test"),
+        tokenizer: TokenizerHash::of(b"test"),
+        semantics: 1,
+        device: "cpu".to_owned(),
+        dtype: "f32".to_owned(),
+        threads: 1,
+        steps: 100,
+        tokens: 20 * 1_000_000,
+        flops: 1.0,
+        parameters: 1,
+        training_seconds: 20.0 * 1_000_000.0 / tokens_per_second,
+        training_cpu_seconds: 1.0,
+        startup_seconds: 0.0,
+        evaluation_seconds: 0.0,
+        peak_memory_bytes,
+        initial_loss: 5.5,
+        curve: Vec::new(),
+        validation: Bpb::new(value).expect("positive"),
+        audit: None,
+        locked: None,
+    };
+    experiment.runs.push(Run {
+        role: RunRole::Screen,
+        requested: executed,
+        seed: 1,
+        tokens: None,
+        pair: None,
+        slot: 0,
+        started_at: 0,
+        outcome: Outcome::Finished(Box::new(report)),
+    });
+    experiment
+}
+
 /// A night on a made-up machine.
 struct Night {
     objective: Objective,
@@ -92,6 +148,8 @@ struct Night {
     rng: ChaCha8Rng,
     incumbent: EffectiveConfig,
     start: EffectiveConfig,
+    /// The start's value, and what it would be with every knob at its best value.
+    reach: (f64, f64),
     number: u32,
 }
 
@@ -134,12 +192,30 @@ impl Night {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let space = Space::new(&objective, &Direction::default());
         let surface = Surface::new(&space, &start, &mut rng);
-        Self { objective, surface, sigma, rng, incumbent: start.clone(), start, number: 0 }
+        let base = surface.value(&space, &start);
+        let gain = |row: &autoswarm_protocol::knobs::KnobRow| {
+            let values = space.axis(row.knob).all(start.get(row.knob));
+            let children = values.into_iter().filter_map(|value| space.child(&start, &[(row.knob, value)]));
+            children.map(|(child, _)| surface.value(&space, &child) - base).fold(0.0, f64::min)
+        };
+        let reach = (base, base + KNOBS.iter().map(gain).sum::<f64>());
+        Self { objective, surface, sigma, rng, incumbent: start.clone(), start, reach, number: 0 }
     }
 
+    /// Returns the share of the reachable gain that is still to be made.
     fn regret(&self) -> f64 {
         let space = Space::new(&self.objective, &Direction::default());
-        self.surface.value(&space, &self.incumbent) / self.surface.value(&space, &self.start)
+        let (base, floor) = self.reach;
+        (self.surface.value(&space, &self.incumbent) - floor) / (base - floor)
+    }
+
+    /// The start, run three times.
+    fn baseline(&self) -> Experiment {
+        let mut baseline = experiment(0, None, &self.start, "", Shown::Discard(0.0));
+        for value in [2.0 - self.sigma, 2.0, 2.0 + self.sigma] {
+            baseline = with_run(baseline, 5e4, 0, value);
+        }
+        baseline
     }
 
     /// Judges a child as the node does, roughly: a screen, then four pairs.
@@ -162,11 +238,11 @@ impl Night {
     }
 }
 
-/// Returns the share of the start's loss that is left after each experiment.
+/// Returns the share of the reachable gain that is left after each experiment.
 fn evolve_night(seed: u64, sigma: f64, experiments: u32) -> Vec<f64> {
     let mut night = Night::new(seed, sigma);
     let mut evolve = Evolve::new(night.objective.clone(), machine(), 20.0, seed);
-    evolve.observe(&experiment(0, None, &night.start, "", Shown::Discard(0.0)));
+    evolve.observe(&night.baseline());
     (0..experiments)
         .map(|_| {
             let incumbent = night.incumbent.clone();
@@ -204,16 +280,386 @@ fn random_night(seed: u64, sigma: f64, experiments: u32) -> Vec<f64> {
         .collect()
 }
 
+/// A search with a baseline and nothing else.
+fn fresh(objective: Objective, direction: &str) -> Evolve {
+    let mut evolve = Evolve::new(objective, machine(), 20.0, 7);
+    evolve.direct(Direction::parse(direction).expect("valid"));
+    evolve.observe(&experiment(0, None, &config(START), "", Shown::Discard(0.0)));
+    evolve
+}
+
+/// Proposes and discards until `count` experiments are done or nothing is left.
+fn discard_all(evolve: &mut Evolve, count: u32) -> Vec<Suggestion> {
+    let incumbent = config(START);
+    let mut out = Vec::new();
+    for number in 1..=count {
+        let Ok(suggestion) = evolve.suggest(&incumbent, &[], number) else { break };
+        let Proposal { child, hypothesis } = &suggestion.proposal;
+        let judged = experiment(number, Some(&incumbent), child, &hypothesis.because, Shown::Discard(0.02));
+        evolve.observe(&judged);
+        out.push(suggestion);
+    }
+    out
+}
+
+/// Experiments until no more than a share of the reachable gain is left.
+fn reached(night: &[f64], left: f64) -> usize {
+    night.iter().position(|now| *now <= left).unwrap_or(night.len())
+}
+
 #[test]
 fn evolve_beats_random_search() {
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut ours, mut theirs, mut wins) = (0, 0, 0);
     for seed in 0..24 {
-        ours.push(evolve_night(seed, 0.03, 100));
-        theirs.push(random_night(seed, 0.03, 100));
+        let (evolve, random) = (evolve_night(seed, 0.01, 60), random_night(seed, 0.01, 60));
+        ours += reached(&evolve, 0.75);
+        theirs += reached(&random, 0.75);
+        wins += usize::from(evolve[59] < random[59]);
     }
-    for at in [9, 19, 49, 99] {
-        let mean =
-            |nights: &[Vec<f64>]| nights.iter().map(|night| night[at]).sum::<f64>() / nights.len() as f64;
-        eprintln!("{} evolve {:.3} random {:.3}", at + 1, mean(&ours), mean(&theirs));
+    // Nights that never get there count as 60, which flatters random search.
+    assert!(ours * 3 < theirs * 2, "{ours} experiments against {theirs}");
+    assert!(wins >= 18, "ahead after 60 experiments in {wins} of 24 nights");
+}
+
+#[test]
+fn nothing_is_proposed_twice_and_every_patch_applies() {
+    let mut evolve = fresh(objective(""), "");
+    let incumbent = config(START);
+    let mut seen = BTreeSet::from([incumbent.hash()]);
+    let suggestions = discard_all(&mut evolve, 2000);
+    assert_eq!(suggestions.len(), 2000);
+    for Suggestion { proposal: Proposal { child, hypothesis }, operator, .. } in suggestions {
+        assert!(seen.insert(child.hash()), "{} again", hypothesis.patch);
+        assert!(!hypothesis.patch.is_empty());
+        assert_eq!(hypothesis.patch.apply(&incumbent), Ok(TrainConfig::clone(&child)));
+        assert_eq!(child.effective(2048), child, "{}", hypothesis.patch);
+        assert_eq!(Operator::of(&hypothesis.because), Some(operator), "{}", hypothesis.because);
+    }
+}
+
+#[test]
+fn the_same_seed_proposes_the_same_also_after_a_restart() {
+    let mut first = fresh(objective(""), "");
+    let run = discard_all(&mut first, 40);
+    assert_eq!(discard_all(&mut fresh(objective(""), ""), 40), run);
+    let mut restarted = fresh(objective(""), "");
+    let incumbent = config(START);
+    for (number, suggestion) in run.iter().take(39).enumerate() {
+        let Proposal { child, hypothesis } = &suggestion.proposal;
+        let shown = Shown::Discard(0.02);
+        restarted.observe(&experiment(
+            number as u32 + 1,
+            Some(&incumbent),
+            child,
+            &hypothesis.because,
+            shown,
+        ));
+    }
+    assert_eq!(restarted.suggest(&incumbent, &[], 40).as_ref(), Ok(&run[39]));
+}
+
+#[test]
+fn runs_in_flight_are_not_proposed_again() {
+    let mut evolve = fresh(objective(""), "");
+    let mut pending = Vec::new();
+    for number in 1..=64 {
+        let suggestion = evolve.suggest(&config(START), &pending, number).expect("plenty is left");
+        assert!(!pending.contains(&suggestion.proposal.child.hash()));
+        pending.push(suggestion.proposal.child.hash());
+    }
+}
+
+#[test]
+fn frozen_knobs_ranges_focus_and_avoid_are_obeyed() {
+    let limits = "search = { frozen = [\"depth\", \"dropout\"], ranges = { matrix_lr = [0.02, 0.06], activation = [\"relu2\", \"gelu\"] } }";
+    let program = "+++\nfocus = [\"shape\", \"matrix_lr\", \"batch_tokens\"]\navoid = [\"softcap\"]\n+++";
+    let objective = objective(limits);
+    let suggestions = discard_all(&mut fresh(objective.clone(), program), 300);
+    assert!(suggestions.len() >= 200, "{}", suggestions.len());
+    let mut changed = BTreeSet::new();
+    for suggestion in &suggestions {
+        for (knob, change) in suggestion.proposal.hypothesis.patch.iter() {
+            assert!(objective.allows(knob, change.to), "{}", suggestion.proposal.hypothesis.patch);
+            changed.insert(knob);
+        }
+    }
+    for forbidden in [Knob::Depth, Knob::Dropout, Knob::Softcap, Knob::Warmdown, Knob::MuonMomentum] {
+        assert!(!changed.contains(&forbidden), "{forbidden}");
+    }
+    for wanted in [Knob::MatrixRate, Knob::BatchTokens, Knob::Width, Knob::Activation] {
+        assert!(changed.contains(&wanted), "{wanted}");
+    }
+}
+
+#[test]
+fn a_scope_of_a_person_holds() {
+    let sizes = |scope: &str| -> BTreeSet<usize> {
+        let direction =
+            format!("+++\nscope = \"{scope}\"\navoid = [\"head_dim\", \"value_embeddings\"]\n+++");
+        let suggestions = discard_all(&mut fresh(objective(""), &direction), 60);
+        suggestions.iter().map(|suggestion| suggestion.proposal.hypothesis.patch.len()).collect()
+    };
+    // Switching a part off resets its own knobs too; none of those left differs from its default at the start.
+    assert_eq!(sizes("narrow"), BTreeSet::from([1]));
+    assert!(sizes("focused").iter().all(|size| *size <= 3));
+    assert!(sizes("broad").iter().any(|size| *size >= 4));
+}
+
+#[test]
+fn an_empty_direction_says_so() {
+    let incumbent = config(START);
+    let mut evolve = fresh(objective("search = { frozen = [\"depth\"] }"), "+++\nfocus = [\"depth\"]\n+++");
+    assert_eq!(evolve.suggest(&incumbent, &[], 1), Err(Exhausted::NoKnobs));
+    let mut evolve = fresh(objective(""), "+++\nfocus = [\"muon_nesterov\", \"cautious_decay\"]\n+++");
+    let all = discard_all(&mut evolve, 10);
+    assert_eq!(all.len(), 3, "each alone and both together");
+    assert_eq!(evolve.exhausted(), Some(Exhausted::NothingNew));
+}
+
+#[test]
+fn being_stuck_widens_the_scope_and_a_keep_narrows_it() {
+    let mut evolve = fresh(objective("search = { priors = false }"), "");
+    let widths = |suggestions: &[Suggestion]| {
+        let wide = suggestions.iter().filter(|s| s.proposal.hypothesis.patch.len() > 1).count();
+        wide as f64 / suggestions.len() as f64
+    };
+    let suggestions = discard_all(&mut evolve, 120);
+    let (early, late) = (widths(&suggestions[..3]), widths(&suggestions[40..]));
+    assert!(early == 0.0 && late > 0.25, "{early} {late}");
+    let child = config("depth=3 width=64 sequence_length=128 batch_tokens=2048");
+    evolve.observe(&experiment(121, Some(&config(START)), &child, "", Shown::Keep(-0.05, 0.01)));
+    let next = evolve.suggest(&child, &[], 122).expect("plenty is left");
+    let one_idea = next.operator == Operator::Bracket || next.proposal.hypothesis.patch.len() == 1;
+    assert!(one_idea, "{}", next.proposal.hypothesis.patch);
+}
+
+#[test]
+fn a_proposal_takes_milliseconds() {
+    let mut evolve = fresh(objective(""), "");
+    discard_all(&mut evolve, 500);
+    let incumbent = config(START);
+    let started = std::time::Instant::now();
+    for number in 0..20 {
+        evolve.suggest(&incumbent, &[], 1000 + number).expect("plenty is left");
+    }
+    // 5 ms is what it takes; a busy test machine gets ten times that.
+    let each = started.elapsed() / 20;
+    assert!(each.as_millis() < 50, "{each:?}");
+}
+
+/// Returns what one operator lists after some experiments, as `patch | because`.
+fn listed(
+    operator: Operator,
+    scope: Scope,
+    experiments: &[Experiment],
+    inspirations: &[Inspiration],
+) -> Vec<String> {
+    let ledger = Ledger::from_experiments(experiments);
+    let objective = objective("");
+    let direction = Direction::default();
+    let context = Context {
+        objective: &objective,
+        ledger: &ledger,
+        incumbent: ledger.incumbent().expect("a baseline"),
+        pending: &[],
+        pending_patches: &[],
+        direction: &direction,
+        budget_seconds: 20.0,
+        machine: machine(),
+        inspirations,
+    };
+    let search = Search::new(&context);
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let candidates = operators::candidates(operator, &search, scope, &mut rng);
+    candidates
+        .into_iter()
+        .filter_map(|candidate| search.viable(candidate))
+        .map(|viable| {
+            let simpler = if viable.candidate.simplifies { " (simplifies)" } else { "" };
+            format!("{} | {}{simpler}", viable.patch, viable.candidate.because)
+        })
+        .collect()
+}
+
+#[track_caller]
+fn check_listed(operator: Operator, experiments: &[Experiment], expected: &[&str]) {
+    let listed = listed(operator, Scope::Narrow, experiments, &[]);
+    for line in expected {
+        assert!(listed.iter().any(|found| found == line), "`{line}` is not in {listed:#?}");
+    }
+}
+
+fn history(steps: &[(&str, Shown)]) -> Vec<Experiment> {
+    let mut incumbent = config(START);
+    let mut experiments = vec![experiment(0, None, &incumbent, "", Shown::Discard(0.0))];
+    for (number, (change, shown)) in steps.iter().enumerate() {
+        let child = config(&format!("{START} {change}"));
+        experiments.push(experiment(number as u32 + 1, Some(&incumbent), &child, "", *shown));
+        if matches!(shown, Shown::Keep(..)) {
+            incumbent = child;
+        }
+    }
+    experiments
+}
+
+const WON: Shown = Shown::Keep(-0.03, 0.005);
+
+#[test]
+fn prior_art_moves_from_where_the_incumbent_stands() {
+    check_listed(
+        Operator::Prior,
+        &history(&[]),
+        &[
+            "batch_tokens 4096 → 2048 | prior art: halving the batch was the reference's first large gain, and the largest on small GPUs",
+            "warmdown 0.5 → 0.65 | prior art: the reference and nanochat both lengthened the warm-down",
+        ],
+    );
+    let tried = history(&[("batch_tokens=2048", Shown::Discard(0.1))]);
+    let again = listed(Operator::Prior, Scope::Narrow, &tried, &[]);
+    assert!(!again.iter().any(|line| line.starts_with("batch_tokens 4096 → 2048")), "{again:#?}");
+}
+
+#[test]
+fn every_prior_names_values_that_exist() {
+    for prior in priors::PRIORS {
+        for (knob, target) in prior.changes {
+            if let priors::Target::Set(text) = target {
+                assert!(parse_value(*knob, text).is_ok(), "{knob} {text}");
+            }
+        }
+        assert!(prior.because.len() < 120, "{}", prior.because);
+    }
+    let found = listed(Operator::Prior, Scope::Narrow, &history(&[]), &[]);
+    assert!(found.len() >= 20, "{found:#?}");
+}
+
+#[test]
+fn scale_says_what_a_change_buys() {
+    let found = listed(Operator::Scale, Scope::Narrow, &history(&[]), &[]);
+    for start in [
+        "batch_tokens 4096 → 2048 | scale: ",
+        "depth 2 → 3 | ",
+        "width 64 → 96 | ",
+        "sequence_length 128 → 256 | ",
+    ] {
+        assert!(found.iter().any(|line| line.starts_with(start)), "{start}: {found:#?}");
+    }
+    assert!(
+        found
+            .iter()
+            .any(|line| line == "matrix_lr 0.04 → 0.061 | scale: the main rate follows batch and width"),
+        "{found:#?}"
+    );
+    let wide = listed(Operator::Scale, Scope::Focused, &history(&[]), &[]);
+    assert!(
+        wide.iter().any(|line| line.starts_with("batch_tokens 4096 → 2048, matrix_lr 0.04 → 0.026")),
+        "{wide:#?}"
+    );
+}
+
+#[test]
+fn a_win_is_bracketed() {
+    check_listed(
+        Operator::Bracket,
+        &history(&[("matrix_lr=0.02", WON)]),
+        &[
+            "matrix_lr 0.02 → 0.014 | bracket: `matrix_lr 0.04 → 0.02` won; half as far again",
+            "matrix_lr 0.02 → 0.028 | bracket: `matrix_lr 0.04 → 0.02` won; half-way",
+        ],
+    );
+    check_listed(
+        Operator::Bracket,
+        &history(&[("depth=3", WON)]),
+        &["depth 3 → 4 | bracket: `depth 2 → 3` won; half as far again"],
+    );
+    assert!(listed(Operator::Bracket, Scope::Narrow, &history(&[("activation=gelu", WON)]), &[]).is_empty());
+    assert!(
+        listed(Operator::Bracket, Scope::Narrow, &history(&[("depth=3", Shown::Discard(0.1))]), &[])
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_kept_change_of_several_knobs_is_split() {
+    check_listed(
+        Operator::Split,
+        &history(&[("matrix_lr=0.02 softcap=20", WON)]),
+        &[
+            "softcap 20 → 15 | split: did `softcap` help in `softcap 15 → 20, matrix_lr 0.04 → 0.02`? (simplifies)",
+            "matrix_lr 0.02 → 0.04 | split: did `matrix_lr` help in `softcap 15 → 20, matrix_lr 0.04 → 0.02`? (simplifies)",
+        ],
+    );
+    assert!(listed(Operator::Split, Scope::Narrow, &history(&[("matrix_lr=0.02", WON)]), &[]).is_empty());
+}
+
+#[test]
+fn old_changes_and_parts_are_ablated() {
+    let experiments = history(&[("matrix_lr=0.02", WON), ("matrix_lr=0.02 softcap=20", WON)]);
+    check_listed(
+        Operator::Ablation,
+        &experiments,
+        &[
+            "matrix_lr 0.02 → 0.04 | ablation: is the change of `matrix_lr` still worth it? (simplifies)",
+            "embedding_norm on → off | ablation: does `embedding_norm` earn its place at this budget? (simplifies)",
+            "softcap 20 → 0 | ablation: does `softcap` earn its place at this budget? (simplifies)",
+        ],
+    );
+    let found = listed(Operator::Ablation, Scope::Narrow, &experiments, &[]);
+    assert!(
+        !found.iter().any(|line| line.starts_with("softcap 20 → 15")),
+        "that is the config before: {found:#?}"
+    );
+}
+
+#[test]
+fn near_misses_and_discoveries_are_recombined() {
+    let experiments = history(&[
+        ("matrix_lr=0.03", Shown::Discard(-0.01)),
+        ("softcap=20", Shown::Discard(-0.005)),
+        ("depth=1", Shown::Discard(0.3)),
+    ]);
+    check_listed(
+        Operator::Recombination,
+        &experiments,
+        &["softcap 15 → 20, matrix_lr 0.04 → 0.03 | recombination: experiments 1 and 2 each came near"],
+    );
+    let patch = Patch::parse("warmdown 0.7", &config(START)).expect("valid");
+    let peers = [Inspiration { id: "d1".to_owned(), patch }];
+    let found = listed(Operator::Recombination, Scope::Narrow, &history(&[]), &peers);
+    assert_eq!(found, ["warmdown 0.5 → 0.7 | recombination: a peer's discovery on this incumbent"]);
+}
+
+#[test]
+fn the_model_learns_directions_and_shuns_crashes() {
+    let experiments = history(&[
+        ("matrix_lr=0.06", Shown::Discard(0.08)),
+        ("batch_tokens=8192", Shown::Crash(CrashClass::OutOfMemory)),
+    ]);
+    let ledger = Ledger::from_experiments(&experiments);
+    let space = Space::new(&objective(""), &Direction::default());
+    let model = Model::fit(&space, &ledger, &[]);
+    let expects = |change: &str| {
+        let patch = Patch::parse(change, &config(START)).expect("valid");
+        model.predict(&space, &patch)
+    };
+    assert!(expects("matrix_lr 0.03").mean < 0.0, "{:?}", expects("matrix_lr 0.03"));
+    assert!(expects("matrix_lr 0.08").mean > 0.03, "{:?}", expects("matrix_lr 0.08"));
+    assert!(expects("batch_tokens 16384").mean > expects("batch_tokens 2048").mean);
+    let unseen = expects("softcap 20");
+    assert!(unseen.sd > 0.0 && unseen.mean > 0.0, "{unseen:?}");
+    let pending = Patch::parse("softcap 20", &config(START)).expect("valid");
+    let waiting = Model::fit(&space, &ledger, std::slice::from_ref(&pending));
+    assert!(waiting.predict(&space, &pending).sd < unseen.sd);
+}
+
+#[test]
+fn what_does_not_fit_is_not_proposed() {
+    let objective = objective("");
+    let tight = Machine { memory_bytes: 600 << 20, ..machine() };
+    let mut evolve = Evolve::new(objective, tight, 20.0, 3);
+    evolve.observe(&experiment(0, None, &config(START), "", Shown::Discard(0.0)));
+    for suggestion in discard_all(&mut evolve, 300) {
+        assert!(suggestion.prediction.memory_bytes < 600e6, "{}", suggestion.proposal.hypothesis.patch);
+        assert!(suggestion.prediction.steps > 30.0, "{}", suggestion.proposal.hypothesis.patch);
     }
 }
