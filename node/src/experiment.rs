@@ -279,14 +279,14 @@ impl RunSpec {
         if let Some(dtype) = self.dtype {
             put("--dtype", &dtype.name());
         }
+        if let Some(steps) = self.min_steps {
+            put("--min-steps", &steps.to_string());
+        }
         if verb == "train" {
             put("--cap-seconds", &self.limits.cap.as_secs_f64().to_string());
             let splits: Vec<&str> = self.splits.iter().map(|split| split.name()).collect();
             put("--splits", &splits.join(","));
             put("--evaluation-tokens", &self.evaluation_tokens.to_string());
-            if let Some(steps) = self.min_steps {
-                put("--min-steps", &steps.to_string());
-            }
             if let Some(path) = &self.save {
                 put("--save", path);
             }

@@ -50,7 +50,8 @@ pub async fn priced_run(
     let started_at = unix_now();
     let mut result = attempt(spec.clone(), &lock, &events, &control).await;
     for _ in 0..MOST_RESTS {
-        let starved = matches!(&result.0, Some(Outcome::Crashed(crash)) if crash.class == CrashClass::Starved);
+        let starved =
+            matches!(&result.0, Some(Outcome::Crashed(crash)) if crash.class == CrashClass::Starved);
         if !starved {
             break;
         }

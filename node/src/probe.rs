@@ -25,7 +25,7 @@ const PRICED_FOR: f64 = 10.0;
 const SHAPES: [(&str, &str); 3] = [
     ("launches", "depth = 2\nwidth = 64\nsequence_length = 128\nbatch_tokens = 2048"),
     ("reference", "depth = 4\nwidth = 128\nsequence_length = 256\nbatch_tokens = 4096"),
-    ("products", "depth = 4\nwidth = 256\nsequence_length = 256\nbatch_tokens = 8192"),
+    ("products", "depth = 4\nwidth = 256\nsequence_length = 256\nbatch_tokens = 4096"),
 ];
 
 /// What a shape did.
