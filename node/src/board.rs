@@ -249,10 +249,9 @@ impl Board {
 fn role(role: RunRole, pair: Option<u16>) -> String {
     let name = match role {
         RunRole::Screen => "screen",
-        RunRole::IncumbentScreen => "incumbent",
         RunRole::Baseline => "baseline",
         RunRole::Child => "child",
-        RunRole::Incumbent => "incumbent",
+        RunRole::Incumbent | RunRole::IncumbentScreen => "incumbent",
     };
     match pair {
         Some(pair) => format!("pair {}, {name}", pair + 1),

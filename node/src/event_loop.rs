@@ -277,20 +277,20 @@ impl<'a> EventLoop<'a> {
     }
 
     fn run_ended(&mut self, result: RunResult) -> anyhow::Result<()> {
-        let RunResult { id, started_at, outcome, price_holds } = result;
+        let RunResult { id, started_at, outcome, better_tokens } = result;
         self.controls.retain(|(run, _)| *run != id);
         let order = self.research.running().find(|order| order.id == id).cloned();
         self.board.run_ended(id);
         let (Some(outcome), Some(order)) = (outcome, order) else { return Ok(()) };
         let finished = self.board.run_finished(&order, &outcome);
         self.tell(&finished)?;
-        if !price_holds {
+        if better_tokens.is_some() {
             self.note(
-                "a run went faster or slower than its price by more than 3 %: it is priced and run again",
+                "the run's own speed was more than 3 % off its price; it is run again at its own speed",
                 None,
             )?;
         }
-        let event = Happening::RunEnded { id, started_at, outcome: Box::new(outcome), price_holds };
+        let event = Happening::RunEnded { id, started_at, outcome: Box::new(outcome), better_tokens };
         let actions = self.research.handle(event, unix_now());
         self.perform(actions)?;
         self.memory.save_pending(self.research.pending())
@@ -299,7 +299,7 @@ impl<'a> EventLoop<'a> {
     fn perform(&mut self, actions: Vec<Action>) -> anyhow::Result<()> {
         for action in actions {
             match action {
-                Action::Run(order) => self.start_run(*order),
+                Action::Run(order) => self.start_run(&order),
                 Action::Propose { number, hypothesis } => {
                     let patch = hypothesis.patch.to_string();
                     self.tell(&Happened::Proposed { number, patch, because: hypothesis.because })?;
@@ -329,12 +329,12 @@ impl<'a> EventLoop<'a> {
         Ok(())
     }
 
-    fn start_run(&mut self, order: RunOrder) {
+    fn start_run(&mut self, order: &RunOrder) {
         let initial = if self.is_paused() { Control::Pause } else { Control::Run };
         let (control, watch) = watch::channel(initial);
         self.controls.push((order.id, control));
-        self.board.run_started(&order);
-        let spec = self.plan.spec(&order);
+        self.board.run_started(order);
+        let spec = self.plan.spec(order);
         self.runs.spawn(priced_run(spec, Arc::clone(&self.pricing), self.progress.0.clone(), watch));
     }
 

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use autoswarm_protocol::{Crash, CrashClass, Outcome, RunReport};
+use autoswarm_protocol::{Crash, CrashClass, Knob, Outcome, RunReport};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::{
@@ -35,8 +35,8 @@ pub struct RunResult {
     pub started_at: u64,
     /// Its outcome; none if it was cancelled.
     pub outcome: Option<Outcome>,
-    /// Whether the run went as fast as its price says.
-    pub price_holds: bool,
+    /// The tokens that the run's own speed makes of the budget, where it did not go as fast as its price says.
+    pub better_tokens: Option<u64>,
 }
 
 /// Prices a run where its order says only seconds, then runs it. `lock` lets one slot price at a time. While other work
@@ -61,7 +61,7 @@ pub async fn priced_run(
         }
         result = attempt(spec.clone(), &lock, &events, &control).await;
     }
-    RunResult { id: spec.run, started_at, outcome: result.0, price_holds: result.1 }
+    RunResult { id: spec.run, started_at, outcome: result.0, better_tokens: result.1 }
 }
 
 /// Waits, and returns what is wanted now; a cancel ends the wait.
@@ -76,30 +76,34 @@ async fn rest(control: &mut watch::Receiver<Control>) -> Control {
     }
 }
 
-/// Returns the outcome, none if it was cancelled, and whether its price holds.
+/// Returns the outcome, none if it was cancelled, and better tokens where its price was wrong.
 async fn attempt(
     mut spec: RunSpec,
     lock: &Mutex<()>,
     events: &mpsc::Sender<RunProgress>,
     control: &watch::Receiver<Control>,
-) -> (Option<Outcome>, bool) {
+) -> (Option<Outcome>, Option<u64>) {
     let mut price = None;
-    if let RunBudget::Seconds(_) = spec.budget {
+    let tokens_per_step = spec.config.integer(Knob::BatchTokens) as u64;
+    if let RunBudget::Seconds(seconds) = spec.budget {
         match take_price(&spec, lock, events, control).await {
             Some(Ok(taken)) => {
                 spec.budget = RunBudget::Tokens(taken.tokens);
-                price = Some(taken);
+                price = Some((taken, seconds));
             }
-            Some(Err(crash)) => return (Some(Outcome::Crashed(crash)), true),
-            None => return (None, true),
+            Some(Err(crash)) => return (Some(Outcome::Crashed(crash)), None),
+            None => return (None, None),
         }
     }
     let ended = experiment::run(spec, events.clone(), control.clone()).await;
-    let price_holds = match (&price, ended.outcome.as_ref().and_then(Outcome::report)) {
-        (Some(price), Some(report)) => holds(price, report),
-        _ => true,
+    let better_tokens = match (&price, ended.outcome.as_ref().and_then(Outcome::report)) {
+        (Some((price, seconds)), Some(report)) if !holds(price, report) => {
+            let steps = report.tokens_per_second() * seconds / tokens_per_step as f64;
+            Some(steps.round().max(1.0) as u64 * tokens_per_step)
+        }
+        _ => None,
     };
-    (ended.outcome, price_holds)
+    (ended.outcome, better_tokens)
 }
 
 async fn take_price(

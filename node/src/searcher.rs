@@ -1,6 +1,6 @@
 //! The proposer as the driver gives it to the research: evolve, and a person's program.md read afresh each time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use autoswarm_protocol::{EffectiveConfig, Experiment, KnobGroup, id::ConfigHash};
@@ -27,7 +27,7 @@ pub struct ProgramPaths {
 impl ProgramPaths {
     /// Reads the program.md that applies now.
     pub fn read(&self) -> anyhow::Result<Direction> {
-        let source = program::locate(self.asked.as_deref(), &self.folder, &self.home, |path| path.exists());
+        let source = program::locate(self.asked.as_deref(), &self.folder, &self.home, Path::exists);
         let text = program::read(&source).with_context(|| format!("cannot read {source}"))?;
         Direction::parse(&text).with_context(|| format!("{source} is wrong"))
     }

@@ -1,5 +1,7 @@
 //! `node solo` as a person starts it, with the fake trainer: whole sessions, kills at any moment, and bad input.
 
+#![allow(clippy::print_stdout)] // seeds and counts, for `--nocapture`
+
 use std::{
     collections::BTreeMap,
     fs,

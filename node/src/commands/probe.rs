@@ -1,6 +1,6 @@
 //! `node probe`: what this machine does in a second, and which class of budget it gets.
 
-use std::path::Path;
+use std::{fmt::Write, path::Path};
 
 use super::{print, runtime};
 use crate::{
@@ -26,13 +26,14 @@ pub fn run(home: &Path, args: &ProbeArgs) -> anyhow::Result<()> {
     print(&table(&probe))
 }
 
+/// Writing to a string cannot fail.
 fn table(probe: &Probe) -> String {
     let (budget, seconds) = probe.budget();
     let mut out = format!("slot       {}\n", probe.slot);
     for shape in &probe.shapes {
         let (tokens, flops) = (count(shape.tokens_per_second), count(shape.flops_per_second));
-        out.push_str(&format!("{:<10} {tokens:>8} tokens/s  {flops:>8}FLOP/s\n", shape.name));
+        let _ = writeln!(out, "{:<10} {tokens:>8} tokens/s  {flops:>8}FLOP/s", shape.name);
     }
-    out.push_str(&format!("budget     {budget}: {seconds:.0} s of training a run on this machine\n"));
+    let _ = writeln!(out, "budget     {budget}: {seconds:.0} s of training a run on this machine");
     out
 }

@@ -126,8 +126,8 @@ pub enum Event {
         started_at: u64,
         /// What it ended as.
         outcome: Box<Outcome>,
-        /// Whether the price that it took is to be trusted.
-        price_holds: bool,
+        /// The tokens that the run's own speed makes of the budget, where the price that it took was wrong.
+        better_tokens: Option<u64>,
     },
     /// Try this next.
     Try(Box<Proposal>),
@@ -351,8 +351,8 @@ impl Research {
                     self.judge(index, now, &mut actions);
                 }
             }
-            Event::RunEnded { id, started_at, outcome, price_holds } => {
-                self.run_ended(id, started_at, *outcome, price_holds, now, &mut actions);
+            Event::RunEnded { id, started_at, outcome, better_tokens } => {
+                self.run_ended(id, started_at, *outcome, better_tokens, now, &mut actions);
             }
             Event::Try(proposal) => {
                 if self.queue.len() < MAX_QUEUED {
@@ -488,7 +488,7 @@ impl Research {
         id: u64,
         started_at: u64,
         outcome: Outcome,
-        price_holds: bool,
+        better_tokens: Option<u64>,
         now: u64,
         actions: &mut Vec<Action>,
     ) {
@@ -524,7 +524,9 @@ impl Research {
         self.active[owner].runs.push(run);
         match (value, crash) {
             // A void price: the tokens were not those that the config deserves, so the value does not count.
-            (Some(_), _) if !price_holds && self.active[owner].repeat(&order, MAX_TRIES) => {}
+            (Some(_), _) if better_tokens.is_some() && self.active[owner].repeat(&order, MAX_TRIES) => {
+                self.prices.extend(better_tokens.map(|tokens| (speed, tokens)));
+            }
             (Some(value), _) => {
                 if let Some(tokens) = tokens {
                     self.prices.entry(speed).or_insert(tokens);
@@ -724,7 +726,10 @@ impl Research {
 fn rebase(queued: Proposal, incumbent: &EffectiveConfig, context: usize) -> Option<Proposal> {
     let child = queued.hypothesis.patch.transplant(incumbent).ok()?.effective(context);
     let patch = Patch::between(incumbent, &child);
-    (!patch.is_empty()).then(|| Proposal { child, hypothesis: Hypothesis { patch, ..queued.hypothesis } })
+    if patch.is_empty() {
+        return None;
+    }
+    Some(Proposal { child, hypothesis: Hypothesis { patch, ..queued.hypothesis } })
 }
 
 /// Adds a kept gain to the gains before it; independent pairs add their variances.

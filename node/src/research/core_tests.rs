@@ -114,8 +114,8 @@ fn rules(slots: usize, experiments: u32) -> Rules {
     }
 }
 
-fn proposer() -> Box<Scripted> {
-    Box::new(Scripted { rates: vec![0.05, 0.03, 0.08, 0.02, 0.1, 0.3], observed: Vec::new() })
+fn proposer() -> Scripted {
+    Scripted { rates: vec![0.05, 0.03, 0.08, 0.02, 0.1, 0.3], observed: Vec::new() }
 }
 
 impl Session {
@@ -124,7 +124,7 @@ impl Session {
     }
 
     fn resume(rules: Rules, journal: Vec<Experiment>, pending: Vec<Active>) -> Self {
-        let research = Research::new(rules, proposer(), &journal, pending, 0);
+        let research = Research::new(rules, Box::new(proposer()), &journal, pending, 0);
         let mut session = Self {
             research,
             now: 1000,
@@ -161,7 +161,12 @@ impl Session {
         self.now = at;
         self.runs_made.push((order.config.hash(), order.seed, order.role));
         let outcome = Box::new(outcome(&order));
-        self.give(Event::RunEnded { id: order.id, started_at: at - RUN_SECONDS, outcome, price_holds: true });
+        self.give(Event::RunEnded {
+            id: order.id,
+            started_at: at - RUN_SECONDS,
+            outcome,
+            better_tokens: None,
+        });
         true
     }
 
@@ -331,14 +336,14 @@ fn stop_starts_nothing_new() {
 }
 
 #[test]
-fn a_void_price_is_taken_again() {
+fn a_wrong_price_is_replaced_and_its_run_repeated() {
     let mut session = Session::new(1, 1);
     let ((at, _), order) = session.ends.pop_first().expect("the first run");
     assert_eq!(order.tokens, None);
     let outcome = Box::new(report(&order.config, order.seed, 900));
-    session.give(Event::RunEnded { id: order.id, started_at: at, outcome, price_holds: false });
+    session.give(Event::RunEnded { id: order.id, started_at: at, outcome, better_tokens: Some(1000) });
     let ((_, _), again) = session.ends.first_key_value().map(|(k, v)| (*k, v.clone())).expect("again");
-    assert_eq!((again.seed, again.tokens), (order.seed, None));
+    assert_eq!((again.seed, again.tokens), (order.seed, Some(1000)));
     let session = session.run();
     assert!(session.finished);
 }
