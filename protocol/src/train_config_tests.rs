@@ -69,7 +69,7 @@ fn speed_is_shared_by_what_only_changes_numbers() {
 #[test]
 fn canonical_bytes_and_hashes_are_golden() {
     assert!(config("").canonical_bytes().is_empty());
-    assert_eq!(config("").effective(256).hash().fmt_short(), "a5f856aa");
+    assert_eq!(config("").effective(256).hash().fmt_short(), "4b16b08c");
     let bytes = config("depth = 2\nmatrix_lr = 0.03").canonical_bytes();
     // depth: id 1, an integer, 2; matrix_lr: id 201, a number, 0.03.
     let expected: [u8; 22] = [

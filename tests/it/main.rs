@@ -1,5 +1,7 @@
 //! The node as a whole, in one binary: see each file.
 
 mod nights;
+#[cfg(feature = "real-trainer")]
+mod real;
 mod solo;
 mod supervisor;

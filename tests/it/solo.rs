@@ -35,13 +35,13 @@ pub(crate) fn node_binary() -> PathBuf {
 }
 
 /// An empty home and a little text.
-struct Place {
-    folder: TempDir,
-    trainer: PathBuf,
+pub(crate) struct Place {
+    pub(crate) folder: TempDir,
+    pub(crate) trainer: PathBuf,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join("text.txt"), "some text\n".repeat(1000)).expect("a file");
         Self { folder, trainer: PathBuf::from(FAKE_TRAINER) }
@@ -51,7 +51,7 @@ impl Place {
         self.folder.path().join("home")
     }
 
-    fn node(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn node(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(node_binary());
         command.arg("--home").arg(self.home()).args(arguments).current_dir(self.folder.path());
         command.env("AUTOSWARM_TRAINER", &self.trainer).stdin(Stdio::null());
@@ -59,7 +59,7 @@ impl Place {
     }
 
     /// Runs `solo` on the little text with a budget that makes an arena of its own.
-    fn solo(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn solo(&self, arguments: &[&str]) -> Command {
         let mut command = self.node(&["solo", "--budget", "1s", "--data", "text.txt"]);
         command.args(arguments);
         command
@@ -67,7 +67,7 @@ impl Place {
 
     /// Reads the journal back, and checks that the index says the same.
     #[track_caller]
-    fn read(&self) -> Vec<Recorded> {
+    pub(crate) fn read(&self) -> Vec<Recorded> {
         let opened = Journal::open(&self.home()).expect("a readable journal");
         assert!(opened.damaged.is_empty(), "{:?}", opened.damaged);
         let (_, found) = Store::open(&self.home().join("index"), &opened.experiments).expect("an index");
@@ -77,7 +77,7 @@ impl Place {
 }
 
 #[track_caller]
-fn succeed(command: &mut Command) -> String {
+pub(crate) fn succeed(command: &mut Command) -> String {
     let output = command.output().expect("the node starts");
     assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
@@ -91,7 +91,7 @@ fn fail(command: &mut Command) -> String {
     text(&stderr)
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -204,7 +204,7 @@ fn kills_at_any_moment_lose_no_keep_and_count_none_twice() {
 }
 
 /// The number and commit of each experiment that the node said to be in the journal.
-fn concluded(stdout: std::process::ChildStdout) -> Vec<(u32, String)> {
+pub(crate) fn concluded(stdout: std::process::ChildStdout) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
         // The last line may be cut off by the kill.
