@@ -43,6 +43,8 @@ step clippy cargo clippy --locked --keep-going --workspace --all-targets --all-f
 step docs env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 # All targets, because the binaries alone are built without what dev-dependencies add to the features of shared
 # dependencies, and those would then be compiled twice. The tests run the binaries that this puts in place.
-step build cargo build --locked --workspace --all-targets --features autoswarm-tests/real-trainer
-step tests cargo test --locked --workspace --features autoswarm-tests/real-trainer --no-fail-fast
+step build cargo build --locked --workspace --all-targets
+step tests cargo test --locked --workspace --no-fail-fast
+# Alone, one after the other: a trainer gives way to all other work, so beside other tests it would only wait.
+step real cargo test --locked -p autoswarm-tests --features real-trainer --test it real:: -- --test-threads 1
 table

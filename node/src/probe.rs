@@ -3,10 +3,12 @@
 //! Three shapes of one model are priced: bound by launches, by matrix products, and by memory. The middle one is the
 //! reference whose speed decides the budget's class (design: a class is a number of tokens, not of seconds).
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, anyhow};
-use autoswarm_protocol::{Budget, EffectiveConfig, TrainConfig, TrainerEvent, outcome::TRAINER_SEMANTICS};
+use autoswarm_protocol::{
+    Budget, CrashClass, EffectiveConfig, TrainConfig, TrainerEvent, outcome::TRAINER_SEMANTICS,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
@@ -27,6 +29,10 @@ const SHAPES: [(&str, &str); 3] = [
     ("reference", "depth = 4\nwidth = 128\nsequence_length = 256\nbatch_tokens = 4096"),
     ("products", "depth = 4\nwidth = 256\nsequence_length = 256\nbatch_tokens = 4096"),
 ];
+
+/// Rests while other work takes the whole machine, before the probe gives up: ten minutes in all.
+const MOST_RESTS: u32 = 40;
+const REST: Duration = Duration::from_secs(15);
 
 /// What a shape did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,9 +140,24 @@ async fn price(plan: &RunPlan, name: &str, config: EffectiveConfig) -> anyhow::R
     spec.min_steps = Some(1);
     let (sender, mut events) = mpsc::channel(64);
     let (_control, watch) = watch::channel(Control::Run);
-    let price = experiment::price(spec, sender, watch).await.context("the probe was cancelled")?.map_err(
-        |crash| anyhow!("the probe's shape `{name}` gave no price: {} ({})", crash.class, crash.message),
-    )?;
+    let mut rests = 0;
+    let price = loop {
+        let priced = experiment::price(spec.clone(), sender.clone(), watch.clone()).await;
+        match priced.context("the probe was cancelled")? {
+            Ok(price) => break price,
+            Err(crash) if crash.class == CrashClass::Starved && rests < MOST_RESTS => {
+                rests += 1;
+                tokio::time::sleep(REST).await;
+            }
+            Err(crash) => {
+                return Err(anyhow!(
+                    "the probe's shape `{name}` gave no price: {} ({})",
+                    crash.class,
+                    crash.message
+                ));
+            }
+        }
+    };
     let mut flops_per_token = 0.0;
     while let Ok(progress) = events.try_recv() {
         if let TrainerEvent::Starting { flops_per_token: flops, .. } = progress.event {
