@@ -223,7 +223,7 @@ fn the_table_has_the_five_columns_that_notebooks_read() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "commit\tval_bpb\tmemory_gb\tstatus\tdescription");
     let commit = |number: usize| journal.commits().nth(number).expect("there").1[..7].to_owned();
-    assert_eq!(lines[1], format!("{}\t1.033333\t3.0\tkeep\tmatrix_lr 0.04 → 0.01", commit(0)));
+    assert_eq!(lines[1], format!("{}\t1.033333\t3.0\tkeep\tbaseline", commit(0)));
     assert_eq!(lines[2], format!("{}\t1.025000\t3.0\tdiscard\tmatrix_lr 0.04 → 0.011", commit(1)));
     assert_eq!(lines[4], format!("{}\t0.000000\t0.0\tcrash\tmatrix_lr 0.04 → 0.013", commit(3)));
     drop(journal);

@@ -49,6 +49,11 @@ pub async fn priced_run(
 ) -> RunResult {
     let started_at = unix_now();
     let mut result = attempt(spec.clone(), &lock, &events, &control).await;
+    let timed_out = matches!(&result.0, Some(Outcome::Crashed(crash)) if crash.class == CrashClass::TimedOut);
+    if timed_out && matches!(spec.budget, RunBudget::Seconds(_)) {
+        // It was promised more tokens than it could see: the price may be to blame, so it gets another one.
+        result = attempt(spec.clone(), &lock, &events, &control).await;
+    }
     for _ in 0..MOST_RESTS {
         let starved =
             matches!(&result.0, Some(Outcome::Crashed(crash)) if crash.class == CrashClass::Starved);

@@ -70,14 +70,18 @@ pub struct Entry {
 impl Entry {
     /// Summarises an experiment and its commit.
     pub fn new(experiment: &Experiment, commit: &str) -> Self {
-        let patch = experiment.hypothesis.patch.to_string();
+        let hypothesis = &experiment.hypothesis;
         Self {
             number: experiment.number,
             commit: commit.to_owned(),
             config: experiment.config.hash(),
             verdict: experiment.verdict.name().to_owned(),
             validation: experiment.mean_validation(),
-            description: if patch.is_empty() { experiment.hypothesis.because.clone() } else { patch },
+            description: if hypothesis.patch.is_empty() {
+                hypothesis.because.clone()
+            } else {
+                hypothesis.patch.to_string()
+            },
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn message(experiment: &Experiment) -> String {
     let subject = if because.is_empty() { "no reason given" } else { &because };
     let patch = one_line(&experiment.hypothesis.patch.to_string(), 2000);
     let mut text = format!("{subject}\n\n");
-    if !patch.is_empty() {
+    if !experiment.hypothesis.patch.is_empty() {
         let _ = write!(text, "Patch: {patch}\n\n");
     }
     let mut trailer = |name: &str, value: &str| {
@@ -168,11 +168,13 @@ pub(super) fn table_row(experiment: &Experiment, commit: &str) -> String {
     };
     let value = experiment.mean_validation().filter(|_| !crashed).unwrap_or(0.0);
     let memory = memory.filter(|_| !crashed).unwrap_or(0) as f64 / GIBIBYTE;
-    let patch = experiment.hypothesis.patch.to_string();
-    let what = if patch.is_empty() { &experiment.hypothesis.because } else { &patch };
+    let what = match experiment.verdict {
+        Verdict::Baseline => "baseline".to_owned(),
+        _ => experiment.hypothesis.patch.to_string(),
+    };
     format!(
         "{}\t{value:.6}\t{memory:.1}\t{status}\t{}\n",
         &commit[..commit.len().min(7)],
-        one_line(what, 300)
+        one_line(&what, 300)
     )
 }
