@@ -1,6 +1,6 @@
 //! The driver of a research session: it starts what the state machine orders, and tells it what came of it.
 //!
-//! One `Event`, two functions: [`EventLoop::next_event`] only waits, [`EventLoop::handle_event`] only acts. What to do
+//! One `Event`, two functions: `next_event` only waits, `handle_event` only acts. What to do
 //! next is decided in [`crate::research`], what a person sees is made in [`crate::board`].
 
 use std::{

@@ -25,8 +25,8 @@ fn place() -> Place {
         place.trainer.display()
     );
     // Text with some structure: the numbers written out and their squares.
-    let lines: String = (0..30_000u64).map(|n| format!("the square of {n} is {}\n", n * n)).collect();
-    fs::write(place.folder.path().join("text.txt"), lines).expect("a file");
+    let lines: Vec<String> = (0..30_000u64).map(|n| format!("the square of {n} is {}", n * n)).collect();
+    fs::write(place.folder.path().join("text.txt"), lines.join("\n")).expect("a file");
     place
 }
 
