@@ -442,7 +442,7 @@ impl Evolve {
         self.direction = direction;
     }
 
-    /// Considers these discoveries of peers from the next proposal on; the first [`MOST_INSPIRATIONS`] count.
+    /// Considers these discoveries of peers from the next proposal on; the first `MOST_INSPIRATIONS` count.
     pub fn inspire(&mut self, mut inspirations: Vec<Inspiration>) {
         inspirations.truncate(MOST_INSPIRATIONS);
         self.inspirations = inspirations;
