@@ -534,7 +534,11 @@ impl Research {
                 self.fill(&order, value);
             }
             (None, Some(crash)) => {
-                let config_fault = crash.class.blames_config() && order.config == self.active[owner].child;
+                // What finished once at these tokens and is late now was slowed by the machine.
+                let late =
+                    crash.class == CrashClass::TimedOut && self.active[owner].has_finished(&order.config);
+                let config_fault =
+                    crash.class.blames_config() && !late && order.config == self.active[owner].child;
                 if config_fault || !self.active[owner].repeat(&order, MAX_TRIES) {
                     self.crashed(owner, crash.class, crash.message, now, actions);
                     return;

@@ -269,6 +269,22 @@ fn a_config_that_crashes_is_a_crash_and_the_loop_goes_on() {
 }
 
 #[test]
+fn a_config_that_finished_once_and_is_late_now_is_run_again() {
+    let mut session = Session::new(1, 8);
+    let late = std::cell::Cell::new(false);
+    while session.step(|order| {
+        // The child's half of each second pair is late once.
+        if order.pair == Some(1) && order.role == RunRole::Child && !late.replace(true) {
+            crash(CrashClass::TimedOut)
+        } else {
+            finish(order)
+        }
+    }) {}
+    assert!(late.get() && session.finished);
+    assert!(session.journal.iter().all(|e| !matches!(e.verdict, Verdict::Crash { .. })));
+}
+
+#[test]
 fn a_machine_that_only_fails_halts_with_a_word() {
     let mut session = Session::new(1, 6);
     while session.halted.is_none() && session.step(|_| crash(CrashClass::NotStarted)) {}
