@@ -46,5 +46,5 @@ step docs env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-dep
 step build cargo build --locked --workspace --all-targets
 step tests cargo test --locked --workspace --no-fail-fast
 # Alone, one after the other: a trainer gives way to all other work, so beside other tests it would only wait.
-step real cargo test --locked -p autoswarm-tests --features real-trainer --test it real:: -- --test-threads 1
+step real cargo test --locked --workspace --features autoswarm-tests/real-trainer --test it real:: -- --test-threads 1
 table

@@ -141,7 +141,7 @@ pub enum ExperimentsAction {
     List(ListArgs),
     /// Show one with every run
     Show(ShowArgs),
-    /// Run one again on a fresh seed, at its own token count
+    /// Run one again at its own seed and token count, and compare
     Replay(ShowArgs),
 }
 

@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod experiments;
 pub mod pause;
 pub mod probe;
+pub mod replay;
 pub mod solo;
 pub mod status;
 pub mod r#try;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use autoswarm_protocol::{
-    TrainerEvent,
+    Split, TrainerEvent,
     id::{CorpusHash, TokenizerHash},
     swarm_config::{CorpusSource, Objective, TokenizerRule},
 };
@@ -32,6 +32,8 @@ pub struct Dataset {
     pub tokenizer: TokenizerHash,
     /// Distinct token ids.
     pub vocabulary: u32,
+    /// Tokens of the smallest held-out split, where the text is the user's own.
+    pub held_out_tokens: Option<u64>,
 }
 
 /// The part of the trainer's `dataset.json` that the node reads.
@@ -82,7 +84,10 @@ pub async fn prepare(
     };
     check(objective, prepared.corpus)?;
     let (corpus, tokenizer) = (prepared.corpus, prepared.tokenizer);
-    Ok(Dataset { folder, corpus, tokenizer, vocabulary: prepared.vocabulary })
+    let held_out =
+        prepared.splits.iter().filter(|split| split.split != Split::Train).map(|split| split.tokens);
+    let held_out_tokens = held_out.min().filter(|_| objective.corpus != CorpusSource::Crates);
+    Ok(Dataset { folder, corpus, tokenizer, vocabulary: prepared.vocabulary, held_out_tokens })
 }
 
 fn check(objective: &Objective, corpus: CorpusHash) -> anyhow::Result<()> {
@@ -103,7 +108,7 @@ fn found(objective: &Objective, folder: &Path) -> Option<Dataset> {
     let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join("dataset.json")).ok()?).ok()?;
     check(objective, manifest.corpus).ok()?;
     let Manifest { corpus, tokenizer, vocabulary } = manifest;
-    Some(Dataset { folder: folder.to_owned(), corpus, tokenizer, vocabulary })
+    Some(Dataset { folder: folder.to_owned(), corpus, tokenizer, vocabulary, held_out_tokens: None })
 }
 
 fn tokenizer_name(rule: TokenizerRule) -> String {

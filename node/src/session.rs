@@ -5,15 +5,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
-use autoswarm_protocol::{Arena, Budget, Experiment, outcome::TRAINER_SEMANTICS};
-use tokio::sync::mpsc;
+use anyhow::{Context, bail};
+use autoswarm_protocol::{
+    Arena, Budget, Experiment, Outcome, RunReport, RunRole, outcome::TRAINER_SEMANTICS,
+    swarm_config::Objective,
+};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     board::Board,
     control::{self, Request, Responder},
     dataset,
     event_loop::{Ending, EventLoop, RunPlan, unix_now},
+    experiment::{self, Control, Limits},
     home::Home,
     journal::Recorded,
     manners,
@@ -21,7 +25,7 @@ use crate::{
     probe::{self, Probe},
     progress::{Happened, Snapshot},
     research::{
-        Policy, Research, Rules,
+        Policy, Research, Rules, RunOrder,
         calibrated::calibrated_start,
         proposer::{Evolve, Machine},
     },
@@ -35,6 +39,9 @@ const TOUR_BUDGET: Budget = Budget::Milliseconds(10_000);
 
 /// Experiments of the tour: with three runs of the baseline the first verdict comes within three minutes.
 const TOUR_EXPERIMENTS: u32 = 3;
+
+/// How long a replay may train: a record may come from a faster day.
+const REPLAY_PATIENCE: Duration = Duration::from_hours(1);
 
 /// Share of the machine's memory that all runs together may take.
 const MEMORY_SHARE: f64 = 0.8;
@@ -65,6 +72,50 @@ pub async fn probe(settings: &Settings, home: &Path, view: View, again: bool) ->
     let probe = session.probe(&plan, again).await;
     session.view.finish();
     probe
+}
+
+/// Runs the first finished run of an experiment again, at its own seed and token count. Returns the experiment, what
+/// was recorded, and what came now.
+pub async fn replay(
+    settings: &Settings,
+    home: &Path,
+    view: View,
+    id: &str,
+) -> anyhow::Result<(Experiment, RunReport, Outcome)> {
+    let mut session = Session::open(settings, home, view)?;
+    let experiment = session.memory.find(id)?.map_err(anyhow::Error::msg)?;
+    let wanted = experiment.config.hash();
+    let own = experiment.runs.iter().filter(|run| run.requested == wanted);
+    let report = own.filter_map(|run| run.outcome.report()).next().cloned();
+    let report =
+        report.with_context(|| format!("no run of experiment {} gave a number", experiment.number))?;
+    let plan = session.prepare().await?;
+    if (report.corpus, report.tokenizer) != (plan.corpus, plan.tokenizer) {
+        bail!(
+            "experiment {} was trained on another text than the default one; only the default text can be replayed yet",
+            experiment.number
+        );
+    }
+    let order = RunOrder {
+        id: 0,
+        number: experiment.number,
+        slot: 0,
+        role: RunRole::Screen,
+        pair: None,
+        config: experiment.config.clone(),
+        seed: report.seed,
+        tokens: Some(report.tokens),
+        patch: experiment.hypothesis.patch.clone(),
+    };
+    let mut spec = plan.spec(&order);
+    spec.placement.threads = report.threads;
+    spec.limits = Limits::for_budget(REPLAY_PATIENCE, plan.memory_bytes);
+    let (sender, _events) = mpsc::channel(1);
+    let (_control, watch) = watch::channel(Control::Run);
+    let ended = experiment::run(spec, sender, watch).await;
+    session.view.finish();
+    let outcome = ended.outcome.context("the replay was cancelled")?;
+    Ok((experiment, report, outcome))
 }
 
 impl<'a> Session<'a> {
@@ -119,6 +170,13 @@ impl<'a> Session<'a> {
         };
         let data = self.memory.home().data();
         let dataset = dataset::prepare(objective, &settings.trainer, &data, threads, news).await?;
+        let evaluation_tokens = evaluation_tokens(objective, dataset.held_out_tokens);
+        if evaluation_tokens < objective.evaluation_tokens {
+            let wanted = objective.evaluation_tokens;
+            self.note(&format!(
+                "the text is small: runs are evaluated on {evaluation_tokens} tokens instead of {wanted}, in an arena of its own"
+            ))?;
+        }
         Ok(RunPlan {
             trainer: settings.trainer.clone(),
             data: dataset.folder,
@@ -127,7 +185,7 @@ impl<'a> Session<'a> {
             vocabulary: dataset.vocabulary,
             dtype: objective.dtype,
             context: objective.context,
-            evaluation_tokens: objective.evaluation_tokens,
+            evaluation_tokens,
             budget_seconds: 10.0,
             slots: settings.slots.clone(),
             runs: self.memory.home().runs(),
@@ -168,7 +226,7 @@ impl<'a> Session<'a> {
             corpus: plan.corpus,
             tokenizer: plan.tokenizer,
             context: objective.context,
-            evaluation_tokens: objective.evaluation_tokens,
+            evaluation_tokens: plan.evaluation_tokens,
             budget,
             dtype: objective.dtype,
             semantics: TRAINER_SEMANTICS,
@@ -262,4 +320,12 @@ impl<'a> Session<'a> {
     fn tell(&mut self, event: &Happened) -> anyhow::Result<()> {
         self.view.happened(unix_now(), event).context("cannot print what happened")
     }
+}
+
+/// Returns how many tokens of each held-out split are evaluated: what the objective says, or all whole contexts that a
+/// small text of the user's own has. One token more is needed, to predict the last one's successor.
+fn evaluation_tokens(objective: &Objective, held_out: Option<u64>) -> u64 {
+    let context = u64::from(objective.context);
+    let available = held_out.map_or(u64::MAX, |tokens| tokens.saturating_sub(1) / context * context);
+    objective.evaluation_tokens.min(available.max(context))
 }

@@ -49,14 +49,23 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Resolves what a command without arguments of its own needs: the default objective on this machine.
+    pub fn for_machine() -> anyhow::Result<Self> {
+        Self::for_devices(&DeviceRequest::All)
+    }
+
     /// Resolves `probe`'s arguments: the default objective's text on the devices asked for.
     pub fn for_probe(args: &ProbeArgs) -> anyhow::Result<Self> {
+        Self::for_devices(&args.devices)
+    }
+
+    fn for_devices(devices: &DeviceRequest) -> anyhow::Result<Self> {
         let swarm_config = load_swarm_config("default")?;
         Ok(Self {
             name: swarm_config.name,
             budget: None,
             objective: swarm_config.objective,
-            slots: slots(&args.devices, manners::cores())?,
+            slots: slots(devices, manners::cores())?,
             trainer: find_trainer()?,
             experiments: None,
             hours: None,
