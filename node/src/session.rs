@@ -85,8 +85,8 @@ pub async fn replay(
     let mut session = Session::open(settings, home, view)?;
     let experiment = session.memory.find(id)?.map_err(anyhow::Error::msg)?;
     let wanted = experiment.config.hash();
-    let own = experiment.runs.iter().filter(|run| run.requested == wanted);
-    let report = own.filter_map(|run| run.outcome.report()).next().cloned();
+    let mut own = experiment.runs.iter().filter(|run| run.requested == wanted);
+    let report = own.find_map(|run| run.outcome.report()).cloned();
     let report =
         report.with_context(|| format!("no run of experiment {} gave a number", experiment.number))?;
     let plan = session.prepare().await?;
