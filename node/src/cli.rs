@@ -44,7 +44,7 @@ pub enum Command {
     Try(TryArgs),
     /// Look for what is wrong with this machine, and how to fix it
     Doctor(JsonFlag),
-    /// Measure the incumbent on the locked split, which is read only here
+    /// Write a page and a chart of what was found, and read the locked split, once
     Report(ReportArgs),
     /// Let the running node stop training until `resume`
     Pause,
@@ -142,7 +142,7 @@ pub enum ExperimentsAction {
     /// Show one with every run
     Show(ShowArgs),
     /// Run one again at its own seed and token count, and compare
-    Replay(ShowArgs),
+    Replay(ReplayArgs),
 }
 
 /// Filters of a list.
@@ -198,6 +198,22 @@ pub struct ShowArgs {
     pub output: JsonFlag,
 }
 
+/// Flags of `experiments replay`.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayArgs {
+    /// Which, and how to print.
+    #[command(flatten)]
+    pub show: ShowArgs,
+
+    /// Swarm config that the experiment belongs to [default: the built-in one]
+    #[arg(long, value_name = "SWARM_CONFIG")]
+    pub config: Option<String>,
+
+    /// The folder or file of your own text that it was trained on
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+}
+
 /// Flags of `status`.
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
@@ -237,6 +253,26 @@ pub struct TryArgs {
 /// Flags of `report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
+    /// Swarm config that the experiments belong to [default: the built-in one]
+    #[arg(value_name = "SWARM_CONFIG")]
+    pub swarm_config: Option<String>,
+
+    /// The folder or file of your own text that they were trained on
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+
+    /// Write no more than what is known: train nothing, leave the locked split alone
+    #[arg(long)]
+    pub no_locked: bool,
+
+    /// Read the locked split although it was read for an earlier choice; the page says how often
+    #[arg(long, conflicts_with = "no_locked")]
+    pub again: bool,
+
+    /// What to train on: `all`, `cpu`, `cpu:TxS` (S slots of T threads), `cuda:0,1` or `mps`
+    #[arg(long, value_name = "DEVICES", default_value = "all")]
+    pub devices: DeviceRequest,
+
     /// How to print.
     #[command(flatten)]
     pub output: JsonFlag,

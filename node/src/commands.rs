@@ -6,6 +6,7 @@ pub mod experiments;
 pub mod pause;
 pub mod probe;
 pub mod replay;
+pub mod report;
 pub mod solo;
 pub mod status;
 pub mod r#try;
@@ -58,7 +59,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Stop => pause::run(&home, pause::Wish::Stop),
         Command::Solo(args) => solo::run(&home, &args),
         Command::Probe(args) => probe::run(&home, &args),
-        Command::Report(_) => anyhow::bail!("this build cannot read the locked split yet"),
+        Command::Report(args) => report::run(&home, &args),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod pricing;
 pub mod probe;
 pub mod program;
 pub mod progress;
+pub mod report;
 pub mod research;
 pub mod searcher;
 pub mod session;

@@ -1,7 +1,8 @@
-//! The probe: what this machine does in a second, measured once per slot shape and remembered.
+//! The probe: what this machine does in a second, measured once per layout of its slots and remembered.
 //!
-//! Three shapes of one model are priced: bound by launches, by matrix products, and by memory. The middle one is the
-//! reference whose speed decides the budget's class (design: a class is a number of tokens, not of seconds).
+//! Three shapes of one model are priced, on all slots at the same time, as they will run: bound by launches, the
+//! reference, and bound by matrix products. The reference's speed decides the budget's class, which is a number of
+//! tokens, and, where the machine can be divided in several ways, which way does most.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -10,7 +11,10 @@ use autoswarm_protocol::{
     Budget, CrashClass, EffectiveConfig, TrainConfig, TrainerEvent, outcome::TRAINER_SEMANTICS,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use crate::{
     event_loop::RunPlan,
@@ -29,6 +33,13 @@ const SHAPES: [(&str, &str); 3] = [
     ("reference", "depth = 4\nwidth = 128\nsequence_length = 256\nbatch_tokens = 4096"),
     ("products", "depth = 4\nwidth = 256\nsequence_length = 256\nbatch_tokens = 4096"),
 ];
+
+/// Name of the shape that decides.
+const REFERENCE: &str = "reference";
+
+/// How much more all slots together must do before the machine is divided further: fewer slots mean longer training for
+/// each run, and a search that knows more before its next proposal.
+const WORTH_DIVIDING: f64 = 1.05;
 
 /// Rests while other work takes the whole machine, before the probe gives up: ten minutes in all.
 const MOST_RESTS: u32 = 40;
@@ -50,9 +61,11 @@ pub struct Shape {
 pub struct Probe {
     /// The slot's shape: device and threads.
     pub slot: String,
+    /// Slots of this shape that were busy at the same time.
+    pub slots: u16,
     /// The trainer's semantics number.
     pub semantics: u16,
-    /// What each shape did.
+    /// What each shape did on one slot; a layout that lost has the reference alone.
     pub shapes: Vec<Shape>,
     /// The class, kept while the machine stays near it.
     pub class: u8,
@@ -61,10 +74,12 @@ pub struct Probe {
 impl Probe {
     /// Returns the reference config's throughput, tokens a second.
     pub fn tokens_per_second(&self) -> f64 {
-        self.shapes
-            .iter()
-            .find(|shape| shape.name == "reference")
-            .map_or(1.0, |shape| shape.tokens_per_second)
+        self.shapes.iter().find(|shape| shape.name == REFERENCE).map_or(1.0, |shape| shape.tokens_per_second)
+    }
+
+    /// Returns whether every shape was measured.
+    pub fn is_complete(&self) -> bool {
+        self.shapes.len() == SHAPES.len()
     }
 
     /// Returns the best FLOP/s of all shapes.
@@ -79,54 +94,97 @@ impl Probe {
     }
 }
 
-/// Names a slot's shape: two slots of one shape share a probe.
+/// Returns the place of the layout that does most in a second; of nearly equal ones the one with fewer slots.
+pub fn fastest(probes: &[Probe]) -> usize {
+    let all_slots = |probe: &Probe| probe.tokens_per_second() * f64::from(probe.slots);
+    let mut order: Vec<usize> = (0..probes.len()).collect();
+    order.sort_by_key(|&index| probes[index].slots);
+    let better = |best: usize, next: usize| {
+        if all_slots(&probes[next]) > WORTH_DIVIDING * all_slots(&probes[best]) { next } else { best }
+    };
+    order.into_iter().reduce(better).unwrap_or(0)
+}
+
+/// Names a slot's shape.
 fn shape_of(slot: &Placement) -> String {
     let device = slot_name(&Placement { cpus: Vec::new(), ..slot.clone() });
     format!("{device}/{}", slot.threads)
 }
 
-/// Returns what is remembered of this slot's shape.
-pub fn remembered(file: &Path, slot: &Placement) -> Option<Probe> {
+/// Returns what is remembered of a layout.
+pub fn remembered(file: &Path, layout: &[Placement]) -> Option<Probe> {
     let text = fs::read(file).ok()?;
     let probes: Vec<Probe> = serde_json::from_slice(&text).ok()?;
-    let shape = shape_of(slot);
-    probes.into_iter().find(|probe| probe.slot == shape && probe.semantics == TRAINER_SEMANTICS)
+    let key = (shape_of(layout.first()?), layout.len());
+    probes.into_iter().find(|probe| {
+        (&probe.slot, usize::from(probe.slots)) == (&key.0, key.1) && probe.semantics == TRAINER_SEMANTICS
+    })
 }
 
-/// Remembers a probe beside those of other shapes.
+/// Remembers a probe beside those of other layouts.
 pub fn remember(file: &Path, probe: &Probe) -> anyhow::Result<()> {
     let mut probes: Vec<Probe> =
         fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    probes.retain(|other| other.slot != probe.slot);
+    probes.retain(|other| (&other.slot, other.slots) != (&probe.slot, probe.slots));
     probes.push(probe.clone());
     files::replace(file, &serde_json::to_vec_pretty(&probes)?)
         .with_context(|| format!("cannot remember the probe in `{}`", file.display()))
 }
 
-/// Measures the first slot. `done` hears how many of the shapes are through.
-pub async fn measure(
-    plan: &RunPlan,
-    known: Option<&Probe>,
-    mut done: impl FnMut(u64, u64),
-) -> anyhow::Result<Probe> {
-    let mut shapes = Vec::new();
-    for (index, (name, toml)) in SHAPES.into_iter().enumerate() {
-        done(index as u64, SHAPES.len() as u64);
-        let config = TrainConfig::from_toml(toml)?.effective(plan.context as usize);
-        shapes.push(price(plan, name, config).await?);
-    }
-    done(SHAPES.len() as u64, SHAPES.len() as u64);
-    let slot = shape_of(&plan.slots[0]);
-    let mut probe = Probe { slot, semantics: TRAINER_SEMANTICS, shapes, class: 0 };
+/// Measures the reference on the plan's slots: enough to compare layouts.
+pub async fn measure(plan: &RunPlan, known: Option<&Probe>) -> anyhow::Result<Probe> {
+    let mut probe = Probe {
+        slot: shape_of(&plan.slots[0]),
+        slots: plan.slots.len() as u16,
+        semantics: TRAINER_SEMANTICS,
+        shapes: Vec::new(),
+        class: 0,
+    };
+    measure_shapes(plan, &mut probe, |name| name == REFERENCE).await?;
     probe.class = Budget::class_of(probe.tokens_per_second(), known.map(|known| known.class)).0;
     Ok(probe)
 }
 
-async fn price(plan: &RunPlan, name: &str, config: EffectiveConfig) -> anyhow::Result<Shape> {
+/// Measures the shapes that a probe lacks.
+pub async fn complete(plan: &RunPlan, probe: &mut Probe) -> anyhow::Result<()> {
+    measure_shapes(plan, probe, |name| name != REFERENCE).await
+}
+
+async fn measure_shapes(
+    plan: &RunPlan,
+    probe: &mut Probe,
+    wanted: impl Fn(&str) -> bool,
+) -> anyhow::Result<()> {
+    for (name, toml) in SHAPES.into_iter().filter(|(name, _)| wanted(name)) {
+        let config = TrainConfig::from_toml(toml)?.effective(plan.context as usize);
+        let mut slots = JoinSet::new();
+        for slot in 0..plan.slots.len() {
+            slots.spawn(price(plan.clone(), slot, name, config.clone()));
+        }
+        let mut shapes = Vec::new();
+        while let Some(priced) = slots.join_next().await {
+            shapes.push(priced.context("a probe ended without an answer")??);
+        }
+        let mean = |of: fn(&Shape) -> f64| shapes.iter().map(of).sum::<f64>() / shapes.len() as f64;
+        probe.shapes.push(Shape {
+            name: name.to_owned(),
+            tokens_per_second: mean(|shape| shape.tokens_per_second),
+            flops_per_second: mean(|shape| shape.flops_per_second),
+        });
+    }
+    Ok(())
+}
+
+async fn price(
+    plan: RunPlan,
+    slot: usize,
+    name: &'static str,
+    config: EffectiveConfig,
+) -> anyhow::Result<Shape> {
     let order = RunOrder {
         id: 0,
         number: 0,
-        slot: 0,
+        slot,
         role: autoswarm_protocol::RunRole::Screen,
         pair: None,
         config,
@@ -169,4 +227,53 @@ async fn price(plan: &RunPlan, name: &str, config: EffectiveConfig) -> anyhow::R
         tokens_per_second: price.tokens_per_second,
         flops_per_second: price.tokens_per_second * flops_per_token,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(layouts: &[(u16, f64)], expected: usize) {
+        let probes: Vec<Probe> = layouts
+            .iter()
+            .map(|&(slots, tokens_per_second)| Probe {
+                slot: "cpu".to_owned(),
+                slots,
+                semantics: TRAINER_SEMANTICS,
+                shapes: vec![Shape { name: REFERENCE.to_owned(), tokens_per_second, flops_per_second: 1.0 }],
+                class: 0,
+            })
+            .collect();
+        assert_eq!(fastest(&probes), expected);
+    }
+
+    #[test]
+    fn the_machine_is_divided_where_that_does_more() {
+        check(&[(1, 13_500.0)], 0);
+        check(&[(1, 13_500.0), (2, 8_200.0)], 1);
+        check(&[(2, 8_200.0), (1, 13_500.0)], 0);
+        check(&[(1, 13_500.0), (2, 6_900.0)], 0); // 2 % more is not worth it
+        check(&[(1, 20_000.0), (2, 10_400.0), (4, 5_300.0)], 2); // one step of 4 %, two of 6 %
+    }
+
+    #[test]
+    fn layouts_of_one_shape_are_remembered_apart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("probe.json");
+        let slot = Placement { device: crate::experiment::Device::Cpu, threads: 1, cpus: vec![0] };
+        let probe = |slots| Probe {
+            slot: shape_of(&slot),
+            slots,
+            semantics: TRAINER_SEMANTICS,
+            shapes: Vec::new(),
+            class: slots as u8,
+        };
+        remember(&file, &probe(1)).expect("remembered");
+        remember(&file, &probe(2)).expect("remembered");
+        remember(&file, &probe(2)).expect("remembered");
+        assert_eq!(remembered(&file, std::slice::from_ref(&slot)), Some(probe(1)));
+        assert_eq!(remembered(&file, &[slot.clone(), slot.clone()]), Some(probe(2)));
+        assert_eq!(remembered(&file, &[slot.clone(), slot.clone(), slot]), None);
+    }
 }

@@ -44,6 +44,8 @@ pub enum Happened {
     },
     /// The probe gave the machine's class.
     Probed {
+        /// Runs that take place at the same time.
+        slots: u16,
         /// Training throughput of the class's reference config.
         tokens_per_second: f64,
         /// How long an experiment trains.

@@ -1,23 +1,27 @@
 //! A whole `solo`: open the home, prepare the text, probe the machine, tour, research.
 
+mod rerun;
+
 use std::{
     path::Path,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use autoswarm_protocol::{
-    Arena, Budget, Experiment, Outcome, RunReport, RunRole, outcome::TRAINER_SEMANTICS,
+    Arena, Budget, Experiment, outcome::TRAINER_SEMANTICS,
     swarm_config::Objective,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
+
+pub use rerun::{LOCKED, read_locked, replay};
 
 use crate::{
     board::Board,
     control::{self, Request, Responder},
     dataset,
     event_loop::{Ending, EventLoop, RunPlan, unix_now},
-    experiment::{self, Control, Limits},
+    experiment::Placement,
     home::Home,
     journal::Recorded,
     manners,
@@ -25,7 +29,7 @@ use crate::{
     probe::{self, Probe},
     progress::{Happened, Snapshot},
     research::{
-        Policy, Research, Rules, RunOrder,
+        Policy, Research, Rules,
         calibrated::calibrated_start,
         proposer::{Evolve, Machine},
     },
@@ -39,9 +43,6 @@ const TOUR_BUDGET: Budget = Budget::Milliseconds(10_000);
 
 /// Experiments of the tour: with three runs of the baseline the first verdict comes within three minutes.
 const TOUR_EXPERIMENTS: u32 = 3;
-
-/// How long a replay may train: a record may come from a faster day.
-const REPLAY_PATIENCE: Duration = Duration::from_hours(1);
 
 /// Share of the machine's memory that all runs together may take.
 const MEMORY_SHARE: f64 = 0.8;
@@ -68,54 +69,10 @@ pub async fn solo(settings: &Settings, home: &Path, view: View) -> anyhow::Resul
 /// Runs `node probe`: measures where nothing is remembered, or `again`.
 pub async fn probe(settings: &Settings, home: &Path, view: View, again: bool) -> anyhow::Result<Probe> {
     let mut session = Session::open(settings, home, view)?;
-    let plan = session.prepare().await?;
-    let probe = session.probe(&plan, again).await;
+    let mut plan = session.prepare().await?;
+    let probe = session.probe(&mut plan, again).await;
     session.view.finish();
     probe
-}
-
-/// Runs the first finished run of an experiment again, at its own seed and token count. Returns the experiment, what
-/// was recorded, and what came now.
-pub async fn replay(
-    settings: &Settings,
-    home: &Path,
-    view: View,
-    id: &str,
-) -> anyhow::Result<(Experiment, RunReport, Outcome)> {
-    let mut session = Session::open(settings, home, view)?;
-    let experiment = session.memory.find(id)?.map_err(anyhow::Error::msg)?;
-    let wanted = experiment.config.hash();
-    let mut own = experiment.runs.iter().filter(|run| run.requested == wanted);
-    let report = own.find_map(|run| run.outcome.report()).cloned();
-    let report =
-        report.with_context(|| format!("no run of experiment {} gave a number", experiment.number))?;
-    let plan = session.prepare().await?;
-    if (report.corpus, report.tokenizer) != (plan.corpus, plan.tokenizer) {
-        bail!(
-            "experiment {} was trained on another text than the default one; only the default text can be replayed yet",
-            experiment.number
-        );
-    }
-    let order = RunOrder {
-        id: 0,
-        number: experiment.number,
-        slot: 0,
-        role: RunRole::Screen,
-        pair: None,
-        config: experiment.config.clone(),
-        seed: report.seed,
-        tokens: Some(report.tokens),
-        patch: experiment.hypothesis.patch.clone(),
-    };
-    let mut spec = plan.spec(&order);
-    spec.placement.threads = report.threads;
-    spec.limits = Limits::for_budget(REPLAY_PATIENCE, plan.memory_bytes);
-    let (sender, _events) = mpsc::channel(1);
-    let (_control, watch) = watch::channel(Control::Run);
-    let ended = experiment::run(spec, sender, watch).await;
-    session.view.finish();
-    let outcome = ended.outcome.context("the replay was cancelled")?;
-    Ok((experiment, report, outcome))
 }
 
 impl<'a> Session<'a> {
@@ -135,7 +92,7 @@ impl<'a> Session<'a> {
 
     async fn run(&mut self) -> anyhow::Result<()> {
         let mut plan = self.prepare().await?;
-        let probe = self.probe(&plan, false).await?;
+        let probe = self.probe(&mut plan, false).await?;
         let (budget, seconds) = match self.settings.budget {
             Some(budget @ Budget::Milliseconds(ms)) => (budget, ms as f64 / 1000.0),
             _ => probe.budget(),
@@ -187,28 +144,51 @@ impl<'a> Session<'a> {
             context: objective.context,
             evaluation_tokens,
             budget_seconds: 10.0,
-            slots: settings.slots.clone(),
+            slots: settings.layouts[0].clone(),
             runs: self.memory.home().runs(),
-            memory_bytes: (manners::memory_bytes() as f64 * MEMORY_SHARE) as u64
-                / settings.slots.len() as u64,
+            memory_bytes: memory_of_a_slot(settings.layouts[0].len()),
         })
     }
 
-    async fn probe(&mut self, plan: &RunPlan, again: bool) -> anyhow::Result<Probe> {
+    /// Divides the machine as it is fastest, and says what a slot then does in a second.
+    async fn probe(&mut self, plan: &mut RunPlan, again: bool) -> anyhow::Result<Probe> {
         let file = self.memory.home().path().join("probe.json");
-        let known = probe::remembered(&file, &plan.slots[0]);
-        if let (Some(probe), false) = (&known, again) {
-            return Ok(probe.clone());
-        }
+        let layouts = &self.settings.layouts;
         let view = &mut self.view;
-        let probe = probe::measure(plan, known.as_ref(), |done, total| {
-            let _ = view.happened(unix_now(), &Happened::Working { stage: "probe".to_owned(), done, total });
-        })
-        .await?;
+        let total = (layouts.len() + 1) as u64;
+        let mut working = |done: usize| {
+            let event = Happened::Working { stage: "probe".to_owned(), done: done as u64, total };
+            let _ = view.happened(unix_now(), &event);
+        };
+        let mut probes = Vec::new();
+        for (index, layout) in layouts.iter().enumerate() {
+            let known = probe::remembered(&file, layout);
+            let probe = match known {
+                Some(probe) if !again => probe,
+                known => {
+                    working(index);
+                    use_slots(plan, layout);
+                    let probe = probe::measure(plan, known.as_ref()).await?;
+                    probe::remember(&file, &probe)?;
+                    probe
+                }
+            };
+            probes.push(probe);
+        }
+        let chosen = probe::fastest(&probes);
+        use_slots(plan, &layouts[chosen]);
+        let mut probe = probes.swap_remove(chosen);
+        if probe.is_complete() {
+            return Ok(probe);
+        }
+        working(layouts.len());
+        probe::complete(plan, &mut probe).await?;
+        working(layouts.len() + 1);
         probe::remember(&file, &probe)?;
         let (budget, budget_seconds) = probe.budget();
         let tokens_per_second = probe.tokens_per_second();
-        self.tell(&Happened::Probed { tokens_per_second, budget, budget_seconds })?;
+        let slots = probe.slots;
+        self.tell(&Happened::Probed { slots, tokens_per_second, budget, budget_seconds })?;
         Ok(probe)
     }
 
@@ -320,6 +300,16 @@ impl<'a> Session<'a> {
     fn tell(&mut self, event: &Happened) -> anyhow::Result<()> {
         self.view.happened(unix_now(), event).context("cannot print what happened")
     }
+}
+
+fn use_slots(plan: &mut RunPlan, layout: &[Placement]) {
+    plan.slots = layout.to_vec();
+    plan.memory_bytes = memory_of_a_slot(layout.len());
+}
+
+/// Returns the bytes that a run may take while every slot has one.
+fn memory_of_a_slot(slots: usize) -> u64 {
+    (manners::memory_bytes() as f64 * MEMORY_SHARE) as u64 / slots as u64
 }
 
 /// Returns how many tokens of each held-out split are evaluated: what the objective says, or all whole contexts that a

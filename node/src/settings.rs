@@ -32,8 +32,8 @@ pub struct Settings {
     pub objective: Objective,
     /// The budget asked for; none for the machine's class.
     pub budget: Option<Budget>,
-    /// Where runs can be.
-    pub slots: Vec<Placement>,
+    /// The ways to divide the machine into slots, of which the probe finds the fastest; never empty.
+    pub layouts: Vec<Vec<Placement>>,
     /// The trainer binary.
     pub trainer: PathBuf,
     /// New experiments of this session.
@@ -49,23 +49,29 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Resolves what a command without arguments of its own needs: the default objective on this machine.
-    pub fn for_machine() -> anyhow::Result<Self> {
-        Self::for_devices(&DeviceRequest::All)
-    }
-
     /// Resolves `probe`'s arguments: the default objective's text on the devices asked for.
     pub fn for_probe(args: &ProbeArgs) -> anyhow::Result<Self> {
-        Self::for_devices(&args.devices)
+        Self::for_text(None, None, &args.devices)
     }
 
-    fn for_devices(devices: &DeviceRequest) -> anyhow::Result<Self> {
-        let swarm_config = load_swarm_config("default")?;
+    /// Resolves what a command needs that trains without searching: an objective, its text, and devices.
+    pub fn for_text(
+        config: Option<&str>,
+        data: Option<&Path>,
+        devices: &DeviceRequest,
+    ) -> anyhow::Result<Self> {
+        let mut swarm_config = load_swarm_config(config.unwrap_or("default"))?;
+        if let Some(data) = data {
+            let path = fs::canonicalize(data)
+                .with_context(|| format!("cannot find your text at `{}`", data.display()))?;
+            swarm_config.objective.corpus = CorpusSource::Path(path.display().to_string());
+            swarm_config.objective.corpus_hash = None;
+        }
         Ok(Self {
             name: swarm_config.name,
-            budget: None,
+            budget: swarm_config.objective.budget,
             objective: swarm_config.objective,
-            slots: slots(devices, manners::cores())?,
+            layouts: layouts(devices, manners::cores())?,
             trainer: find_trainer()?,
             experiments: None,
             hours: None,
@@ -77,24 +83,15 @@ impl Settings {
 
     /// Resolves `solo`'s arguments.
     pub fn for_solo(args: &SoloArgs) -> anyhow::Result<Self> {
-        let mut swarm_config = load_swarm_config(args.swarm_config.as_deref().unwrap_or("default"))?;
-        if let Some(data) = &args.data {
-            let path = fs::canonicalize(data)
-                .with_context(|| format!("cannot find your text at `{}`", data.display()))?;
-            swarm_config.objective.corpus = CorpusSource::Path(path.display().to_string());
-            swarm_config.objective.corpus_hash = None;
-        }
+        let text = Self::for_text(args.swarm_config.as_deref(), args.data.as_deref(), &args.machine.devices)?;
         Ok(Self {
-            name: swarm_config.name,
-            budget: args.machine.budget.or(swarm_config.objective.budget),
-            objective: swarm_config.objective,
-            slots: slots(&args.machine.devices, manners::cores())?,
-            trainer: find_trainer()?,
+            budget: args.machine.budget.or(text.budget),
             experiments: args.experiments,
             hours: args.hours,
             seed: args.seed.unwrap_or(0),
             program: args.program.clone(),
             tour: !args.no_tour,
+            ..text
         })
     }
 }
@@ -130,21 +127,30 @@ pub fn find_trainer() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Turns a request for devices into slots on a machine of `cores` cores.
+/// Turns a request for devices into the layouts that it leaves open, on a machine of `cores` cores: lists of slots.
 ///
-/// A CPU is one slot of all cores but one, where there are more than two: a person may be working on it.
-pub fn slots(request: &DeviceRequest, cores: usize) -> anyhow::Result<Vec<Placement>> {
-    let cpu = |threads: u16, cpus: Vec<usize>| Placement { device: Device::Cpu, threads, cpus };
+/// Of a CPU all cores but one are used, where there are more than two: a person may be working on it. A small model
+/// gains little from more threads, so the layouts go from one slot of all threads, by halves, to slots of one thread.
+pub fn layouts(request: &DeviceRequest, cores: usize) -> anyhow::Result<Vec<Vec<Placement>>> {
     let gpu = |device: Device| Placement { device, threads: 1, cpus: Vec::new() };
     match request {
         DeviceRequest::All => {
             let gpus = visible_gpus(Path::new("/proc/driver/nvidia/gpus"));
             if gpus.is_empty() {
-                return slots(&DeviceRequest::Cpu, cores);
+                return layouts(&DeviceRequest::Cpu, cores);
             }
-            Ok(gpus.into_iter().map(|index| gpu(Device::Cuda(index))).collect())
+            Ok(vec![gpus.into_iter().map(|index| gpu(Device::Cuda(index))).collect()])
         }
-        DeviceRequest::Cpu => Ok(vec![cpu(manners::default_threads(cores) as u16, Vec::new())]),
+        DeviceRequest::Cpu => {
+            let all = manners::default_threads(cores);
+            let halves =
+                std::iter::successors(Some(all.next_power_of_two() / 2), |threads| Some(threads / 2));
+            let halves = halves.take_while(|&threads| threads > 0).filter(|&threads| threads < all);
+            let whole = Placement { device: Device::Cpu, threads: all as u16, cpus: Vec::new() };
+            let mut layouts = vec![vec![whole]];
+            layouts.extend(halves.map(|threads| cpu_slots(threads, all / threads)));
+            Ok(layouts)
+        }
         DeviceRequest::CpuSlots { threads, slots } => {
             let wanted = usize::from(*threads) * usize::from(*slots);
             if wanted > cores {
@@ -152,13 +158,21 @@ pub fn slots(request: &DeviceRequest, cores: usize) -> anyhow::Result<Vec<Placem
                     "`--devices {request}` wants {wanted} cores, but this machine has {cores}: lower the threads or the slots"
                 );
             }
-            let of_slot =
-                |slot: usize| (slot * usize::from(*threads)..(slot + 1) * usize::from(*threads)).collect();
-            Ok((0..usize::from(*slots)).map(|slot| cpu(*threads, of_slot(slot))).collect())
+            Ok(vec![cpu_slots(usize::from(*threads), usize::from(*slots))])
         }
-        DeviceRequest::Cuda(indices) => Ok(indices.iter().map(|&index| gpu(Device::Cuda(index))).collect()),
-        DeviceRequest::Mps => Ok(vec![gpu(Device::Mps)]),
+        DeviceRequest::Cuda(indices) => {
+            Ok(vec![indices.iter().map(|&index| gpu(Device::Cuda(index))).collect()])
+        }
+        DeviceRequest::Mps => Ok(vec![vec![gpu(Device::Mps)]]),
     }
+}
+
+/// Makes slots of neighbouring cores, each with its own.
+fn cpu_slots(threads: usize, slots: usize) -> Vec<Placement> {
+    let of_slot = |slot: usize| (slot * threads..(slot + 1) * threads).collect();
+    (0..slots)
+        .map(|slot| Placement { device: Device::Cpu, threads: threads as u16, cpus: of_slot(slot) })
+        .collect()
 }
 
 /// Lists the GPUs that the NVIDIA driver shows, by index.
@@ -182,21 +196,24 @@ mod tests {
 
     #[track_caller]
     fn check(request: &str, cores: usize, expected: &str) {
-        let names = slots(&request.parse().expect("a device request"), cores).map_or_else(
+        let slots = |slots: Vec<Placement>| {
+            let names: Vec<String> =
+                slots.iter().map(|slot| format!("{}/{}", slot_name(slot), slot.threads)).collect();
+            names.join(" ")
+        };
+        let names = layouts(&request.parse().expect("a device request"), cores).map_or_else(
             |error| error.to_string(),
-            |slots| {
-                let names: Vec<String> =
-                    slots.iter().map(|slot| format!("{}/{}", slot_name(slot), slot.threads)).collect();
-                names.join(" ")
-            },
+            |layouts| layouts.into_iter().map(slots).collect::<Vec<_>>().join(" or "),
         );
         assert_eq!(names, expected);
     }
 
     #[test]
-    fn requests_become_slots() {
-        check("cpu", 8, "cpu/7");
-        check("cpu", 2, "cpu/2");
+    fn requests_become_layouts() {
+        check("cpu", 1, "cpu/1");
+        check("cpu", 2, "cpu/2 or cpu:0/1 cpu:1/1");
+        check("cpu", 4, "cpu/3 or cpu:0-1/2 or cpu:0/1 cpu:1/1 cpu:2/1");
+        check("cpu", 5, "cpu/4 or cpu:0-1/2 cpu:2-3/2 or cpu:0/1 cpu:1/1 cpu:2/1 cpu:3/1");
         check("cpu:2x3", 8, "cpu:0-1/2 cpu:2-3/2 cpu:4-5/2");
         check("cpu:1x2", 2, "cpu:0/1 cpu:1/1");
         check("cuda:0,2", 8, "cuda:0/1 cuda:2/1");

@@ -131,6 +131,33 @@ pub struct Estimate {
     pub pairs: u16,
 }
 
+impl Estimate {
+    /// Makes the estimate of paired differences: their mean, and their standard deviation over √n. None for fewer than two.
+    pub fn of(differences: &[f64]) -> Option<Self> {
+        let n = differences.len() as f64;
+        if differences.len() < 2 {
+            return None;
+        }
+        let delta = differences.iter().sum::<f64>() / n;
+        let squares: f64 = differences.iter().map(|d| (d - delta).powi(2)).sum();
+        Some(Self {
+            delta,
+            standard_error: (squares / (n - 1.0) / n).sqrt(),
+            pairs: differences.len() as u16,
+        })
+    }
+
+    /// Adds a gain upon this one; independent pairs add their variances.
+    #[must_use]
+    pub fn and_then(self, next: Self) -> Self {
+        Self {
+            delta: self.delta + next.delta,
+            standard_error: self.standard_error.hypot(next.standard_error),
+            pairs: self.pairs + next.pairs,
+        }
+    }
+}
+
 impl fmt::Display for Estimate {
     /// Prints `Δ −0.0213 ± 0.0031  (3 pairs)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -299,6 +326,18 @@ mod tests {
     fn estimates_print_with_their_error() {
         let estimate = Estimate { delta: -0.0213, standard_error: 0.0031, pairs: 3 };
         assert_eq!(estimate.to_string(), "Δ −0.0213 ± 0.0031  (3 pairs)");
+    }
+
+    #[test]
+    fn differences_and_gains_become_estimates() {
+        assert_eq!(Estimate::of(&[-0.1]), None);
+        let of_three = Estimate::of(&[-1.0, -2.0, -3.0]).expect("enough pairs");
+        assert_eq!((of_three.delta, of_three.pairs), (-2.0, 3));
+        assert!((of_three.standard_error - 1.0 / 3f64.sqrt()).abs() < 1e-12);
+        let part = |delta, standard_error| Estimate { delta, standard_error, pairs: 2 };
+        let sum = part(-0.3, 0.03).and_then(part(-0.1, 0.04));
+        assert!((sum.delta + 0.4).abs() < 1e-12 && (sum.standard_error - 0.05).abs() < 1e-12);
+        assert_eq!(sum.pairs, 4);
     }
 
     #[test]

@@ -54,8 +54,10 @@ pub struct Objective {
     pub dtype: Dtype,
     /// Smallest gain worth adding something for, bits per byte.
     pub min_effect: f64,
-    /// Values that the baseline sets off the calibrated start.
+    /// The values that the baseline sets against the calibrated start, a knob's default among them where it is said.
     pub baseline: TrainConfig,
+    /// The knobs that it sets; the calibration chooses the rest.
+    pub baseline_knobs: BTreeSet<String>,
     /// Knobs that no experiment may change.
     pub frozen: BTreeSet<String>,
     /// Narrower ranges: for numbers low and high, for choices the allowed names.
@@ -249,11 +251,12 @@ impl FileObjective {
             dtype,
             min_effect: self.min_effect,
             baseline,
+            baseline_knobs: self.baseline.keys().cloned().collect(),
             frozen: check_frozen(&self.search.frozen)?,
             ranges: check_ranges(&self.search.ranges)?,
             priors: self.search.priors.unwrap_or(true),
         };
-        objective.check_search(&self.baseline)?;
+        objective.check_search()?;
         Ok(objective)
     }
 }
@@ -378,7 +381,7 @@ impl Objective {
         }
     }
 
-    fn check_search(&self, baseline: &toml::Table) -> Result<(), SwarmConfigError> {
+    fn check_search(&self) -> Result<(), SwarmConfigError> {
         for name in self.ranges.keys() {
             let knob = find_knob(name).map_err(search_error("objective.search.ranges"))?;
             if !self.is_searchable(knob) {
@@ -388,7 +391,7 @@ impl Objective {
                 ));
             }
             let value = self.baseline.get(knob);
-            if baseline.contains_key(name) && !self.allows(knob, value) {
+            if self.baseline_knobs.contains(name) && !self.allows(knob, value) {
                 let text = value.display(knob);
                 return Err(invalid(
                     &format!("objective.baseline.{name}"),
@@ -397,14 +400,14 @@ impl Objective {
             }
         }
         let sequence = self.baseline.integer(Knob::SequenceLength);
-        if baseline.contains_key("sequence_length") && sequence > self.context as usize {
+        if self.baseline_knobs.contains("sequence_length") && sequence > self.context as usize {
             return Err(invalid(
                 "objective.baseline.sequence_length",
                 format!("`{sequence}` is longer than the evaluation context of {}", self.context),
             ));
         }
         let batch = self.baseline.integer(Knob::BatchTokens);
-        if baseline.contains_key("batch_tokens") && batch < sequence.min(self.context as usize) {
+        if self.baseline_knobs.contains("batch_tokens") && batch < sequence.min(self.context as usize) {
             return Err(invalid(
                 "objective.baseline.batch_tokens",
                 format!("`{batch}` is less than one sequence"),

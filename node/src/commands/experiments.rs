@@ -22,7 +22,7 @@ pub fn run(home: &Path, args: ExperimentsArgs) -> anyhow::Result<()> {
         None => list(home, &args.list),
         Some(ExperimentsAction::List(list_args)) => list(home, &list_args),
         Some(ExperimentsAction::Show(show_args)) => show(home, &show_args),
-        Some(ExperimentsAction::Replay(show_args)) => commands::replay::run(home, &show_args),
+        Some(ExperimentsAction::Replay(replay_args)) => commands::replay::run(home, &replay_args),
     }
 }
 

@@ -29,7 +29,7 @@ pub fn run(home: &Path, args: &ProbeArgs) -> anyhow::Result<()> {
 /// Writing to a string cannot fail.
 fn table(probe: &Probe) -> String {
     let (budget, seconds) = probe.budget();
-    let mut out = format!("slot       {}\n", probe.slot);
+    let mut out = format!("slots      {} × {}\n", probe.slots, probe.slot);
     for shape in &probe.shapes {
         let (tokens, flops) = (count(shape.tokens_per_second), count(shape.flops_per_second));
         let _ = writeln!(out, "{:<10} {tokens:>8} tokens/s  {flops:>8}FLOP/s", shape.name);

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{hinted, print, runtime};
 use crate::{
-    cli::ShowArgs,
+    cli::{DeviceRequest, ReplayArgs},
     session,
     settings::Settings,
     view::{View, json::write_line, words::signed},
@@ -25,8 +25,9 @@ struct Replay {
 }
 
 /// Runs the verb.
-pub fn run(home: &Path, args: &ShowArgs) -> anyhow::Result<()> {
-    let settings = Settings::for_machine()?;
+pub fn run(home: &Path, args: &ReplayArgs) -> anyhow::Result<()> {
+    let settings = Settings::for_text(args.config.as_deref(), args.data.as_deref(), &DeviceRequest::All)?;
+    let args = &args.show;
     let view = View::for_stdout(args.output.json);
     let (experiment, recorded, outcome) =
         runtime()?.block_on(session::replay(&settings, home, view, &args.id))?;

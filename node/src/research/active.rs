@@ -296,17 +296,7 @@ impl Active {
                 Some(audit(RunRole::Child, pair.seed)? - audit(RunRole::Incumbent, pair.seed)?)
             })
             .collect();
-        let n = differences.len() as f64;
-        if differences.len() < 2 {
-            return None;
-        }
-        let delta = differences.iter().sum::<f64>() / n;
-        let squares: f64 = differences.iter().map(|d| (d - delta).powi(2)).sum();
-        Some(Estimate {
-            delta,
-            standard_error: (squares / (n - 1.0) / n).sqrt(),
-            pairs: differences.len() as u16,
-        })
+        Estimate::of(&differences)
     }
 }
 

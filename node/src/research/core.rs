@@ -699,7 +699,7 @@ impl Research {
             Verdict::Keep { estimate, .. } => {
                 self.noise.observe(experiment.group, &active.evidence());
                 self.incumbent = Some(Incumbent { config: experiment.config.clone(), values: values() });
-                self.gain = Some(add(self.gain, *estimate));
+                self.gain = Some(self.gain.map_or(*estimate, |gain| gain.and_then(*estimate)));
                 self.screening.incumbent_changed();
             }
             Verdict::Discard { .. } => self.noise.observe(experiment.group, &active.evidence()),
@@ -734,16 +734,6 @@ fn rebase(queued: Proposal, incumbent: &EffectiveConfig, context: usize) -> Opti
         return None;
     }
     Some(Proposal { child, hypothesis: Hypothesis { patch, ..queued.hypothesis } })
-}
-
-/// Adds a kept gain to the gains before it; independent pairs add their variances.
-fn add(sum: Option<Estimate>, next: Estimate) -> Estimate {
-    let Some(sum) = sum else { return next };
-    Estimate {
-        delta: sum.delta + next.delta,
-        standard_error: sum.standard_error.hypot(next.standard_error),
-        pairs: sum.pairs + next.pairs,
-    }
 }
 
 #[cfg(test)]

@@ -292,4 +292,4 @@ pub fn at_rest(state: &AtRest, now: u64, width: usize) -> String {
 
 #[cfg(test)]
 #[path = "lists_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -85,7 +85,7 @@ fn experiment(number: u32, change: &str, verdict: Verdict) -> Experiment {
     }
 }
 
-fn several() -> Vec<Experiment> {
+pub(crate) fn several() -> Vec<Experiment> {
     let estimate = Estimate { delta: -0.0213, standard_error: 0.0031, pairs: 3 };
     vec![
         experiment(0, "depth 2", Verdict::Baseline),

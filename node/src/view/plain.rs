@@ -80,8 +80,8 @@ pub fn lines(event: &Happened) -> Vec<String> {
             lines
         }
         Happened::Working { stage, done, total } => vec![working(stage, *done, *total)],
-        Happened::Probed { tokens_per_second, budget, budget_seconds } => vec![format!(
-            "probe    {} tokens/s: {}",
+        Happened::Probed { slots, tokens_per_second, budget, budget_seconds } => vec![format!(
+            "probe    {slots} × {} tokens/s: {}",
             words::count(*tokens_per_second),
             words::budget(*budget, *budget_seconds)
         )],
@@ -165,7 +165,12 @@ pub(crate) mod tests {
             Happened::Working { stage: text("download"), done: 120, total: 266 },
             Happened::Working { stage: text("corpus"), done: 0, total: 0 },
             Happened::Working { stage: text("probe"), done: 2, total: 0 },
-            Happened::Probed { tokens_per_second: 49_600.0, budget: Budget::Class(2), budget_seconds: 84.6 },
+            Happened::Probed {
+                slots: 2,
+                tokens_per_second: 49_600.0,
+                budget: Budget::Class(2),
+                budget_seconds: 84.6,
+            },
             Happened::Proposed {
                 number: 12,
                 patch: text("matrix_lr 0.04 → 0.03"),

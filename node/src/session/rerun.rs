@@ -1,0 +1,171 @@
+//! Runs again what the journal holds: a replay of one run, and the reading of the locked split.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, bail};
+use autoswarm_protocol::{EffectiveConfig, Experiment, Outcome, RunReport, RunRole, Split};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use super::Session;
+use crate::{
+    event_loop::{RunPlan, unix_now},
+    experiment::{self, Control, Limits, RunSpec},
+    progress::Happened,
+    report::{READING_PAIRS, Reading, Readings, Story},
+    research::RunOrder,
+    settings::Settings,
+    view::View,
+};
+
+/// The file of a home that remembers what was read of the locked split.
+pub const LOCKED: &str = "locked.json";
+
+/// How long a run may train: a record may come from a faster day.
+const PATIENCE: Duration = Duration::from_hours(1);
+
+/// Runs the first finished run of an experiment again, at its own seed and token count. Returns the experiment, what
+/// was recorded, and what came now.
+pub async fn replay(
+    settings: &Settings,
+    home: &Path,
+    view: View,
+    id: &str,
+) -> anyhow::Result<(Experiment, RunReport, Outcome)> {
+    let mut session = Session::open(settings, home, view)?;
+    let experiment = session.memory.find(id)?.map_err(anyhow::Error::msg)?;
+    let wanted = experiment.config.hash();
+    let mut own = experiment.runs.iter().filter(|run| run.requested == wanted);
+    let report = own.find_map(|run| run.outcome.report()).cloned();
+    let report =
+        report.with_context(|| format!("no run of experiment {} gave a number", experiment.number))?;
+    let plan = session.prepare().await?;
+    check_text(&plan, &report)?;
+    let mut spec = rerun(&plan, 0, &experiment.config, report.seed, report.tokens);
+    spec.placement.threads = report.threads;
+    let outcome = run(spec).await;
+    session.view.finish();
+    Ok((experiment, report, outcome?))
+}
+
+/// Measures the chosen config of the home's newest arena against its baseline on fresh pairs and on all held-out splits, and
+/// keeps the reading, so that it is the only one. Returns the story, its reading and the number of readings so far; no
+/// reading where nothing was kept, or where the locked split was read for another choice and not `again` is asked for.
+pub async fn read_locked(
+    settings: &Settings,
+    home: &Path,
+    view: View,
+    again: bool,
+) -> anyhow::Result<(Story, Option<Reading>, usize)> {
+    let mut session = Session::open(settings, home, view)?;
+    let journal = session.recorded.iter().map(|recorded| recorded.experiment.clone()).collect();
+    let story = Story::of(journal).context("this home has no baseline yet: `node solo` measures one")?;
+    let file = home.join(LOCKED);
+    let mut readings = Readings::load(&file)?;
+    let count = readings.count(story.arena);
+    let known = readings.find(&story).copied();
+    let Some(chosen) = story.chosen() else { return Ok((story, None, count)) };
+    if known.is_some() || (count > 0 && !again) {
+        return Ok((story, known, count));
+    }
+    let chosen = chosen.config.clone();
+    let plan = session.prepare().await?;
+    let pairs = session.read_pairs(&plan, &story, &chosen).await;
+    session.view.finish();
+    let reading = Reading::of(&story, chosen.hash(), &pairs?, unix_now())
+        .context("the trainer did not measure every split")?;
+    readings.add(&file, reading)?;
+    Ok((story, Some(reading), count + 1))
+}
+
+impl Session<'_> {
+    /// Runs the pairs of a reading: side by side where there are two slots, else in the order A B B A.
+    async fn read_pairs(
+        &mut self,
+        plan: &RunPlan,
+        story: &Story,
+        chosen: &EffectiveConfig,
+    ) -> anyhow::Result<Vec<[RunReport; 2]>> {
+        let baseline = &story.baseline().config;
+        let tokens =
+            |config: &EffectiveConfig| story.tokens(config.hash()).context("a config never finished");
+        let (chosen_tokens, baseline_tokens) = (tokens(chosen)?, tokens(baseline)?);
+        let first = story.baseline().runs.iter().find_map(|run| run.outcome.report());
+        check_text(plan, first.context("no run of the baseline gave a number")?)?;
+        let side_by_side = plan.slots.len() > 1;
+        let mut pairs = Vec::new();
+        for pair in 0..READING_PAIRS {
+            let (done, total) = (2 * u64::from(pair), 2 * u64::from(READING_PAIRS));
+            self.tell(&Happened::Working { stage: "locked".to_owned(), done, total })?;
+            let seed = story.reading_seed(chosen.hash(), pair);
+            let spec = |slot: usize, config, tokens| RunSpec {
+                splits: vec![Split::Validation, Split::Audit, Split::Locked],
+                ..rerun(plan, slot, config, seed, tokens)
+            };
+            let ours = spec(0, chosen, chosen_tokens);
+            let theirs = spec(usize::from(side_by_side), baseline, baseline_tokens);
+            let (ours, theirs) = if side_by_side {
+                let mut both = JoinSet::new();
+                both.spawn(async move { (true, run(ours).await) });
+                both.spawn(async move { (false, run(theirs).await) });
+                let mut ended = both.join_all().await;
+                ended.sort_by_key(|(ours, _)| !ours);
+                let mut outcomes = ended.into_iter().map(|(_, outcome)| outcome);
+                match (outcomes.next(), outcomes.next()) {
+                    (Some(ours), Some(theirs)) => (ours?, theirs?),
+                    _ => bail!("a pair lost a half"),
+                }
+            } else if pair % 2 == 0 {
+                (run(ours).await?, run(theirs).await?)
+            } else {
+                let theirs = run(theirs).await?;
+                (run(ours).await?, theirs)
+            };
+            pairs.push([finished(ours)?, finished(theirs)?]);
+        }
+        Ok(pairs)
+    }
+}
+
+/// Makes the call of one run at a seed and a token count of the past.
+fn rerun(plan: &RunPlan, slot: usize, config: &EffectiveConfig, seed: u64, tokens: u64) -> RunSpec {
+    let order = RunOrder {
+        id: 0,
+        number: 0,
+        slot,
+        role: RunRole::Screen,
+        pair: None,
+        config: config.clone(),
+        seed,
+        tokens: Some(tokens),
+        patch: autoswarm_protocol::Patch::default(),
+    };
+    RunSpec { limits: Limits::for_budget(PATIENCE, plan.memory_bytes), ..plan.spec(&order) }
+}
+
+async fn run(spec: RunSpec) -> anyhow::Result<Outcome> {
+    let (sender, _events) = mpsc::channel(1);
+    let (_control, watch) = watch::channel(Control::Run);
+    experiment::run(spec, sender, watch).await.outcome.context("the run was cancelled")
+}
+
+fn finished(outcome: Outcome) -> anyhow::Result<RunReport> {
+    match outcome {
+        Outcome::Finished(report) => Ok(*report),
+        Outcome::Crashed(crash) => {
+            bail!("a run gave no number: {} ({}); nothing was read, try again", crash.class, crash.message)
+        }
+    }
+}
+
+/// Checks that the text prepared now is the one that a run was trained on.
+fn check_text(plan: &RunPlan, report: &RunReport) -> anyhow::Result<()> {
+    if (report.corpus, report.tokenizer) == (plan.corpus, plan.tokenizer) {
+        return Ok(());
+    }
+    bail!(
+        "the experiments were made with another text: name the swarm config that they belong to, and `--data` where they had it"
+    )
+}
