@@ -205,7 +205,7 @@ pub struct ReplayArgs {
     #[command(flatten)]
     pub show: ShowArgs,
 
-    /// Swarm config that the experiment belongs to [default: the built-in one]
+    /// Swarm config that the experiment belongs to [default: that of the last `solo`]
     #[arg(long, value_name = "SWARM_CONFIG")]
     pub config: Option<String>,
 
@@ -253,7 +253,7 @@ pub struct TryArgs {
 /// Flags of `report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
-    /// Swarm config that the experiments belong to [default: the built-in one]
+    /// Swarm config that the experiments belong to [default: that of the last `solo`]
     #[arg(value_name = "SWARM_CONFIG")]
     pub swarm_config: Option<String>,
 

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 use autoswarm_protocol::{
     Dtype, Experiment, RunRole, Split,
-    id::{ConfigHash, CorpusHash, TokenizerHash},
+    id::{CorpusHash, TokenizerHash},
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -122,6 +122,24 @@ enum Event {
     Tick,
 }
 
+/// A change as a person typed it.
+#[derive(Debug, Clone)]
+pub struct PersonsChange {
+    /// The patch to the incumbent.
+    pub patch: String,
+    /// Why it should help.
+    pub because: String,
+}
+
+/// A change that a person tries.
+#[derive(Debug)]
+struct Try {
+    ticket: u64,
+    /// The experiment that it became.
+    number: Option<u32>,
+    responder: Responder,
+}
+
 /// A session over the slots of one machine.
 #[derive(Debug)]
 pub struct EventLoop<'a> {
@@ -131,8 +149,11 @@ pub struct EventLoop<'a> {
     board: Board,
     view: &'a mut View,
     requests: &'a mut mpsc::Receiver<(Request, Responder)>,
-    /// Configs that people try, and who waits for their verdicts.
-    tries: Vec<(ConfigHash, Responder)>,
+    /// What people try.
+    tries: Vec<Try>,
+    next_ticket: u64,
+    /// A try that the session was made for: it begins once there is an incumbent.
+    first_try: Option<(PersonsChange, Responder)>,
     runs: JoinSet<RunResult>,
     controls: Vec<(u64, watch::Sender<Control>)>,
     pricing: Arc<Mutex<()>>,
@@ -172,6 +193,8 @@ impl<'a> EventLoop<'a> {
             view,
             requests,
             tries: Vec::new(),
+            next_ticket: 0,
+            first_try: None,
             runs: JoinSet::new(),
             controls: Vec::new(),
             pricing: Arc::default(),
@@ -187,8 +210,16 @@ impl<'a> EventLoop<'a> {
         })
     }
 
+    /// Begins with a person's change, after the baseline where there is none yet.
+    #[must_use]
+    pub fn with_try(mut self, first_try: Option<(PersonsChange, Responder)>) -> Self {
+        self.first_try = first_try;
+        self
+    }
+
     /// Runs the session to its end.
     pub async fn run(mut self) -> anyhow::Result<Ending> {
+        self.begin_first_try()?;
         let actions = self.research.handle(Happening::Start, unix_now());
         self.perform(actions)?;
         let mut tick = tokio::time::interval(TICK);
@@ -198,6 +229,12 @@ impl<'a> EventLoop<'a> {
             self.handle_event(event)?;
         }
         self.board.refresh(&self.research);
+        for unanswered in std::mem::take(&mut self.tries) {
+            let goes_on = unanswered.number.map(|_| "it goes on with the next `node solo`");
+            unanswered
+                .responder
+                .finish(Reply::refused("the node ended before the verdict".to_owned(), goes_on));
+        }
         let summary = self.board.summary(&self.research);
         self.tell(&Happened::Summary(Box::new(summary)))?;
         match self.halted {
@@ -293,6 +330,7 @@ impl<'a> EventLoop<'a> {
         let event = Happening::RunEnded { id, started_at, outcome: Box::new(outcome), better_tokens };
         let actions = self.research.handle(event, unix_now());
         self.perform(actions)?;
+        self.begin_first_try()?;
         self.memory.save_pending(self.research.pending())
     }
 
@@ -305,6 +343,16 @@ impl<'a> EventLoop<'a> {
                     self.tell(&Happened::Proposed { number, patch, because: hypothesis.because })?;
                     self.memory.save_pending(self.research.pending())?;
                 }
+                Action::TryBegan { ticket, number } => {
+                    if let Some(found) = self.tries.iter_mut().find(|tried| tried.ticket == ticket) {
+                        found.number = Some(number);
+                    }
+                }
+                Action::TryRefused { ticket, reason } => {
+                    for refused in self.tries.extract_if(.., |tried| tried.ticket == ticket) {
+                        refused.responder.finish(Reply::refused(reason.clone(), None));
+                    }
+                }
                 Action::Conclude(experiment) => {
                     let commit = self.memory.conclude(&experiment)?;
                     self.board.concluded(&experiment);
@@ -314,6 +362,7 @@ impl<'a> EventLoop<'a> {
                     self.tell(&Happened::Concluded { number, patch, verdict: experiment.verdict, commit })?;
                 }
                 Action::Note(text) => self.note(&text, None)?,
+                Action::Finish if self.first_try.is_some() => {}
                 Action::Finish => {
                     self.ending.get_or_insert(Ending::Done);
                 }
@@ -415,13 +464,24 @@ impl<'a> EventLoop<'a> {
         Ok(())
     }
 
+    fn begin_first_try(&mut self) -> anyhow::Result<()> {
+        if self.research.incumbent().is_none() {
+            return Ok(());
+        }
+        match self.first_try.take() {
+            Some((change, responder)) => self.start_try(&change.patch, &change.because, responder),
+            None => Ok(()),
+        }
+    }
+
     /// Queues a person's change; the answer comes with its verdict.
     fn start_try(&mut self, patch: &str, because: &str, responder: Responder) -> anyhow::Result<()> {
         match self.research.person_proposal(patch, because) {
             Ok(proposal) => {
-                let hash = proposal.child.hash();
-                self.tries.push((hash, responder));
-                let actions = self.research.handle(Happening::Try(Box::new(proposal)), unix_now());
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                self.tries.push(Try { ticket, number: None, responder });
+                let actions = self.research.handle(Happening::Try(ticket, Box::new(proposal)), unix_now());
                 self.perform(actions)
             }
             Err(reason) => {
@@ -431,11 +491,10 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    /// Answers those who tried this config.
+    /// Answers whoever waits for this experiment.
     fn answer_tries(&mut self, experiment: &Experiment) {
-        let hash = experiment.config.hash();
-        for (_, responder) in self.tries.extract_if(.., |(tried, _)| *tried == hash) {
-            responder.finish(Reply::Experiment { experiment: Box::new(experiment.clone()) });
+        for done in self.tries.extract_if(.., |tried| tried.number == Some(experiment.number)) {
+            done.responder.finish(Reply::Experiment { experiment: Box::new(experiment.clone()) });
         }
     }
 

@@ -7,20 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
-use autoswarm_protocol::{
-    Arena, Budget, Experiment, outcome::TRAINER_SEMANTICS,
-    swarm_config::Objective,
-};
+use anyhow::{Context, bail};
+use autoswarm_protocol::{Arena, Budget, Experiment, outcome::TRAINER_SEMANTICS, swarm_config::Objective};
 use tokio::sync::mpsc;
 
 pub use rerun::{LOCKED, read_locked, replay};
 
 use crate::{
     board::Board,
-    control::{self, Request, Responder},
+    control::{self, Reply, Request, Responder},
     dataset,
-    event_loop::{Ending, EventLoop, RunPlan, unix_now},
+    event_loop::{Ending, EventLoop, PersonsChange, RunPlan, unix_now},
     experiment::Placement,
     home::Home,
     journal::Recorded,
@@ -56,14 +53,37 @@ struct Session<'a> {
     view: View,
     requests: mpsc::Receiver<(Request, Responder)>,
     deadline: Option<Instant>,
+    first_try: Option<(PersonsChange, Responder)>,
 }
 
 /// Runs `node solo`.
 pub async fn solo(settings: &Settings, home: &Path, view: View) -> anyhow::Result<()> {
     let mut session = Session::open(settings, home, view)?;
+    settings.text.remember(home)?;
     let result = session.run().await;
     session.view.finish();
     result
+}
+
+/// Runs one experiment of a person's on a home where no node runs: `settings` ask for no other. Returns the answer.
+pub async fn try_once(
+    settings: &Settings,
+    home: &Path,
+    view: View,
+    change: PersonsChange,
+) -> anyhow::Result<Reply> {
+    let mut session = Session::open(settings, home, view)?;
+    let (responder, mut replies) = Responder::channel();
+    session.first_try = Some((change, responder));
+    let result = session.run().await;
+    session.view.finish();
+    result?;
+    while let Some(reply) = replies.recv().await {
+        if reply.is_final() {
+            return Ok(reply);
+        }
+    }
+    bail!("the session ended without an answer")
 }
 
 /// Runs `node probe`: measures where nothing is remembered, or `again`.
@@ -83,7 +103,8 @@ impl<'a> Session<'a> {
         tokio::spawn(async move { control::serve(&socket.listener, sender).await });
         let (memory, recorded, notes) = Memory::open(home)?;
         let deadline = settings.hours.map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
-        let mut session = Self { settings, memory, recorded, view, requests, deadline };
+        let first_try = None;
+        let mut session = Self { settings, memory, recorded, view, requests, deadline, first_try };
         for note in notes {
             session.tell(&Happened::Note { text: note, fix: None })?;
         }
@@ -259,6 +280,7 @@ impl<'a> Session<'a> {
             &mut self.requests,
             self.deadline,
         )?
+        .with_try(self.first_try.take())
         .run()
         .await
     }

@@ -10,11 +10,12 @@ use autoswarm_protocol::{
     Budget, SwarmConfig,
     swarm_config::{CorpusSource, Objective},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     cli::{DeviceRequest, ProbeArgs, SoloArgs},
     experiment::{Device, Placement},
-    manners,
+    files, manners,
 };
 
 /// The swarm configs that are built in, by name.
@@ -23,9 +24,58 @@ pub const BUILT_IN: [(&str, &str); 2] = [
     ("plain-baseline", include_str!("../../swarm-configs/plain-baseline.toml")),
 ];
 
+/// The file of a home that remembers what its last `solo` worked on.
+const LAST: &str = "last-session.json";
+
+/// What a session works on, as it was asked for: enough to go on with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextChoice {
+    /// The swarm config: a file or a name; none for the default.
+    pub swarm_config: Option<String>,
+    /// A folder or file of the user's own text.
+    pub data: Option<PathBuf>,
+    /// The budget asked for on the command line.
+    pub budget: Option<Budget>,
+}
+
+impl TextChoice {
+    /// Returns this choice, or where it leaves everything open, that of the home's last `solo`.
+    pub fn or_last(self, home: &Path) -> Self {
+        if self != Self::default() {
+            return self;
+        }
+        // A home that does not know gets the defaults, which its arena then confirms or not.
+        fs::read(home.join(LAST)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    /// Keeps the choice in a home.
+    pub fn remember(&self, home: &Path) -> anyhow::Result<()> {
+        let file = home.join(LAST);
+        files::replace(&file, &serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("cannot write `{}`", file.display()))
+    }
+
+    /// Makes paths whole, so that the choice holds in every folder.
+    fn absolute(mut self) -> anyhow::Result<Self> {
+        if let Some(data) = &self.data {
+            let path = fs::canonicalize(data);
+            let path = path.with_context(|| format!("cannot find your text at `{}`", data.display()))?;
+            self.data = Some(path);
+        }
+        if let Some(config) = self.swarm_config.as_mut().filter(|config| Path::new(config).is_file())
+            && let Ok(path) = fs::canonicalize(&*config)
+        {
+            *config = path.display().to_string();
+        }
+        Ok(self)
+    }
+}
+
 /// Everything that stays the same while `solo` runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// What it works on, as asked for.
+    pub text: TextChoice,
     /// The swarm config's name.
     pub name: String,
     /// What to optimise.
@@ -51,25 +101,21 @@ pub struct Settings {
 impl Settings {
     /// Resolves `probe`'s arguments: the default objective's text on the devices asked for.
     pub fn for_probe(args: &ProbeArgs) -> anyhow::Result<Self> {
-        Self::for_text(None, None, &args.devices)
+        Self::for_text(TextChoice::default(), &args.devices)
     }
 
     /// Resolves what a command needs that trains without searching: an objective, its text, and devices.
-    pub fn for_text(
-        config: Option<&str>,
-        data: Option<&Path>,
-        devices: &DeviceRequest,
-    ) -> anyhow::Result<Self> {
-        let mut swarm_config = load_swarm_config(config.unwrap_or("default"))?;
-        if let Some(data) = data {
-            let path = fs::canonicalize(data)
-                .with_context(|| format!("cannot find your text at `{}`", data.display()))?;
-            swarm_config.objective.corpus = CorpusSource::Path(path.display().to_string());
+    pub fn for_text(text: TextChoice, devices: &DeviceRequest) -> anyhow::Result<Self> {
+        let text = text.absolute()?;
+        let mut swarm_config = load_swarm_config(text.swarm_config.as_deref().unwrap_or("default"))?;
+        if let Some(data) = &text.data {
+            swarm_config.objective.corpus = CorpusSource::Path(data.display().to_string());
             swarm_config.objective.corpus_hash = None;
         }
         Ok(Self {
             name: swarm_config.name,
-            budget: swarm_config.objective.budget,
+            budget: text.budget.or(swarm_config.objective.budget),
+            text,
             objective: swarm_config.objective,
             layouts: layouts(devices, manners::cores())?,
             trainer: find_trainer()?,
@@ -81,17 +127,26 @@ impl Settings {
         })
     }
 
+    /// Resolves what `try` needs on a home where no node runs: one experiment where the last session left off.
+    pub fn for_try(home: &Path) -> anyhow::Result<Self> {
+        let text = TextChoice::default().or_last(home);
+        Ok(Self { experiments: Some(0), ..Self::for_text(text, &DeviceRequest::All)? })
+    }
+
     /// Resolves `solo`'s arguments.
     pub fn for_solo(args: &SoloArgs) -> anyhow::Result<Self> {
-        let text = Self::for_text(args.swarm_config.as_deref(), args.data.as_deref(), &args.machine.devices)?;
+        let text = TextChoice {
+            swarm_config: args.swarm_config.clone(),
+            data: args.data.clone(),
+            budget: args.machine.budget,
+        };
         Ok(Self {
-            budget: args.machine.budget.or(text.budget),
             experiments: args.experiments,
             hours: args.hours,
             seed: args.seed.unwrap_or(0),
             program: args.program.clone(),
             tour: !args.no_tour,
-            ..text
+            ..Self::for_text(text, &args.machine.devices)?
         })
     }
 }

@@ -15,11 +15,13 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::progress::{Happened, Snapshot};
 
-/// One of the three ways to watch a node.
+/// One of the ways to watch a node.
 #[derive(Debug)]
 pub enum View {
     /// One line per event.
     Plain(plain::Plain<io::Stdout>),
+    /// The same on standard error, for a command whose standard output is its result.
+    Narration(plain::Plain<io::Stderr>),
     /// One JSON object per event.
     Json(json::Json<io::Stdout>),
     /// Bars on a terminal, with the events scrolling above them.
@@ -41,10 +43,19 @@ impl View {
         }
     }
 
+    /// Chooses the view of a command whose standard output is its result: live on a terminal, else lines on standard error.
+    pub fn beside_result(json: bool) -> Self {
+        match Self::for_stdout(json) {
+            live @ Self::Live(_) => live,
+            _ => Self::Narration(plain::Plain::new(io::stderr())),
+        }
+    }
+
     /// Shows an event that happened at `now`, seconds since 1970. An error means that nobody reads any more.
     pub fn happened(&mut self, now: u64, event: &Happened) -> io::Result<()> {
         match self {
             Self::Plain(view) => view.happened(now, event),
+            Self::Narration(view) => view.happened(now, event),
             Self::Json(view) => view.happened(now, event),
             Self::Live(view) => view.happened(now, event),
         }

@@ -5,3 +5,4 @@ mod nights;
 mod real;
 mod solo;
 mod supervisor;
+mod verbs;

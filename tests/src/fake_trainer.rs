@@ -101,7 +101,7 @@ impl Behaviour {
     /// |---|---|
     /// | `slow=S` | takes S seconds to train |
     /// | `sigma=X`, `correlation=X` | sets the noise |
-    /// | `every=N` | misbehaves for one seed in N only |
+    /// | `every=N`, `when=TEXT` | misbehaves for one seed in N only; only for configs whose TOML contains the text |
     /// | `silent`, `hang`, `hang_in_evaluation`, `stay` | says nothing, stops in training, in evaluation, after its last word |
     /// | `garbage`, `long_line`, `flood`, `early`, `babble`, `mute` | not the protocol; a huge line; a million; out of turn; after the end; no result |
     /// | `nan`, `null`, `zero` | prints such a validation value |
@@ -203,6 +203,8 @@ fn leave_behind(verb: &str, group: Group) -> Result<()> {
 struct Run {
     arguments: Train,
     config: EffectiveConfig,
+    /// Whether it may misbehave with this config at all.
+    provoked: bool,
     corpus: CorpusHash,
     tokenizer: TokenizerHash,
     behaviour: Behaviour,
@@ -217,11 +219,12 @@ impl Run {
         let field = |name: &str| manifest[name].as_str().context("the manifest lacks a hash");
         let (corpus, tokenizer) = (field("corpus")?.parse()?, field("tokenizer")?.parse()?);
         let behaviour = Behaviour::load(&arguments.data);
-        Ok(Self { arguments, config, corpus, tokenizer, behaviour })
+        let provoked = behaviour.value("when").is_none_or(|part| text.contains(part));
+        Ok(Self { arguments, config, provoked, corpus, tokenizer, behaviour })
     }
 
     fn does(&self, word: &str) -> bool {
-        self.behaviour.does(word, self.arguments.seed)
+        self.provoked && self.behaviour.does(word, self.arguments.seed)
     }
 
     fn tokens_per_step(&self) -> u64 {
@@ -300,8 +303,7 @@ impl Run {
     }
 
     fn misbehave(&self) -> Result<()> {
-        let seed = self.arguments.seed;
-        for (word, value) in self.behaviour.words.iter().filter(|(word, _)| self.behaviour.does(word, seed)) {
+        for (word, value) in self.behaviour.words.iter().filter(|(word, _)| self.does(word)) {
             match word.as_str() {
                 "hang" => stop(),
                 "garbage" => line("Segmentation \u{1b}[31mfault? not JSON")?,

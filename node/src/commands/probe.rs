@@ -17,7 +17,7 @@ pub fn run(home: &Path, args: &ProbeArgs) -> anyhow::Result<()> {
     let probe = runtime()?.block_on(session::probe(
         &settings,
         home,
-        View::for_stdout(args.output.json),
+        View::beside_result(args.output.json),
         args.again,
     ))?;
     if args.output.json {

@@ -9,7 +9,7 @@ use super::{hinted, print, runtime};
 use crate::{
     cli::{DeviceRequest, ReplayArgs},
     session,
-    settings::Settings,
+    settings::{Settings, TextChoice},
     view::{View, json::write_line, words::signed},
 };
 
@@ -26,9 +26,10 @@ struct Replay {
 
 /// Runs the verb.
 pub fn run(home: &Path, args: &ReplayArgs) -> anyhow::Result<()> {
-    let settings = Settings::for_text(args.config.as_deref(), args.data.as_deref(), &DeviceRequest::All)?;
+    let choice = TextChoice { swarm_config: args.config.clone(), data: args.data.clone(), budget: None };
+    let settings = Settings::for_text(choice.or_last(home), &DeviceRequest::All)?;
     let args = &args.show;
-    let view = View::for_stdout(args.output.json);
+    let view = View::beside_result(args.output.json);
     let (experiment, recorded, outcome) =
         runtime()?.block_on(session::replay(&settings, home, view, &args.id))?;
     let report = match &outcome {

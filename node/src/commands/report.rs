@@ -12,7 +12,7 @@ use crate::{
     journal::Journal,
     report::{Reading, Readings, Story, chart, markdown},
     session,
-    settings::Settings,
+    settings::{Settings, TextChoice},
     view::{View, json::write_line},
 };
 
@@ -65,8 +65,9 @@ pub fn run(home: &Path, args: &ReportArgs) -> anyhow::Result<()> {
 fn read(home: &Path, args: &ReportArgs) -> anyhow::Result<(Story, Option<Reading>, usize)> {
     // Looked at first, because opening a session would make a home where there is none.
     drop(open_existing(home)?);
-    let settings = Settings::for_text(args.swarm_config.as_deref(), args.data.as_deref(), &args.devices)?;
-    let view = View::for_stdout(args.output.json);
+    let text = TextChoice { swarm_config: args.swarm_config.clone(), data: args.data.clone(), budget: None };
+    let settings = Settings::for_text(text.or_last(home), &args.devices)?;
+    let view = View::beside_result(args.output.json);
     runtime()?.block_on(session::read_locked(&settings, home, view, args.again))
 }
 

@@ -1,4 +1,5 @@
-//! `node try`: one change of a person's or an agent's own, through the same verdict as every experiment.
+//! `node try`: one change of a person's or an agent's own, through the same verdict as every experiment: on the running
+//! node, or where none runs, in a session of its own.
 
 use std::{
     io::{self, Read, Write},
@@ -9,33 +10,52 @@ use anyhow::{Context, bail};
 
 use crate::{
     cli::TryArgs,
-    commands::{now, print},
-    control::{self, Reply, Request},
-    view::{json, lists, plain::Plain},
+    commands::{now, open_existing, print, runtime},
+    control::{self, ControlError, Reply, Request},
+    event_loop::PersonsChange,
+    session,
+    settings::Settings,
+    view::{View, json, lists, plain::Plain},
 };
 
 /// Longest patch that is read from standard input: every knob changed takes below 4 KB.
 const MAX_PATCH_BYTES: u64 = 16 * 1024;
 
-/// Hands the change to the running node, tells on standard error what goes on, and prints the verdict.
+/// Hands the change to the running node or makes the experiment itself, tells on standard error what goes on, and
+/// prints the verdict.
 pub fn run(home: &Path, args: &TryArgs) -> anyhow::Result<()> {
     let patch = if args.patch == "-" { read_patch(io::stdin())? } else { args.patch.clone() };
-    let request = Request::Try { patch, because: args.because.clone() };
+    let because = args.because.clone();
+    let request = Request::Try { patch: patch.clone(), because: because.clone() };
     let mut narration = Plain::new(io::stderr());
-    let reply = control::ask(home, &request, &mut |reply| {
+    let asked = control::ask(home, &request, &mut |reply| {
         if let Reply::Event { event } = reply {
             // The verdict comes all the same when nobody reads the narration.
             let _ = narration.happened(now(), &event);
         }
-    })
-    .context("cannot try this")?;
+    });
+    let reply = match asked {
+        Err(ControlError::NotRunning) => {
+            // Looked at first, because opening a session would make a home where there is none.
+            drop(open_existing(home)?);
+            let view = View::beside_result(args.output.json);
+            let change = PersonsChange { patch, because };
+            let settings = Settings::for_try(home)?;
+            match runtime()?.block_on(session::try_once(&settings, home, view, change))? {
+                Reply::Refused { reason, fix } => Err(ControlError::Refused { reason, fix }),
+                reply => Ok(reply),
+            }
+        }
+        asked => asked,
+    };
+    let reply = reply.context("cannot try this")?;
     io::stderr().flush()?;
     match reply {
         Reply::Experiment { experiment } if args.output.json => {
             Ok(json::write_line(&mut io::stdout(), &experiment)?)
         }
         Reply::Experiment { experiment } => print(&lists::show(&experiment)),
-        other => bail!("the running node answered with something else: {other:?}"),
+        other => bail!("the node answered with something else: {other:?}"),
     }
 }
 

@@ -90,6 +90,13 @@ pub struct Proposal {
     pub hypothesis: Hypothesis,
 }
 
+/// A change that waits: a person's, by its ticket, or one that won against an incumbent of the past.
+#[derive(Debug, Clone)]
+struct Queued {
+    ticket: Option<u64>,
+    proposal: Proposal,
+}
+
 /// A run to start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunOrder {
@@ -129,8 +136,8 @@ pub enum Event {
         /// The tokens that the run's own speed makes of the budget, where the price that it took was wrong.
         better_tokens: Option<u64>,
     },
-    /// Try this next.
-    Try(Box<Proposal>),
+    /// Try this next; the ticket names it in [`Action::TryBegan`] or [`Action::TryRefused`].
+    Try(u64, Box<Proposal>),
     /// Start nothing new; what runs will be cancelled by the driver.
     Stop,
 }
@@ -146,6 +153,20 @@ pub enum Action {
         number: u32,
         /// The idea.
         hypothesis: Hypothesis,
+    },
+    /// What a person tries has become an experiment.
+    TryBegan {
+        /// The try.
+        ticket: u64,
+        /// The experiment.
+        number: u32,
+    },
+    /// What a person tries will not become an experiment.
+    TryRefused {
+        /// The try.
+        ticket: u64,
+        /// Why, in one line.
+        reason: String,
     },
     /// Write an experiment into the journal.
     Conclude(Box<Experiment>),
@@ -193,7 +214,7 @@ pub struct Research {
     active: Vec<Active>,
     running: BTreeMap<u64, RunOrder>,
     attempts: BTreeMap<(ConfigHash, Option<ConfigHash>), u16>,
-    queue: VecDeque<Proposal>,
+    queue: VecDeque<Queued>,
     next_run: u64,
     next_number: u32,
     finished_runs: u64,
@@ -354,14 +375,17 @@ impl Research {
             Event::RunEnded { id, started_at, outcome, better_tokens } => {
                 self.run_ended(id, started_at, *outcome, better_tokens, now, &mut actions);
             }
-            Event::Try(proposal) => {
-                if self.queue.len() < MAX_QUEUED {
-                    self.queue.push_back(*proposal);
-                    self.left = self.left.map(|left| left + 1);
+            Event::Try(ticket, proposal) => {
+                let refusal = if self.ending {
+                    Some("the node is ending".to_owned())
+                } else if self.queue.len() >= MAX_QUEUED {
+                    Some(format!("{MAX_QUEUED} changes are waiting already"))
                 } else {
-                    actions.push(Action::Note(format!(
-                        "{MAX_QUEUED} tries are waiting already; this one is refused"
-                    )));
+                    None
+                };
+                match refusal {
+                    Some(reason) => actions.push(Action::TryRefused { ticket, reason }),
+                    None => self.queue.push_back(Queued { ticket: Some(ticket), proposal: *proposal }),
                 }
             }
             Event::Stop => self.ending = true,
@@ -424,18 +448,28 @@ impl Research {
             return self.begin_baseline(now);
         };
         // One experiment more than slots: enough that none idles while a price is taken, few enough to stay current.
-        if self.left == Some(0) || self.active.len() > self.rules.slots || self.exhausted {
+        if self.active.len() > self.rules.slots {
             return false;
         }
-        let proposal = self.next_proposal(&incumbent);
-        actions.extend(self.proposer.take_note().map(Action::Note));
-        let Some(proposal) = proposal else {
-            self.exhausted = true;
-            return false;
+        let (ticket, proposal) = if let Some(queued) = self.next_queued(&incumbent, actions) {
+            (queued.ticket, queued.proposal)
+        } else {
+            if self.left == Some(0) || self.exhausted {
+                return false;
+            }
+            let pending: Vec<ConfigHash> = self.active.iter().map(|active| active.child.hash()).collect();
+            let proposal = self.proposer.propose(&incumbent, &pending, self.next_number);
+            actions.extend(self.proposer.take_note().map(Action::Note));
+            let Some(proposal) = proposal else {
+                self.exhausted = true;
+                return false;
+            };
+            self.left = self.left.map(|left| left - 1);
+            (None, proposal)
         };
-        self.left = self.left.map(|left| left - 1);
         let number = self.next_number;
         self.next_number += 1;
+        actions.extend(ticket.map(|ticket| Action::TryBegan { ticket, number }));
         let attempt =
             self.attempts.get(&(proposal.child.hash(), Some(incumbent.hash()))).copied().unwrap_or(0);
         actions.push(Action::Propose { number, hypothesis: proposal.hypothesis.clone() });
@@ -445,14 +479,18 @@ impl Research {
         true
     }
 
-    fn next_proposal(&mut self, incumbent: &EffectiveConfig) -> Option<Proposal> {
-        while let Some(queued) = self.queue.pop_front() {
-            if let Some(proposal) = rebase(queued, incumbent, self.rules.context) {
-                return Some(proposal);
+    /// Takes the first change in the queue that still changes something, put onto the incumbent of the moment.
+    fn next_queued(&mut self, incumbent: &EffectiveConfig, actions: &mut Vec<Action>) -> Option<Queued> {
+        while let Some(Queued { ticket, proposal }) = self.queue.pop_front() {
+            match rebase(proposal, incumbent, self.rules.context) {
+                Some(proposal) => return Some(Queued { ticket, proposal }),
+                None => actions.extend(ticket.map(|ticket| Action::TryRefused {
+                    ticket,
+                    reason: "meanwhile the incumbent has this change".to_owned(),
+                })),
             }
         }
-        let pending: Vec<ConfigHash> = self.active.iter().map(|active| active.child.hash()).collect();
-        self.proposer.propose(incumbent, &pending, self.next_number)
+        None
     }
 
     fn begin_baseline(&mut self, now: u64) -> bool {
@@ -647,8 +685,8 @@ impl Research {
                 let because =
                     format!("won as experiment {} against the incumbent before this one", active.number);
                 let hypothesis = Hypothesis { because, ..active.hypothesis.clone() };
-                self.queue.push_back(Proposal { child: active.child.clone(), hypothesis });
-                self.left = self.left.map(|left| left + 1);
+                let proposal = Proposal { child: active.child.clone(), hypothesis };
+                self.queue.push_back(Queued { ticket: None, proposal });
             }
             self.conclude(
                 active,

@@ -150,7 +150,7 @@ impl Session {
                 Action::Note(note) => self.notes.push(note),
                 Action::Finish => self.finished = true,
                 Action::Halt(why) => self.halted = Some(why),
-                Action::Propose { .. } => {}
+                Action::Propose { .. } | Action::TryBegan { .. } | Action::TryRefused { .. } => {}
             }
         }
     }
@@ -334,10 +334,36 @@ fn a_persons_try_goes_first_and_on_top_of_the_count() {
         simplifies: false,
         inspired_by: Vec::new(),
     };
-    session.give(Event::Try(Box::new(Proposal { child, hypothesis })));
+    session.give(Event::Try(7, Box::new(Proposal { child, hypothesis })));
     let session = session.run();
     assert_eq!(session.journal.iter().filter(|e| e.hypothesis.proposer == Author::Person).count(), 1);
     assert_eq!(session.journal.len(), 4);
+}
+
+#[test]
+fn every_try_is_answered_with_its_experiment_or_a_reason() {
+    let mut session = Session::new(1, 0);
+    while session.research.incumbent().is_none() {
+        assert!(session.step(finish), "no baseline");
+    }
+    let proposal = || Box::new(session.research.person_proposal("warmup 0.1", "a hunch").expect("valid"));
+    let (first, second) = (proposal(), proposal());
+    let answers = |actions: Vec<Action>| -> Vec<Result<u64, u64>> {
+        let answer = |action| match action {
+            Action::TryBegan { ticket, .. } => Some(Ok(ticket)),
+            Action::TryRefused { ticket, .. } => Some(Err(ticket)),
+            _ => None,
+        };
+        actions.into_iter().filter_map(answer).collect()
+    };
+    assert_eq!(answers(session.research.handle(Event::Try(1, first), 0)), [Ok(1)]);
+    // One runs and one more may be prepared; the rest waits, and what finds no room is refused.
+    let more: Vec<_> =
+        (2..40).flat_map(|n| answers(session.research.handle(Event::Try(n, second.clone()), 0))).collect();
+    assert_eq!(more.len(), 1 + 38 - 1 - MAX_QUEUED, "{more:?}");
+    assert!(more[1..].iter().all(Result::is_err));
+    assert_eq!(answers(session.research.handle(Event::Stop, 0)), []);
+    assert_eq!(answers(session.research.handle(Event::Try(99, second), 0)), [Err(99)]);
 }
 
 #[test]
