@@ -48,25 +48,29 @@ pub async fn priced_run(
     mut control: watch::Receiver<Control>,
 ) -> RunResult {
     let started_at = unix_now();
-    let mut result = attempt(spec.clone(), &lock, &events, &control).await;
-    let timed_out = matches!(&result.0, Some(Outcome::Crashed(crash)) if crash.class == CrashClass::TimedOut);
-    if timed_out && matches!(spec.budget, RunBudget::Seconds(_)) {
-        // It was promised more tokens than it could see: the price may be to blame, so it gets another one.
-        result = attempt(spec.clone(), &lock, &events, &control).await;
+    let mut result = attempt(spec.clone(), None, &lock, &events, &control).await;
+    let timed_out =
+        matches!(&result.outcome, Some(Outcome::Crashed(crash)) if crash.class == CrashClass::TimedOut);
+    if let (true, RunBudget::Seconds(seconds), Some(tokens)) = (timed_out, spec.budget, result.priced_tokens)
+    {
+        // It was promised more tokens than it could see in the cap's time, so its speed is below this share of its price.
+        let share = seconds / spec.limits.cap.as_secs_f64();
+        let most = (tokens as f64 * share) as u64;
+        result = attempt(spec.clone(), Some(most), &lock, &events, &control).await;
     }
     for _ in 0..MOST_RESTS {
         let starved =
-            matches!(&result.0, Some(Outcome::Crashed(crash)) if crash.class == CrashClass::Starved);
+            matches!(&result.outcome, Some(Outcome::Crashed(crash)) if crash.class == CrashClass::Starved);
         if !starved {
             break;
         }
         if rest(&mut control).await == Control::Cancel {
-            result.0 = None;
+            result.outcome = None;
             break;
         }
-        result = attempt(spec.clone(), &lock, &events, &control).await;
+        result = attempt(spec.clone(), None, &lock, &events, &control).await;
     }
-    RunResult { id: spec.run, started_at, outcome: result.0, better_tokens: result.1 }
+    RunResult { id: spec.run, started_at, outcome: result.outcome, better_tokens: result.better_tokens }
 }
 
 /// Waits, and returns what is wanted now; a cancel ends the wait.
@@ -81,23 +85,42 @@ async fn rest(control: &mut watch::Receiver<Control>) -> Control {
     }
 }
 
-/// Returns the outcome, none if it was cancelled, and better tokens where its price was wrong.
+/// What one attempt came to.
+#[derive(Debug, Default)]
+struct Attempt {
+    /// None if it was cancelled.
+    outcome: Option<Outcome>,
+    /// The tokens that its own price bought it.
+    priced_tokens: Option<u64>,
+    /// [`RunResult::better_tokens`].
+    better_tokens: Option<u64>,
+}
+
+/// Runs once; where the order says only seconds, for what a price taken now buys, but at most `most_tokens`.
 async fn attempt(
     mut spec: RunSpec,
+    most_tokens: Option<u64>,
     lock: &Mutex<()>,
     events: &mpsc::Sender<RunProgress>,
     control: &watch::Receiver<Control>,
-) -> (Option<Outcome>, Option<u64>) {
+) -> Attempt {
     let mut price = None;
     let tokens_per_step = spec.config.integer(Knob::BatchTokens) as u64;
     if let RunBudget::Seconds(seconds) = spec.budget {
         match take_price(&spec, lock, events, control).await {
-            Some(Ok(taken)) => {
+            Some(Ok(mut taken)) => {
+                if let Some(most) = most_tokens.filter(|most| *most < taken.tokens) {
+                    let steps = (most / tokens_per_step).max(1);
+                    taken.tokens_per_second *= (steps * tokens_per_step) as f64 / taken.tokens as f64;
+                    taken.tokens = steps * tokens_per_step;
+                }
                 spec.budget = RunBudget::Tokens(taken.tokens);
                 price = Some((taken, seconds));
             }
-            Some(Err(crash)) => return (Some(Outcome::Crashed(crash)), None),
-            None => return (None, None),
+            Some(Err(crash)) => {
+                return Attempt { outcome: Some(Outcome::Crashed(crash)), ..Attempt::default() };
+            }
+            None => return Attempt::default(),
         }
     }
     let ended = experiment::run(spec, events.clone(), control.clone()).await;
@@ -108,7 +131,8 @@ async fn attempt(
         }
         _ => None,
     };
-    (ended.outcome, better_tokens)
+    let priced_tokens = price.map(|(price, _)| price.tokens);
+    Attempt { outcome: ended.outcome, priced_tokens, better_tokens }
 }
 
 async fn take_price(

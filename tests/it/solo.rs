@@ -259,6 +259,20 @@ fn a_trainer_that_only_fails_ends_the_session_with_a_word() {
 }
 
 #[test]
+fn a_price_that_promised_too_much_is_corrected_by_the_run_itself() {
+    let place = Place::new();
+    // A budget of 1 s has a cap of 3 s: four times the tokens do not fit, a third of them do, and show the true speed.
+    let mut command = place.solo(&["--experiments", "1"]);
+    let printed = succeed(command.env("FAKE_TRAINER", "overpriced=4"));
+    assert!(printed.contains("it is run again at its own speed"), "{printed}");
+    let recorded = place.read();
+    assert_eq!(recorded.len(), 2, "{printed}");
+    let counted = recorded[0].experiment.runs.iter().rev().take(3);
+    let seconds = counted.map(|run| run.outcome.report().expect("a number").training_seconds);
+    assert!(seconds.clone().all(|s| (s - 1.0).abs() < 0.05), "{:?}", seconds.collect::<Vec<_>>());
+}
+
+#[test]
 fn bad_input_gives_one_clear_error() {
     let mut place = Place::new();
     let error = fail(&mut place.node(&["solo", "no-such-config"]));

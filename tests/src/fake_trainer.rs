@@ -102,6 +102,7 @@ impl Behaviour {
     /// | `slow=S` | takes S seconds to train |
     /// | `sigma=X`, `correlation=X` | sets the noise |
     /// | `every=N`, `when=TEXT` | misbehaves for one seed in N only; only for configs whose TOML contains the text |
+    /// | `overpriced=F` | its price promises F times its speed, and a run that passes its cap says so |
     /// | `silent`, `hang`, `hang_in_evaluation`, `stay` | says nothing, stops in training, in evaluation, after its last word |
     /// | `garbage`, `long_line`, `flood`, `early`, `babble`, `mute` | not the protocol; a huge line; a million; out of turn; after the end; no result |
     /// | `nan`, `null`, `zero` | prints such a validation value |
@@ -248,7 +249,8 @@ impl Run {
 
     /// Says the price and returns the tokens that the budget buys.
     fn priced(&self, seconds: f64) -> Result<u64> {
-        let tokens_per_second = surface::tokens_per_second(&self.config);
+        let promise = self.behaviour.number("overpriced").unwrap_or(1.0);
+        let tokens_per_second = promise * surface::tokens_per_second(&self.config);
         let steps = (seconds * tokens_per_second / self.tokens_per_step() as f64).round() as u64;
         let tokens = steps * self.tokens_per_step();
         say(&TrainerEvent::Priced { tokens_per_second, tokens, cpu_share: 1.0, seconds: 0.001 })?;
@@ -281,6 +283,10 @@ impl Run {
         }
         let cap_seconds = self.arguments.cap_seconds;
         say(&TrainerEvent::TrainingStarted { tokens, steps, cap_seconds })?;
+        if tokens as f64 / surface::tokens_per_second(&self.config) > cap_seconds {
+            let message = format!("training passed its hard cap of {cap_seconds:.1} s");
+            return say(&TrainerEvent::Failed { class: CrashClass::TimedOut, message });
+        }
         let slow = Duration::from_secs_f64(self.behaviour.number("slow").unwrap_or(0.0));
         for step in 1..=4 {
             thread::sleep(slow / 4);

@@ -263,12 +263,6 @@ impl Active {
         self.repeats < most
     }
 
-    /// Returns whether a run of this config finished here.
-    pub(super) fn has_finished(&self, config: &EffectiveConfig) -> bool {
-        let hash = config.hash();
-        self.runs.iter().any(|run| run.requested == hash && run.outcome.report().is_some())
-    }
-
     /// Returns the differences so far.
     pub fn evidence(&self) -> Evidence {
         Evidence {

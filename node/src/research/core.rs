@@ -572,9 +572,8 @@ impl Research {
                 self.fill(&order, value);
             }
             (None, Some(crash)) => {
-                // What finished once at these tokens and is late now was slowed by the machine.
-                let late =
-                    crash.class == CrashClass::TimedOut && self.active[owner].has_finished(&order.config);
+                // A known price comes from a finished run of the same speed: what is late at it was slowed by the machine.
+                let late = crash.class == CrashClass::TimedOut && order.tokens.is_some();
                 let config_fault =
                     crash.class.blames_config() && !late && order.config == self.active[owner].child;
                 if config_fault || !self.active[owner].repeat(&order, MAX_TRIES) {

@@ -269,19 +269,19 @@ fn a_config_that_crashes_is_a_crash_and_the_loop_goes_on() {
 }
 
 #[test]
-fn a_config_that_finished_once_and_is_late_now_is_run_again() {
-    let mut session = Session::new(1, 8);
-    let late = std::cell::Cell::new(false);
-    while session.step(|order| {
-        // The child's half of each second pair is late once.
-        if order.pair == Some(1) && order.role == RunRole::Child && !late.replace(true) {
-            crash(CrashClass::TimedOut)
-        } else {
-            finish(order)
-        }
-    }) {}
-    assert!(late.get() && session.finished);
-    assert!(session.journal.iter().all(|e| !matches!(e.verdict, Verdict::Crash { .. })));
+fn a_run_that_is_late_at_a_known_price_is_run_again() {
+    let late_once = |is_due: fn(&RunOrder) -> bool| {
+        let mut session = Session::new(1, 14);
+        let late = std::cell::Cell::new(false);
+        while session.step(|order| {
+            if is_due(order) && !late.replace(true) { crash(CrashClass::TimedOut) } else { finish(order) }
+        }) {}
+        assert!(late.get() && session.finished);
+        session.journal.iter().filter(|e| matches!(e.verdict, Verdict::Crash { .. })).count()
+    };
+    assert_eq!(late_once(|order| order.pair == Some(1) && order.role == RunRole::Child), 0);
+    // A new config whose speed is known from another one.
+    assert_eq!(late_once(|order| order.role == RunRole::Screen && order.tokens.is_some()), 0);
 }
 
 #[test]
