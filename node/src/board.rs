@@ -8,6 +8,7 @@ use crate::{
     experiment::RunProgress,
     progress::{Happened, Phase, RECENT_VERDICTS, SlotView, Snapshot, Summary},
     research::{Research, RunOrder},
+    view::words,
 };
 
 /// What a session looks like right now.
@@ -151,17 +152,13 @@ impl Board {
     pub fn concluded(&mut self, experiment: &Experiment) {
         if !matches!(experiment.verdict, Verdict::Baseline) {
             self.concluded += 1;
+            self.snapshot.experiments += 1;
         }
         self.kept += u32::from(matches!(experiment.verdict, Verdict::Keep { .. }));
         self.crashed += u32::from(matches!(experiment.verdict, Verdict::Crash { .. }));
-        self.snapshot.experiments += 1;
         self.snapshot.keeps += u32::from(matches!(experiment.verdict, Verdict::Keep { .. }));
         self.snapshot.crashes += u32::from(matches!(experiment.verdict, Verdict::Crash { .. }));
-        self.recent.push_back((
-            experiment.number,
-            experiment.hypothesis.patch.to_string(),
-            experiment.verdict.clone(),
-        ));
+        self.recent.push_back((experiment.number, words::headline(experiment), experiment.verdict.clone()));
         while self.recent.len() > RECENT_VERDICTS {
             self.recent.pop_front();
         }

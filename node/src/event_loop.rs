@@ -30,7 +30,7 @@ use crate::{
     pricing::{RunResult, priced_run},
     progress::Happened,
     research::{Action, Event as Happening, Research, RunOrder},
-    view::View,
+    view::{View, words},
 };
 
 /// News of trainers that wait to be shown. More are dropped: they are news, not results.
@@ -357,7 +357,7 @@ impl<'a> EventLoop<'a> {
                     let commit = self.memory.conclude(&experiment)?;
                     self.board.concluded(&experiment);
                     self.answer_tries(&experiment);
-                    let patch = experiment.hypothesis.patch.to_string();
+                    let patch = words::headline(&experiment);
                     let number = experiment.number;
                     self.tell(&Happened::Concluded { number, patch, verdict: experiment.verdict, commit })?;
                 }

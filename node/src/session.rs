@@ -32,7 +32,7 @@ use crate::{
     },
     searcher::{ProgramPaths, Searcher},
     settings::{Settings, slot_name},
-    view::View,
+    view::{View, words},
 };
 
 /// The tour's budget: long enough for a model to learn something, short enough to watch.
@@ -121,7 +121,7 @@ impl<'a> Session<'a> {
         if self.wants_tour() {
             plan.budget_seconds = 10.0;
             self.note(
-                "first launch: a short tour with runs of 10 s, in an arena of its own; the real work follows",
+                "first launch: a tour with runs of 10 s, in an arena of its own; the real work follows",
             )?;
             if self.research(&plan, TOUR_BUDGET, Some(TOUR_EXPERIMENTS), &probe).await? == Ending::Stopped {
                 return Ok(());
@@ -305,8 +305,8 @@ impl<'a> Session<'a> {
             incumbent: None,
             incumbent_patch: String::new(),
             gain: None,
-            recent: recent.map(|e| (e.number, e.hypothesis.patch.to_string(), e.verdict.clone())).collect(),
-            experiments: journal.len() as u32,
+            recent: recent.map(|e| (e.number, words::headline(e), e.verdict.clone())).collect(),
+            experiments: journal.iter().filter(|e| e.parent.is_some()).count() as u32,
             keeps: count("keep"),
             crashes: count("crash"),
             experiments_per_hour: None,

@@ -110,3 +110,61 @@ fn is_running(program: &Path, folder: &Path) -> bool {
         line.starts_with(&program.display().to_string()) && line.contains(&folder)
     })
 }
+
+/// A/A experiments of one CI run; `AA=24 BUDGET=5s DATA=default` makes more, on the default corpus.
+const NULL_CHANGES: usize = 2;
+
+/// Changes that alter the trajectory and not the quality, of every knob group: small steps of knobs that hardly matter.
+const NULL: [(&str, &[&str]); 11] = [
+    ("rope_base", &["11000", "9500", "12000"]),
+    ("warmdown", &["0.55", "0.45"]),
+    ("adam_eps", &["0.0000000002", "0.00000000005", "0.0000000005"]),
+    ("init_kind", &["normal", "orthogonal"]),
+    ("muon_momentum_start", &["0.86", "0.84", "0.87"]),
+    ("feedback_init", &["0.15", "0.05"]),
+    ("scalar_beta2", &["0.951", "0.949", "0.948"]),
+    ("embedding_init", &["1.1", "0.95"]),
+    ("unembedding_init", &["0.0011", "0.00095"]),
+    ("muon_momentum_warmup", &["0.35", "0.25"]),
+    ("feedback_beta1", &["0.95", "0.97"]),
+];
+
+#[test]
+fn null_changes_are_not_kept() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<usize>().ok());
+    let wanted = number("AA").unwrap_or(NULL_CHANGES);
+    let budget = std::env::var("BUDGET").unwrap_or_else(|_| "1s".to_owned());
+    let mut place = place();
+    let data = std::env::var("DATA").ok();
+    let data = data.as_deref().map_or(Some("text.txt"), |data| Some(data).filter(|data| *data != "default"));
+    place.budget = budget;
+    succeed(&mut place.solo_on(data, &["--experiments", "1"]));
+    // One value of each knob first, then the next ones: no two of them are the same config.
+    let most = NULL.iter().map(|(_, values)| values.len()).max().unwrap_or(0);
+    let changes: Vec<String> = (0..most)
+        .flat_map(|round| {
+            NULL.iter().filter_map(move |(knob, values)| Some(format!("{knob} {}", values.get(round)?)))
+        })
+        .collect();
+    assert!(wanted <= changes.len(), "there are {} null changes", changes.len());
+    for change in &changes[..wanted] {
+        let tried = place.node(&["try", change, "--because", "A/A"]).output().expect("the node starts");
+        assert!(tried.status.success(), "{change}: {}", text(&tried.stderr));
+    }
+    let recorded = place.read();
+    let of_ours = recorded.iter().filter(|recorded| recorded.experiment.hypothesis.because == "A/A");
+    let experiments: Vec<_> = of_ours.map(|recorded| &recorded.experiment).collect();
+    assert_eq!(experiments.len(), wanted);
+    let keeps = experiments.iter().filter(|experiment| experiment.verdict.name() == "keep").count();
+    for experiment in &experiments {
+        let runs = experiment.runs.len();
+        println!(
+            "{} {:?} {:?} {runs} runs",
+            experiment.hypothesis.patch, experiment.screens, experiment.verdict
+        );
+    }
+    println!("{keeps} of {wanted} A/A experiments kept");
+    // Simulated nights without gains keep at most 0.2 of 100 experiments (node/docs/verdict.md). At that rate two of 24 have
+    // a probability of 0.1 %.
+    assert!(keeps <= 1, "{keeps} of {wanted} null changes were kept");
+}

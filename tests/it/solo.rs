@@ -38,13 +38,14 @@ pub(crate) fn node_binary() -> PathBuf {
 pub(crate) struct Place {
     pub(crate) folder: TempDir,
     pub(crate) trainer: PathBuf,
+    pub(crate) budget: String,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join("text.txt"), "some text\n".repeat(1000)).expect("a file");
-        Self { folder, trainer: PathBuf::from(FAKE_TRAINER) }
+        Self { folder, trainer: PathBuf::from(FAKE_TRAINER), budget: "1s".to_owned() }
     }
 
     pub(crate) fn home(&self) -> PathBuf {
@@ -60,7 +61,13 @@ impl Place {
 
     /// Runs `solo` on the little text with a budget that makes an arena of its own.
     pub(crate) fn solo(&self, arguments: &[&str]) -> Command {
-        let mut command = self.node(&["solo", "--budget", "1s", "--data", "text.txt"]);
+        self.solo_on(Some("text.txt"), arguments)
+    }
+
+    /// The same on another text, or on the default one.
+    pub(crate) fn solo_on(&self, data: Option<&str>, arguments: &[&str]) -> Command {
+        let mut command = self.node(&["solo", "--budget", &self.budget]);
+        command.args(data.map(|data| ["--data", data]).into_iter().flatten());
         command.args(arguments);
         command
     }

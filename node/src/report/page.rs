@@ -88,10 +88,7 @@ fn row(experiment: &Experiment) -> String {
         }
         Verdict::Crash { class, .. } => (class.to_string(), String::new(), 0),
     };
-    let change = match experiment.verdict {
-        Verdict::Baseline => "the calibrated start".to_owned(),
-        _ => words::clean(&experiment.hypothesis.patch.to_string()).replace('|', "\\|"),
-    };
+    let change = words::clean(&words::change(experiment)).replace('|', "\\|");
     let pairs = if pairs == 0 { String::new() } else { pairs.to_string() };
     format!(
         "| {} | {} | {change} | {delta} | {audit} | {pairs} | {} |\n",

@@ -64,7 +64,7 @@ impl Row {
         Self {
             number: experiment.number,
             id: experiment.id().fmt_short(),
-            patch: patch_text(experiment),
+            patch: words::change(experiment),
             because: experiment.hypothesis.because.clone(),
             proposer: experiment.hypothesis.proposer.name().to_owned(),
             verdict: experiment.verdict.clone(),
@@ -72,13 +72,6 @@ impl Row {
             runs: experiment.runs.len() as u32,
             finished_at: experiment.finished_at,
         }
-    }
-}
-
-fn patch_text(experiment: &Experiment) -> String {
-    match experiment.verdict {
-        Verdict::Baseline => "the calibrated start".to_owned(),
-        _ => experiment.hypothesis.patch.to_string(),
     }
 }
 
@@ -157,7 +150,7 @@ pub fn show(experiment: &Experiment) -> String {
         let _ = writeln!(out, "{}", format!("{label:<11}{text}").trim_end());
     };
     line("experiment", &format!("#{}  {}", experiment.number, experiment.id()));
-    line("verdict", &words::verdict_line(&patch_text(experiment), &experiment.verdict));
+    line("verdict", &words::verdict_line(&words::change(experiment), &experiment.verdict));
     line("because", &words::clean(&experiment.hypothesis.because));
     let simpler = if experiment.hypothesis.simplifies { ", removes something" } else { "" };
     line(

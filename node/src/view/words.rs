@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use autoswarm_protocol::{Budget, CrashClass, Estimate, Verdict};
+use autoswarm_protocol::{Budget, CrashClass, Estimate, Experiment, Verdict};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::{progress::Summary, text};
@@ -123,6 +123,22 @@ pub fn crash(class: CrashClass, message: &str) -> String {
 /// Prints an estimate without its pairs: `−0.0213 ± 0.0031`.
 pub fn short_estimate(estimate: &Estimate) -> String {
     format!("{} ± {:.4}", signed(estimate.delta), estimate.standard_error)
+}
+
+/// Says what an experiment changed.
+pub fn change(experiment: &Experiment) -> String {
+    match experiment.verdict {
+        Verdict::Baseline => "the calibrated start".to_owned(),
+        _ => experiment.hypothesis.patch.to_string(),
+    }
+}
+
+/// The same for news, where a baseline's level stands in no column of its own.
+pub fn headline(experiment: &Experiment) -> String {
+    match (&experiment.verdict, experiment.mean_validation()) {
+        (Verdict::Baseline, Some(value)) => format!("the calibrated start: {value:.4} bpb"),
+        _ => change(experiment),
+    }
 }
 
 /// Prints a verdict in one line: `keep     batch_tokens 8192 → 4096  Δ −0.0213 ± 0.0031  (3 pairs)`.

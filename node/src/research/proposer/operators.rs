@@ -171,8 +171,9 @@ fn one_knob(search: &Search<'_>, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
             let because = match tries {
                 0 => format!("{}: `{}` has not been tried yet", Operator::Model, axis.knob),
                 _ => format!(
-                    "{}: the most promising step by what {tries} trials of `{}` showed",
+                    "{}: the most promising step by what {tries} {} of `{}` showed",
                     Operator::Model,
+                    if tries == 1 { "trial" } else { "trials" },
                     axis.knob
                 ),
             };
