@@ -40,6 +40,7 @@ pub struct TextChoice {
 
 impl TextChoice {
     /// Returns this choice, or where it leaves everything open, that of the home's last `solo`.
+    #[must_use]
     pub fn or_last(self, home: &Path) -> Self {
         if self != Self::default() {
             return self;

@@ -1,5 +1,7 @@
 //! `node solo` with the real trainer and libtorch, at tiny budgets: nothing between a person and a result is faked.
 
+#![allow(clippy::print_stdout)] // figures, for `--nocapture`
+
 use std::{
     collections::BTreeMap,
     fs,

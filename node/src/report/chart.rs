@@ -35,7 +35,7 @@ pub fn svg(story: &Story) -> Option<String> {
     let picture = Picture::of(story)?;
     let mut text = String::new();
     // A string takes every byte, so drawing cannot fail.
-    picture.draw(SVGBackend::with_string(&mut text, SIZE).into_drawing_area()).ok()?;
+    picture.draw(&SVGBackend::with_string(&mut text, SIZE).into_drawing_area()).ok()?;
     Some(text)
 }
 
@@ -84,14 +84,14 @@ impl Picture {
 
     fn draw<B: DrawingBackend>(
         &self,
-        area: DrawingArea<B, plotters::coord::Shift>,
+        area: &DrawingArea<B, plotters::coord::Shift>,
     ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         area.fill(&WHITE)?;
         let (low, high) = self.range();
         let end = self.minutes.max(1.0) * 1.02;
         let caption =
             ("Bits per byte on validation: the chosen config ± se, and every experiment", ("sans-serif", 17));
-        let mut chart = ChartBuilder::on(&area)
+        let mut chart = ChartBuilder::on(area)
             .caption(caption.0, caption.1)
             .margin(12)
             .x_label_area_size(40)

@@ -1,3 +1,5 @@
+//! Stories, readings, the page and the chart.
+
 use autoswarm_protocol::{Bpb, Outcome};
 
 use super::*;
