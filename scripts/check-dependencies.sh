@@ -17,7 +17,8 @@ forbid() {
 
 readonly tensors='tch|torch-sys'
 readonly runtimes='tokio.*|async-std|smol|futures-executor|mio'
-readonly networks='libp2p.*|reqwest|hyper.*|axum|quinn.*|socket2|ureq'
+# libp2p-identity is keys and signatures, no network.
+readonly networks='libp2p|libp2p-(core|swarm|gossipsub|tcp|quic|kad|noise|request-response)|reqwest|hyper.*|axum|quinn.*|socket2|ureq'
 readonly files='git2|libgit2-sys|sled|tempfile|rustix|walkdir|notify|memmap2'
 
 forbid autoswarm-protocol "$tensors|$runtimes|$networks|$files|autoswarm-(node|trainer)" 'values, bytes and judgement do no IO'

@@ -103,6 +103,8 @@ ids! {
     ArenaId, "autoswarm 1 arena";
     /// The id of an experiment: its arena, child, parent and attempt.
     ExperimentId, "autoswarm 1 experiment";
+    /// The id of a record: its signed bytes.
+    RecordId, "autoswarm 1 record";
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod id;
 pub mod knobs;
 pub mod outcome;
 pub mod patch;
+pub mod record;
 pub mod swarm_config;
 pub mod train_config;
 

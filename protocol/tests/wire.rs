@@ -120,3 +120,22 @@ fn experiments() {
     };
     check("experiment", &experiment);
 }
+
+/// A record's bytes are its identity: every node has to write and to read the same ones.
+#[test]
+fn records() {
+    use autoswarm_protocol::record::{Body, Claim, sign, verify};
+
+    let swarm_config = "name = \"t\"\ndescription = \"t\"\n[objective]\nmetric = \"val_bpb\"\ncorpus = { source = \"path\", path = \"/t\" }\ntokenizer = { kind = \"bytes\" }\nevaluation = { context = 256, tokens = 65536 }\ndtype = \"f32\"\nmin_effect = 0.001\n";
+    let objective = autoswarm_protocol::SwarmConfig::parse(swarm_config).expect("valid").objective;
+    let keys = libp2p_identity::Keypair::ed25519_from_bytes([7; 32]).expect("32 bytes are a key");
+    let body = Body::Claim(Claim { config: ConfigHash::of(b"config"), seconds: 60 });
+    let signed = sign(&body, &objective, &keys, 1_795_219_384).expect("valid");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/record.bin");
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &signed.bytes).expect("a writable checkout");
+    }
+    let golden = fs::read(&path).expect("a golden file");
+    assert_eq!(signed.bytes, golden);
+    assert_eq!(verify(&golden, &objective, 1_795_219_384).expect("readable").value(), &body);
+}

@@ -1,0 +1,303 @@
+//! Records: what nodes tell each other, signed by who found it.
+//!
+//! ```text
+//! Body ──sign──▶ Signed ──bytes──▶ any peer ──verify──▶ Verified<Body>
+//! ```
+//!
+//! A record's author signs it; whoever relays it is not its author. Its id is the BLAKE3 hash of the signed bytes, so
+//! every copy has the same. What a record says is a claim until it is tried; what it *is* is checked from the bytes
+//! alone, in [`verify`]. Records are data: nothing in them is run.
+
+mod check;
+pub mod verify;
+
+use libp2p_identity::{Keypair, ed25519};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Bpb, Budget, CrashClass, Estimate, Patch, TrainConfig,
+    codec::{self, CodecError},
+    id::{ArenaId, ConfigHash, ObjectiveId, RecordId},
+    knobs,
+};
+
+pub use verify::{Blame, Fault, Verified, verify};
+
+/// Version of the wire; another major is another language.
+pub const WIRE_MAJOR: u8 = 1;
+
+/// Largest record, bytes: a discovery with every knob changed and all lists full takes half of it.
+pub const MAX_RECORD_BYTES: usize = 32 * 1024;
+
+/// Most discoveries that one builds on.
+pub const MAX_INSPIRATIONS: usize = 8;
+/// Most points of a loss curve: enough to see a shape.
+pub const MAX_CURVE: usize = 16;
+/// Most results in one digest.
+pub const MAX_DIGEST: usize = 128;
+/// Longest name of a device, bytes.
+pub const MAX_DEVICE_BYTES: usize = 64;
+/// Most bytes of extensions that this version does not know.
+pub const MAX_EXTENSIONS: usize = 8;
+
+/// The public key of who signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Author([u8; 32]);
+
+impl Author {
+    /// Returns the author that a key pair signs as; none for a key that is not ed25519.
+    pub fn of(keys: &Keypair) -> Option<Self> {
+        Some(Self(keys.clone().try_into_ed25519().ok()?.public().to_bytes()))
+    }
+
+    /// Returns the first eight hexadecimal digits, for logs and lists.
+    pub fn fmt_short(&self) -> String {
+        blake3::Hash::from_bytes(self.0).to_hex()[..8].to_owned()
+    }
+
+    /// Returns the 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Author {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+/// What a machine is, as far as findings depend on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hardware {
+    /// The device's name, in one line.
+    pub device: String,
+    /// Threads of the slot on a CPU.
+    pub threads: u16,
+    /// Slots of the machine.
+    pub slots: u16,
+    /// Training throughput of the class's reference config on one slot, tokens a second.
+    pub tokens_per_second: f64,
+}
+
+/// A kept experiment: "this change helped here".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Discovery {
+    /// Where it was measured.
+    pub arena: ArenaId,
+    /// The budget of the arena.
+    pub budget: Budget,
+    /// On what.
+    pub hardware: Hardware,
+    /// The full effective config.
+    pub config: TrainConfig,
+    /// The difference from the author's incumbent of the time.
+    pub patch: Patch,
+    /// Child − parent on validation, from fresh pairs alone.
+    pub estimate: Estimate,
+    /// The same on audit.
+    pub audit: Option<Estimate>,
+    /// The child's mean on validation.
+    pub level: Bpb,
+    /// Training tokens of a run of the child, and of the parent.
+    pub tokens: (u64, u64),
+    /// Training seconds of a run of the child.
+    pub seconds: f64,
+    /// The child's training loss at even steps of progress, nats per token.
+    pub curve: Vec<f32>,
+    /// Discoveries that it builds on.
+    pub inspirations: Vec<RecordId>,
+    /// Why it was tried, in one line.
+    pub because: String,
+}
+
+impl Discovery {
+    /// Returns the config that the patch starts from.
+    pub fn parent(&self) -> Option<TrainConfig> {
+        self.patch.invert().apply(&self.config).ok()
+    }
+}
+
+/// What a re-run compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Comparison {
+    /// The author's parent and config, at the author's token counts.
+    Reproduced,
+    /// The same pair under the attester's budget.
+    Transfers,
+    /// The patch on the attester's incumbent.
+    Transplants,
+}
+
+/// A re-run of somebody's discovery.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attestation {
+    /// Of which.
+    pub discovery: RecordId,
+    /// What was compared.
+    pub comparison: Comparison,
+    /// Where.
+    pub arena: ArenaId,
+    /// On what.
+    pub hardware: Hardware,
+    /// What it showed, from fresh pairs; or how it failed.
+    pub found: Result<Estimate, CrashClass>,
+    /// Training tokens of a run with the change, and without.
+    pub tokens: (u64, u64),
+}
+
+/// How an experiment ended, in a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Kept.
+    Kept,
+    /// Discarded.
+    Discarded,
+    /// No number.
+    Crashed,
+}
+
+/// One result in a digest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// The child.
+    pub config: ConfigHash,
+    /// What was changed.
+    pub patch: Patch,
+    /// What became of it.
+    pub ending: Ending,
+    /// Child − parent as far as it was measured, bits per byte.
+    pub delta: Option<f64>,
+}
+
+/// Results in short, failures included, so that nobody repeats them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Digest {
+    /// Where they were measured.
+    pub arena: ArenaId,
+    /// Oldest first.
+    pub lines: Vec<Line>,
+}
+
+/// "I am on it": soft and short-lived, never reconciled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The config that the author is about to try.
+    pub config: ConfigHash,
+    /// Seconds for which nobody else need try it.
+    pub seconds: u32,
+}
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// A kept experiment.
+    Discovery(Box<Discovery>),
+    /// A re-run.
+    Attestation(Box<Attestation>),
+    /// Results in short.
+    Digest(Digest),
+    /// An intent.
+    Claim(Claim),
+}
+
+impl Body {
+    /// Returns whether the record belongs to the set that nodes reconcile.
+    pub const fn is_reconciled(&self) -> bool {
+        !matches!(self, Self::Claim(_))
+    }
+}
+
+/// The bytes of an ed25519 signature; serde has no arrays of 64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Signature([u8; 32], [u8; 32]);
+
+/// What is signed: everything but the signature. A later version adds extensions, which this one carries unread.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Content {
+    author: Author,
+    objective: ObjectiveId,
+    /// Version of the author's knob table: a config of a later one cannot be read here.
+    knobs: u16,
+    /// Seconds since 1970 by the author's clock.
+    made_at: u64,
+    /// The encoded [`Body`], decoded only once the signature holds.
+    body: Vec<u8>,
+    extensions: Vec<(u16, Vec<u8>)>,
+}
+
+impl Content {
+    /// Returns what the key signs: a hash that no other use of the key can produce.
+    fn digest(&self) -> Result<[u8; 32], CodecError> {
+        Ok(blake3::derive_key("autoswarm 1 record signature", &codec::encode(self)?))
+    }
+}
+
+/// A record as it travels, after the major version's byte.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Envelope {
+    content: Content,
+    signature: Signature,
+}
+
+/// A record of this node's own, ready to travel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// The hash of the bytes.
+    pub id: RecordId,
+    /// What travels.
+    pub bytes: Vec<u8>,
+}
+
+/// Why a body cannot be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The key cannot sign records.
+    #[error("the node's key is no ed25519 key")]
+    Key,
+    /// It would not pass its own verification.
+    #[error("the record would be refused by every peer: {0}")]
+    Refused(Fault),
+    /// It does not encode.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+/// Signs a body that was made at `made_at`, seconds since 1970. What every peer would refuse is refused here.
+pub fn sign(
+    body: &Body,
+    objective: &crate::swarm_config::Objective,
+    keys: &Keypair,
+    made_at: u64,
+) -> Result<Signed, SignError> {
+    let keys: ed25519::Keypair = keys.clone().try_into_ed25519().map_err(|_| SignError::Key)?;
+    let content = Content {
+        author: Author(keys.public().to_bytes()),
+        objective: objective.id(),
+        knobs: knobs::KNOB_TABLE_VERSION,
+        made_at,
+        body: codec::encode(body)?,
+        extensions: Vec::new(),
+    };
+    let bytes = seal(content, &keys)?;
+    let verified = verify(&bytes, objective, made_at).map_err(SignError::Refused)?;
+    Ok(Signed { id: verified.id(), bytes })
+}
+
+fn seal(content: Content, keys: &ed25519::Keypair) -> Result<Vec<u8>, SignError> {
+    let signature: [u8; 64] = keys.sign(&content.digest()?).try_into().map_err(|_| SignError::Key)?;
+    let (mut first, mut second) = ([0; 32], [0; 32]);
+    first.copy_from_slice(&signature[..32]);
+    second.copy_from_slice(&signature[32..]);
+    let envelope = Envelope { content, signature: Signature(first, second) };
+    let mut bytes = vec![WIRE_MAJOR];
+    bytes.extend(codec::encode(&envelope)?);
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[path = "record/tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,109 @@
+//! What no honest author writes, whatever the body: values out of range, lists too long, text with control characters.
+
+use super::{
+    Attestation, Body, Claim, Digest, Discovery, Hardware, MAX_CURVE, MAX_DEVICE_BYTES, MAX_DIGEST,
+    MAX_INSPIRATIONS,
+};
+use crate::{Budget, Estimate, Hypothesis, Patch, TrainConfig, swarm_config::Objective};
+
+/// Largest difference that two finite losses can have, bits per byte: a run above 100 nats is a crash.
+const MAX_DELTA: f64 = 150.0;
+/// Most pairs of one estimate.
+const MAX_PAIRS: u16 = 10_000;
+/// Most training tokens: a year of a rack.
+const MAX_TOKENS: u64 = 1 << 48;
+/// Longest claim: longer than any run of a class.
+const MAX_CLAIM_SECONDS: u32 = 3600;
+
+/// Checks a decoded body; the error is one line that says what is wrong.
+pub(super) fn body(body: &Body, objective: &Objective) -> Result<(), String> {
+    match body {
+        Body::Discovery(discovery) => check_discovery(discovery, objective),
+        Body::Attestation(attestation) => check_attestation(attestation),
+        Body::Digest(digest) => check_digest(digest),
+        Body::Claim(claim) => check_claim(claim),
+    }
+}
+
+fn check_discovery(discovery: &Discovery, objective: &Objective) -> Result<(), String> {
+    let Discovery {
+        budget,
+        hardware,
+        config,
+        patch,
+        estimate,
+        audit,
+        tokens,
+        seconds,
+        curve,
+        inspirations,
+        ..
+    } = discovery;
+    ensure(!matches!(budget, Budget::Class(class) if *class > 24), "the budget's class")?;
+    check_hardware(hardware)?;
+    is_executed(config, objective, "the config")?;
+    ensure(!patch.is_empty(), "an empty patch")?;
+    for (knob, change) in patch.iter() {
+        ensure(objective.is_searchable(knob), "a frozen knob changed")?;
+        ensure(objective.allows(knob, change.to), "a value outside the search's range")?;
+    }
+    let parent = discovery.parent().ok_or("the patch does not lead to the config")?;
+    is_executed(&parent, objective, "the parent")?;
+    check_estimate(estimate)?;
+    audit.as_ref().map_or(Ok(()), check_estimate)?;
+    check_tokens(*tokens)?;
+    ensure(seconds.is_finite() && (0.0..1e7).contains(seconds), "the seconds")?;
+    ensure(curve.len() <= MAX_CURVE && curve.iter().all(|loss| loss.is_finite()), "the curve")?;
+    ensure(inspirations.len() <= MAX_INSPIRATIONS, "the number of inspirations")?;
+    ensure(
+        discovery.because == Hypothesis::one_line(&discovery.because),
+        "the hypothesis is not one clean line",
+    )
+}
+
+fn check_attestation(attestation: &Attestation) -> Result<(), String> {
+    check_hardware(&attestation.hardware)?;
+    check_tokens(attestation.tokens)?;
+    attestation.found.as_ref().map_or(Ok(()), check_estimate)
+}
+
+fn check_digest(digest: &Digest) -> Result<(), String> {
+    ensure((1..=MAX_DIGEST).contains(&digest.lines.len()), "the number of results")?;
+    for line in &digest.lines {
+        ensure(!Patch::is_empty(&line.patch), "an empty patch")?;
+        ensure(line.delta.is_none_or(|delta| delta.abs() <= MAX_DELTA), "a difference")?;
+    }
+    Ok(())
+}
+
+fn check_claim(claim: &Claim) -> Result<(), String> {
+    ensure((1..=MAX_CLAIM_SECONDS).contains(&claim.seconds), "the seconds of a claim")
+}
+
+/// Configs travel as they are executed: no other spelling of the same model, and none that cannot be.
+fn is_executed(config: &TrainConfig, objective: &Objective, what: &str) -> Result<(), String> {
+    let executed = config.effective(objective.context as usize);
+    ensure(*executed == *config, &format!("{what} is not as it would be executed"))
+}
+
+fn check_hardware(hardware: &Hardware) -> Result<(), String> {
+    let Hardware { device, threads, slots, tokens_per_second } = hardware;
+    ensure(device.len() <= MAX_DEVICE_BYTES && *device == Hypothesis::one_line(device), "the device's name")?;
+    ensure(*threads > 0 && *slots > 0, "the slots")?;
+    ensure(tokens_per_second.is_finite() && *tokens_per_second > 0.0, "the throughput")
+}
+
+fn check_estimate(estimate: &Estimate) -> Result<(), String> {
+    let Estimate { delta, standard_error, pairs } = estimate;
+    ensure(delta.abs() <= MAX_DELTA, "a difference")?;
+    ensure((0.0..=MAX_DELTA).contains(standard_error), "a standard error")?;
+    ensure((1..=MAX_PAIRS).contains(pairs), "the number of pairs")
+}
+
+fn check_tokens(tokens: (u64, u64)) -> Result<(), String> {
+    ensure((1..MAX_TOKENS).contains(&tokens.0) && (1..MAX_TOKENS).contains(&tokens.1), "the tokens")
+}
+
+fn ensure(holds: bool, what: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what.to_owned()) }
+}

@@ -1,0 +1,172 @@
+//! The verification ladder: bytes → size → envelope → signature → objective → body → ranges. **Only this file makes a
+//! [`Verified`]**, so whatever takes one has had every check.
+//!
+//! Each fault says whose it is. Reject is for what every honest node would reject from the bytes alone, since it costs
+//! the peer that relayed them its standing; what may be a matter of version or clock is ignored. A number that looks too
+//! good is no fault.
+
+use ed25519_dalek::VerifyingKey;
+
+use super::{Author, Body, Envelope, MAX_EXTENSIONS, MAX_RECORD_BYTES, WIRE_MAJOR, check};
+use crate::{
+    codec::{self, CodecError},
+    id::RecordId,
+    knobs,
+    swarm_config::Objective,
+};
+
+/// How far ahead of ours an author's clock may be, seconds.
+pub const MAX_CLOCK_SKEW: u64 = 600;
+
+/// What is wrong with bytes that somebody sent as a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Nothing there.
+    #[error("the record is empty")]
+    Empty,
+    /// Over the limit.
+    #[error("the record has {0} bytes; at most {MAX_RECORD_BYTES} are read")]
+    TooLarge(usize),
+    /// Another wire major.
+    #[error("the record speaks version {0} of the wire, this node {WIRE_MAJOR}; update the older of the two")]
+    OtherMajor(u8),
+    /// Not an envelope.
+    #[error("the record does not decode: {0}")]
+    NotAnEnvelope(CodecError),
+    /// The signature is not the author's.
+    #[error("the signature is not its author's")]
+    BadSignature,
+    /// It belongs elsewhere.
+    #[error("the record belongs to another objective")]
+    OtherObjective,
+    /// The author knows knobs that this node does not.
+    #[error("the author's knob table is version {0}, ours {version}; update this node to use it", version = knobs::KNOB_TABLE_VERSION)]
+    NewerKnobs(u16),
+    /// Made in the future.
+    #[error("the record was made {0} s in the future; one of the two clocks is wrong")]
+    FromTheFuture(u64),
+    /// The body is no body.
+    #[error("what the record says does not decode: {0}")]
+    NotABody(CodecError),
+    /// A value that no honest author writes.
+    #[error("the record is out of range: {0}")]
+    OutOfRange(String),
+}
+
+/// What a fault means for the peer that handed the bytes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// Nobody's: drop it, and think nothing of it.
+    Ignore,
+    /// The peer should not have passed it on.
+    Reject,
+}
+
+impl Fault {
+    /// Returns whose fault it is.
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::Empty
+            | Self::TooLarge(_)
+            | Self::NotAnEnvelope(_)
+            | Self::BadSignature
+            | Self::OtherObjective
+            | Self::NotABody(_)
+            | Self::OutOfRange(_) => Blame::Reject,
+            Self::OtherMajor(_) | Self::NewerKnobs(_) | Self::FromTheFuture(_) => Blame::Ignore,
+        }
+    }
+}
+
+/// Something that passed every check which its bytes allow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified<T> {
+    id: RecordId,
+    author: Author,
+    made_at: u64,
+    value: T,
+}
+
+impl<T> Verified<T> {
+    /// Returns the record's id.
+    pub const fn id(&self) -> RecordId {
+        self.id
+    }
+
+    /// Returns who signed it.
+    pub const fn author(&self) -> Author {
+        self.author
+    }
+
+    /// Returns when it was made by its author's clock, seconds since 1970.
+    pub const fn made_at(&self) -> u64 {
+        self.made_at
+    }
+
+    /// Returns what it says.
+    pub const fn value(&self) -> &T {
+        &self.value
+    }
+}
+
+impl Verified<Body> {
+    /// Returns the discovery that it is.
+    pub fn discovery(&self) -> Option<Verified<&super::Discovery>> {
+        match &self.value {
+            Body::Discovery(discovery) => Some(self.with(discovery.as_ref())),
+            _ => None,
+        }
+    }
+
+    /// Returns the attestation that it is.
+    pub fn attestation(&self) -> Option<Verified<&super::Attestation>> {
+        match &self.value {
+            Body::Attestation(attestation) => Some(self.with(attestation.as_ref())),
+            _ => None,
+        }
+    }
+
+    fn with<U>(&self, value: U) -> Verified<U> {
+        Verified { id: self.id, author: self.author, made_at: self.made_at, value }
+    }
+}
+
+/// Climbs the ladder with bytes from anywhere; `now` is in seconds since 1970.
+pub fn verify(bytes: &[u8], objective: &Objective, now: u64) -> Result<Verified<Body>, Fault> {
+    if bytes.len() > MAX_RECORD_BYTES {
+        return Err(Fault::TooLarge(bytes.len()));
+    }
+    let (major, rest) = bytes.split_first().ok_or(Fault::Empty)?;
+    if *major != WIRE_MAJOR {
+        return Err(Fault::OtherMajor(*major));
+    }
+    let envelope: Envelope = codec::decode(rest).map_err(Fault::NotAnEnvelope)?;
+    let content = &envelope.content;
+    if !is_signed(&envelope) {
+        return Err(Fault::BadSignature);
+    }
+    if content.objective != objective.id() {
+        return Err(Fault::OtherObjective);
+    }
+    if content.extensions.len() > MAX_EXTENSIONS {
+        return Err(Fault::OutOfRange(format!("{} extensions", content.extensions.len())));
+    }
+    if content.knobs > knobs::KNOB_TABLE_VERSION {
+        return Err(Fault::NewerKnobs(content.knobs));
+    }
+    if content.made_at > now.saturating_add(MAX_CLOCK_SKEW) {
+        return Err(Fault::FromTheFuture(content.made_at - now));
+    }
+    let body: Body = codec::decode(&content.body).map_err(Fault::NotABody)?;
+    check::body(&body, objective).map_err(Fault::OutOfRange)?;
+    Ok(Verified { id: RecordId::of(bytes), author: content.author, made_at: content.made_at, value: body })
+}
+
+fn is_signed(envelope: &Envelope) -> bool {
+    let signature = ed25519_dalek::Signature::from_components(envelope.signature.0, envelope.signature.1);
+    match (VerifyingKey::from_bytes(envelope.content.author.as_bytes()), envelope.content.digest()) {
+        // The usual verification accepts, for keys of low order, one signature for every message.
+        (Ok(key), Ok(digest)) => key.verify_strict(&digest, &signature).is_ok(),
+        _ => false,
+    }
+}
