@@ -6,6 +6,7 @@ use autoswarm_protocol::{Experiment, KnobGroup, Outcome, Patch, RunRole, Trainer
 
 use crate::{
     experiment::RunProgress,
+    network::NetworkView,
     progress::{Happened, Phase, RECENT_VERDICTS, SlotView, Snapshot, Summary},
     research::{Research, RunOrder},
     view::words,
@@ -146,6 +147,11 @@ impl Board {
     /// A pause began or ended.
     pub fn paused(&mut self, reason: Option<String>) {
         self.paused = reason;
+    }
+
+    /// The swarm looks like this now.
+    pub fn network(&mut self, view: NetworkView) {
+        self.snapshot.network = Some(view);
     }
 
     /// An experiment ended.

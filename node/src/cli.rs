@@ -32,6 +32,12 @@ pub struct Cli {
 pub enum Command {
     /// Research alone on this machine until told to stop
     Solo(Box<SoloArgs>),
+    /// Research together with others: by a ticket, or on a swarm config of your own
+    Join(Box<JoinArgs>),
+    /// Share an objective: check its swarm config, print the ticket, and serve it to whoever joins
+    Seed(Box<SeedArgs>),
+    /// Look at what this node has received from the swarm
+    Discoveries(DiscoveriesArgs),
     /// Measure this machine and say which class of budget it gets
     Probe(ProbeArgs),
     /// Look at what this node has done
@@ -61,6 +67,14 @@ pub struct SoloArgs {
     #[arg(value_name = "SWARM_CONFIG")]
     pub swarm_config: Option<String>,
 
+    /// How to work.
+    #[command(flatten)]
+    pub session: SessionArgs,
+}
+
+/// Flags of everything that researches.
+#[derive(Debug, Clone, Args)]
+pub struct SessionArgs {
     /// End after N experiments; the baseline does not count
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub experiments: Option<u32>,
@@ -88,6 +102,101 @@ pub struct SoloArgs {
     /// Skip the short tour that a first launch begins with
     #[arg(long)]
     pub no_tour: bool,
+
+    /// How to print.
+    #[command(flatten)]
+    pub output: JsonFlag,
+}
+
+/// Flags of `join`.
+#[derive(Debug, Clone, Args)]
+pub struct JoinArgs {
+    /// A ticket from `node seed` or `node status`, or a swarm config: a file, or the name of one that is built in
+    #[arg(value_name = "TICKET|SWARM_CONFIG")]
+    pub target: String,
+
+    /// How to take part.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+
+    /// Train nothing: be a meeting point, a relay and an archive for others
+    #[arg(long)]
+    pub observe: bool,
+
+    /// How to work.
+    #[command(flatten)]
+    pub session: SessionArgs,
+}
+
+/// Flags of `seed`.
+#[derive(Debug, Clone, Args)]
+pub struct SeedArgs {
+    /// Swarm config: a file, or the name of one that is built in
+    #[arg(value_name = "SWARM_CONFIG")]
+    pub swarm_config: String,
+
+    /// How to take part.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+
+    /// Serve only, train nothing
+    #[arg(long)]
+    pub serve_only: bool,
+
+    /// How to work.
+    #[command(flatten)]
+    pub session: SessionArgs,
+}
+
+/// Flags that say how to take part in a swarm.
+#[derive(Debug, Clone, Args)]
+pub struct NetworkArgs {
+    /// Address to listen on; may be given several times [default: every interface, tcp and quic, a free port]
+    #[arg(long, value_name = "MULTIADDR")]
+    pub listen: Vec<libp2p::Multiaddr>,
+
+    /// Somebody to ask first, as `/ip4/…/tcp/…/p2p/…`; may be given several times
+    #[arg(long, value_name = "MULTIADDR")]
+    pub peer: Vec<libp2p::Multiaddr>,
+
+    /// Do not look for peers in the local network
+    #[arg(long)]
+    pub no_mdns: bool,
+
+    /// Print every record that leaves this machine
+    #[arg(long)]
+    pub show_sent: bool,
+}
+
+/// Flags of `discoveries`.
+#[derive(Debug, Clone, Args)]
+pub struct DiscoveriesArgs {
+    /// What to do with them [default: list]
+    #[command(subcommand)]
+    pub action: Option<DiscoveriesAction>,
+
+    /// How to print.
+    #[command(flatten)]
+    pub output: JsonFlag,
+}
+
+/// What `discoveries` does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DiscoveriesAction {
+    /// List them, newest last
+    List(JsonFlag),
+    /// Show one with everything that is known of it
+    Show(DiscoveryArgs),
+    /// Print one's config as TOML, to train from
+    Export(DiscoveryArgs),
+}
+
+/// One discovery.
+#[derive(Debug, Clone, Args)]
+pub struct DiscoveryArgs {
+    /// The first digits of its id
+    #[arg(value_name = "ID")]
+    pub id: String,
 
     /// How to print.
     #[command(flatten)]
@@ -429,13 +538,18 @@ mod tests {
         let cli = parse(line).expect("valid");
         assert_eq!(cli.home, Some(PathBuf::from("h")));
         let Command::Solo(solo) = cli.command else { panic!("solo") };
-        assert_eq!((solo.experiments, solo.hours, solo.seed), (Some(4), Some(0.5), Some(7)));
-        assert_eq!(solo.machine.budget, Some(Budget::Milliseconds(20_000)));
-        assert_eq!(solo.machine.devices, DeviceRequest::CpuSlots { threads: 2, slots: 1 });
-        assert!(solo.no_tour && solo.output.json);
+        assert_eq!(
+            (solo.session.experiments, solo.session.hours, solo.session.seed),
+            (Some(4), Some(0.5), Some(7))
+        );
+        assert_eq!(solo.session.machine.budget, Some(Budget::Milliseconds(20_000)));
+        assert_eq!(solo.session.machine.devices, DeviceRequest::CpuSlots { threads: 2, slots: 1 });
+        assert!(solo.session.no_tour && solo.session.output.json);
         let Command::Solo(solo) = parse("node solo").expect("valid").command else { panic!("solo") };
-        assert_eq!(solo.machine.devices, DeviceRequest::All);
-        assert!(solo.swarm_config.is_none() && solo.experiments.is_none() && !solo.output.json);
+        assert_eq!(solo.session.machine.devices, DeviceRequest::All);
+        assert!(
+            solo.swarm_config.is_none() && solo.session.experiments.is_none() && !solo.session.output.json
+        );
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! One file per verb: each gets what was typed, does its work and prints. Errors come back here and are printed once.
 
 pub mod check;
+pub mod discoveries;
 pub mod doctor;
 pub mod experiments;
+pub mod join;
 pub mod pause;
 pub mod probe;
 pub mod replay;
@@ -58,6 +60,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Resume => pause::run(&home, pause::Wish::Resume),
         Command::Stop => pause::run(&home, pause::Wish::Stop),
         Command::Solo(args) => solo::run(&home, &args),
+        Command::Join(args) => join::join(&home, &args),
+        Command::Seed(args) => join::seed(&home, &args),
+        Command::Discoveries(args) => discoveries::run(&home, args),
         Command::Probe(args) => probe::run(&home, &args),
         Command::Report(args) => report::run(&home, &args),
     }

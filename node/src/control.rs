@@ -22,6 +22,8 @@ pub use server::serve;
 pub use socket::{ControlSocket, bind, socket_path};
 
 use crate::{
+    discoveries,
+    network::NetworkView,
     progress::{Happened, Snapshot},
     view::lists::{Filter, Row},
 };
@@ -53,6 +55,13 @@ pub enum Request {
         /// Its number, or the first digits of its id.
         id: String,
     },
+    /// What came from the swarm?
+    Discoveries,
+    /// Everything about one discovery.
+    Discovery {
+        /// The first digits of its id.
+        id: String,
+    },
     /// Put a change through the verdict; the answer comes when the verdict is there.
     Try {
         /// The change to the incumbent.
@@ -82,6 +91,11 @@ pub enum Reply {
         /// What is going on.
         snapshot: Box<Snapshot>,
     },
+    /// To [`Request::Status`], from a node that observes.
+    Network {
+        /// The swarm as it sees it.
+        view: Box<NetworkView>,
+    },
     /// To [`Request::Experiments`].
     Experiments {
         /// Those that the filter leaves, newest last.
@@ -91,6 +105,16 @@ pub enum Reply {
     Experiment {
         /// Everything about it.
         experiment: Box<Experiment>,
+    },
+    /// To [`Request::Discoveries`], newest last.
+    Discoveries {
+        /// All of them.
+        rows: Vec<discoveries::Row>,
+    },
+    /// To [`Request::Discovery`].
+    Discovery {
+        /// Everything about it.
+        details: Box<discoveries::Details>,
     },
     /// It is done.
     Done {

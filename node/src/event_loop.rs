@@ -27,9 +27,11 @@ use crate::{
     experiment::{Control, Limits, Placement, RunBudget, RunProgress, RunSpec},
     manners,
     memory::Memory,
+    network::Heard,
     pricing::{RunResult, priced_run},
     progress::Happened,
     research::{Action, Event as Happening, Research, RunOrder},
+    swarm_side::SwarmSide,
     view::{View, words},
 };
 
@@ -119,6 +121,7 @@ enum Event {
     RunEnded(Box<RunResult>),
     Request(Request, Responder),
     Progress(RunProgress),
+    Heard(Heard),
     Tick,
 }
 
@@ -138,6 +141,14 @@ struct Try {
     /// The experiment that it became.
     number: Option<u32>,
     responder: Responder,
+}
+
+/// Waits for the network; for ever where there is none.
+async fn heard_from(swarm: &mut Option<&mut SwarmSide>) -> Option<Heard> {
+    match swarm {
+        Some(swarm) => swarm.network.heard().await,
+        None => future::pending().await,
+    }
 }
 
 /// A session over the slots of one machine.
@@ -166,6 +177,7 @@ pub struct EventLoop<'a> {
     interrupts: u32,
     ending: Option<Ending>,
     halted: Option<String>,
+    swarm: Option<&'a mut SwarmSide>,
 }
 
 /// Returns the seconds since 1970.
@@ -207,6 +219,7 @@ impl<'a> EventLoop<'a> {
             interrupts: 0,
             ending: None,
             halted: None,
+            swarm: None,
         })
     }
 
@@ -217,11 +230,19 @@ impl<'a> EventLoop<'a> {
         self
     }
 
+    /// Works in a swarm: tells what was found here, and tries what others found.
+    #[must_use]
+    pub fn in_swarm(mut self, swarm: Option<&'a mut SwarmSide>) -> Self {
+        self.swarm = swarm;
+        self
+    }
+
     /// Runs the session to its end.
     pub async fn run(mut self) -> anyhow::Result<Ending> {
         self.begin_first_try()?;
         let actions = self.research.handle(Happening::Start, unix_now());
         self.perform(actions)?;
+        self.consider()?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !(self.ending.is_some() && self.runs.is_empty()) {
@@ -261,6 +282,7 @@ impl<'a> EventLoop<'a> {
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
             Some((request, responder)) = self.requests.recv() => Event::Request(request, responder),
+            Some(heard) = heard_from(&mut self.swarm) => Event::Heard(heard),
             Some(progress) = self.progress.1.recv() => Event::Progress(progress),
             _ = tick.tick() => Event::Tick,
         }
@@ -273,6 +295,7 @@ impl<'a> EventLoop<'a> {
             Event::RunEnded(result) => self.run_ended(*result)?,
             Event::Request(request, responder) => self.answer(request, responder)?,
             Event::Progress(progress) => self.board.progress(&progress),
+            Event::Heard(heard) => self.heard(&heard)?,
             Event::Tick => self.tick()?,
         }
         Ok(())
@@ -331,7 +354,43 @@ impl<'a> EventLoop<'a> {
         let actions = self.research.handle(event, unix_now());
         self.perform(actions)?;
         self.begin_first_try()?;
+        self.consider()?;
         self.memory.save_pending(self.research.pending())
+    }
+
+    fn heard(&mut self, heard: &Heard) -> anyhow::Result<()> {
+        let Some(swarm) = self.swarm.as_deref_mut() else { return Ok(()) };
+        if let Some(event) = swarm.heard(heard) {
+            self.tell(&event)?;
+        }
+        self.consider()
+    }
+
+    /// Tries what somebody else found, one at a time and within its share.
+    fn consider(&mut self) -> anyhow::Result<()> {
+        let (Some(swarm), Some(incumbent)) = (self.swarm.as_deref(), self.research.incumbent()) else {
+            return Ok(());
+        };
+        if self.research.is_inspired() || self.ending.is_some() {
+            return Ok(());
+        }
+        match swarm.discoveries.next_to_try(&incumbent.config, self.plan.context as usize) {
+            Some(proposal) => {
+                let actions = self.research.handle(Happening::Inspire(Box::new(proposal)), unix_now());
+                self.perform(actions)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the swarm what an experiment showed.
+    fn publish(&mut self, experiment: &Experiment) -> anyhow::Result<()> {
+        let Some(swarm) = self.swarm.as_deref_mut() else { return Ok(()) };
+        let pair_sd = self.research.noise().pair_sd(experiment.group);
+        for event in swarm.publish(experiment, pair_sd, unix_now()) {
+            self.tell(&event)?;
+        }
+        Ok(())
     }
 
     fn perform(&mut self, actions: Vec<Action>) -> anyhow::Result<()> {
@@ -357,6 +416,7 @@ impl<'a> EventLoop<'a> {
                     let commit = self.memory.conclude(&experiment)?;
                     self.board.concluded(&experiment);
                     self.answer_tries(&experiment);
+                    self.publish(&experiment)?;
                     let patch = words::headline(&experiment);
                     let number = experiment.number;
                     self.tell(&Happened::Concluded { number, patch, verdict: experiment.verdict, commit })?;
@@ -401,6 +461,9 @@ impl<'a> EventLoop<'a> {
             }
         }
         self.ticks += 1;
+        if let Some(swarm) = self.swarm.as_deref() {
+            self.board.network(swarm.network.view());
+        }
         self.board.refresh(&self.research);
         self.view.snapshot(self.board.snapshot());
         Ok(())
@@ -445,6 +508,16 @@ impl<'a> EventLoop<'a> {
             Request::Show { id } => match self.memory.find(&id)? {
                 Ok(experiment) => Reply::Experiment { experiment: Box::new(experiment) },
                 Err(reason) => Reply::refused(reason, Some("`node experiments` lists them")),
+            },
+            Request::Discoveries => match self.swarm.as_deref() {
+                Some(swarm) => Reply::Discoveries { rows: swarm.discoveries.rows() },
+                None => Reply::refused("this node works alone", Some("`node join` takes part in a swarm")),
+            },
+            Request::Discovery { id } => match self.swarm.as_deref().map(|swarm| swarm.discoveries.find(&id))
+            {
+                Some(Ok(details)) => Reply::Discovery { details: Box::new(details) },
+                Some(Err(reason)) => Reply::refused(reason, None),
+                None => Reply::refused("this node works alone", Some("`node join` takes part in a swarm")),
             },
             Request::Pause => {
                 self.set_paused(true, self.on_battery)?;

@@ -5,6 +5,8 @@
 use autoswarm_protocol::{Budget, CrashClass, Estimate, KnobGroup, Verdict};
 use serde::{Deserialize, Serialize};
 
+use crate::network::NetworkView;
+
 /// Something that happened: one plain line, or one JSON line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -52,6 +54,16 @@ pub enum Happened {
         budget: Budget,
         /// The same in seconds on this machine.
         budget_seconds: f64,
+    },
+    /// A peer came or left, or a record was heard or told.
+    Swarm {
+        /// One clean line.
+        text: String,
+    },
+    /// Others can join with this.
+    Ticket {
+        /// The ticket.
+        ticket: String,
     },
     /// A hypothesis was chosen.
     Proposed {
@@ -205,6 +217,9 @@ pub struct Snapshot {
     pub next_verdict_seconds: Option<f64>,
     /// Why nothing runs, where nothing runs.
     pub paused: Option<String>,
+    /// The swarm, where there is one.
+    #[serde(default)]
+    pub network: Option<NetworkView>,
 }
 
 /// Verdicts that a snapshot carries: what fits on a small terminal.

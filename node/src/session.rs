@@ -1,5 +1,6 @@
 //! A whole `solo`: open the home, prepare the text, probe the machine, tour, research.
 
+mod join;
 mod rerun;
 
 use std::{
@@ -11,6 +12,7 @@ use anyhow::{Context, bail};
 use autoswarm_protocol::{Arena, Budget, Experiment, outcome::TRAINER_SEMANTICS, swarm_config::Objective};
 use tokio::sync::mpsc;
 
+pub use join::{RECORDS, Taking, join};
 pub use rerun::{LOCKED, read_locked, replay};
 
 use crate::{
@@ -32,6 +34,7 @@ use crate::{
     },
     searcher::{ProgramPaths, Searcher},
     settings::{Settings, slot_name},
+    swarm_side::SwarmSide,
     view::{View, words},
 };
 
@@ -54,6 +57,7 @@ struct Session<'a> {
     requests: mpsc::Receiver<(Request, Responder)>,
     deadline: Option<Instant>,
     first_try: Option<(PersonsChange, Responder)>,
+    swarm: Option<SwarmSide>,
 }
 
 /// Runs `node solo`.
@@ -104,7 +108,8 @@ impl<'a> Session<'a> {
         let (memory, recorded, notes) = Memory::open(home)?;
         let deadline = settings.hours.map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
         let first_try = None;
-        let mut session = Self { settings, memory, recorded, view, requests, deadline, first_try };
+        let mut session =
+            Self { settings, memory, recorded, view, requests, deadline, first_try, swarm: None };
         for note in notes {
             session.tell(&Happened::Note { text: note, fix: None })?;
         }
@@ -123,12 +128,17 @@ impl<'a> Session<'a> {
             self.note(
                 "first launch: a tour with runs of 10 s, in an arena of its own; the real work follows",
             )?;
-            if self.research(&plan, TOUR_BUDGET, Some(TOUR_EXPERIMENTS), &probe).await? == Ending::Stopped {
+            // What a tour finds is too small to tell, and others' ideas come after it.
+            let swarm = self.swarm.take();
+            let ending = self.research(&plan, TOUR_BUDGET, Some(TOUR_EXPERIMENTS), &probe).await?;
+            self.swarm = swarm;
+            if ending == Ending::Stopped {
                 return Ok(());
             }
             self.note(&format!("the tour is over; from here on a run trains for {seconds:.0} s ({budget})"))?;
         }
         plan.budget_seconds = seconds;
+        self.equip(&probe, budget);
         self.research(&plan, budget, self.settings.experiments, &probe).await?;
         Ok(())
     }
@@ -281,6 +291,7 @@ impl<'a> Session<'a> {
             self.deadline,
         )?
         .with_try(self.first_try.take())
+        .in_swarm(self.swarm.as_mut())
         .run()
         .await
     }
@@ -312,6 +323,7 @@ impl<'a> Session<'a> {
             experiments_per_hour: None,
             next_verdict_seconds: None,
             paused: None,
+            network: None,
         }
     }
 

@@ -13,7 +13,7 @@ use autoswarm_protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cli::{DeviceRequest, ProbeArgs, SoloArgs},
+    cli::{DeviceRequest, ProbeArgs, SessionArgs, SoloArgs},
     experiment::{Device, Placement},
     files, manners,
 };
@@ -107,8 +107,8 @@ impl Settings {
 
     /// Resolves what a command needs that trains without searching: an objective, its text, and devices.
     pub fn for_text(text: TextChoice, devices: &DeviceRequest) -> anyhow::Result<Self> {
-        let text = text.absolute()?;
         let mut swarm_config = load_swarm_config(text.swarm_config.as_deref().unwrap_or("default"))?;
+        let text = text.absolute()?;
         if let Some(data) = &text.data {
             swarm_config.objective.corpus = CorpusSource::Path(data.display().to_string());
             swarm_config.objective.corpus_hash = None;
@@ -136,11 +136,12 @@ impl Settings {
 
     /// Resolves `solo`'s arguments.
     pub fn for_solo(args: &SoloArgs) -> anyhow::Result<Self> {
-        let text = TextChoice {
-            swarm_config: args.swarm_config.clone(),
-            data: args.data.clone(),
-            budget: args.machine.budget,
-        };
+        Self::for_session(args.swarm_config.clone(), &args.session)
+    }
+
+    /// Resolves the flags of everything that researches.
+    pub fn for_session(swarm_config: Option<String>, args: &SessionArgs) -> anyhow::Result<Self> {
+        let text = TextChoice { swarm_config, data: args.data.clone(), budget: args.machine.budget };
         Ok(Self {
             experiments: args.experiments,
             hours: args.hours,
@@ -154,18 +155,23 @@ impl Settings {
 
 /// Loads a swarm config by path or by the name of a built-in one.
 pub fn load_swarm_config(name: &str) -> anyhow::Result<SwarmConfig> {
+    let text = swarm_config_text(name)?;
+    SwarmConfig::parse(&text).with_context(|| format!("the swarm config `{name}` is wrong"))
+}
+
+/// Loads a swarm config's text by path or by the name of a built-in one.
+pub fn swarm_config_text(name: &str) -> anyhow::Result<String> {
     let built_in = BUILT_IN.iter().find(|(built_in, _)| *built_in == name);
-    let text = match built_in {
-        Some((_, text)) => (*text).to_owned(),
+    match built_in {
+        Some((_, text)) => Ok((*text).to_owned()),
         None if Path::new(name).exists() => {
-            fs::read_to_string(name).with_context(|| format!("cannot read the swarm config `{name}`"))?
+            fs::read_to_string(name).with_context(|| format!("cannot read the swarm config `{name}`"))
         }
         None => {
             let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
             bail!("there is no swarm config `{name}`: give a file, or one of {}", names.join(", "));
         }
-    };
-    SwarmConfig::parse(&text).with_context(|| format!("the swarm config `{name}` is wrong"))
+    }
 }
 
 /// Finds the trainer: `AUTOSWARM_TRAINER`, else beside this binary.

@@ -6,7 +6,7 @@
 //!
 //! A record's author signs it; whoever relays it is not its author. Its id is the BLAKE3 hash of the signed bytes, so
 //! every copy has the same. What a record says is a claim until it is tried; what it *is* is checked from the bytes
-//! alone, in [`verify`]. Records are data: nothing in them is run.
+//! alone, in [`mod@verify`]. Records are data: nothing in them is run.
 
 mod check;
 pub mod verify;

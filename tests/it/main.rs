@@ -1,8 +1,10 @@
 //! The node as a whole, in one binary: see each file.
 
+mod network;
 mod nights;
 #[cfg(feature = "real-trainer")]
 mod real;
 mod solo;
 mod supervisor;
+mod swarm;
 mod verbs;

@@ -96,7 +96,7 @@ fn kills_with_the_real_trainer_lose_nothing_and_leave_no_trainer_behind() {
         }
     }
     let printed = succeed(&mut place.solo(&["--experiments", "1", "--devices", "cpu:1x1"]));
-    assert!(printed.contains("#1"), "{printed}");
+    assert!(printed.contains("1 experiment,"), "{printed}");
     let recorded = place.read();
     let runs = recorded.iter().map(|recorded| recorded.experiment.runs.len()).sum::<usize>();
     assert!(runs >= 4, "{printed}");

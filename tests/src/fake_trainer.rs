@@ -283,7 +283,8 @@ impl Run {
         }
         let cap_seconds = self.arguments.cap_seconds;
         say(&TrainerEvent::TrainingStarted { tokens, steps, cap_seconds })?;
-        if tokens as f64 / surface::tokens_per_second(&self.config) > cap_seconds {
+        let overpriced = self.behaviour.value("overpriced").is_some();
+        if overpriced && tokens as f64 / surface::tokens_per_second(&self.config) > cap_seconds {
             let message = format!("training passed its hard cap of {cap_seconds:.1} s");
             return say(&TrainerEvent::Failed { class: CrashClass::TimedOut, message });
         }

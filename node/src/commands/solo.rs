@@ -8,5 +8,5 @@ use crate::{cli::SoloArgs, session, settings::Settings, view::View};
 /// Runs the verb.
 pub fn run(home: &Path, args: &SoloArgs) -> anyhow::Result<()> {
     let settings = Settings::for_solo(args)?;
-    runtime()?.block_on(session::solo(&settings, home, View::for_stdout(args.output.json)))
+    runtime()?.block_on(session::solo(&settings, home, View::for_stdout(args.session.output.json)))
 }

@@ -44,6 +44,8 @@ fn once(home: &Path, as_json: bool) -> anyhow::Result<String> {
     match control::ask(home, &Request::Status, &mut |_| {}) {
         Ok(Reply::Status { snapshot }) if as_json => line(&*snapshot),
         Ok(Reply::Status { snapshot }) => Ok(lists::status(&snapshot, stdout_width())),
+        Ok(Reply::Network { view }) if as_json => line(&*view),
+        Ok(Reply::Network { view }) => Ok(lists::network(&view)),
         Ok(other) => bail!("the running node answered with something else: {other:?}"),
         Err(ControlError::NotRunning) => {
             let _held = commands::open_existing(home)?;

@@ -103,6 +103,7 @@ impl Picture {
             .bold_line_style(RGBColor(0xe6, 0xe6, 0xe6))
             .x_desc("minutes")
             .y_desc("val_bpb (lower is better)")
+            .x_label_formatter(&|value| format!("{value:.0}"))
             .y_label_formatter(&|value| format!("{value:.2}"))
             .label_style(("sans-serif", 13))
             .draw()?;

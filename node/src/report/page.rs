@@ -62,6 +62,9 @@ pub fn markdown(story: &Story, reading: Option<&Reading>, readings: usize, chart
     }
     let _ = writeln!(out, "\n![bits per byte over time]({chart})\n");
     out.push_str(
+        "Green is the chosen config with its standard error, a grey dot a discarded experiment (at the upper edge: worse than fits), a cross a crash.\n\n",
+    );
+    out.push_str(
         "| # | verdict | change | Δ ± se, bpb | audit | pairs | runs |\n|---|---|---|---|---|---|---|\n",
     );
     for experiment in &story.experiments {

@@ -138,6 +138,8 @@ pub enum Event {
     },
     /// Try this next; the ticket names it in [`Action::TryBegan`] or [`Action::TryRefused`].
     Try(u64, Box<Proposal>),
+    /// Somebody else's idea: try it when its turn comes.
+    Inspire(Box<Proposal>),
     /// Start nothing new; what runs will be cancelled by the driver.
     Stop,
 }
@@ -291,6 +293,12 @@ impl Research {
         }
     }
 
+    /// Returns whether somebody else's idea waits or runs.
+    pub fn is_inspired(&self) -> bool {
+        self.queue.iter().any(|queued| !queued.proposal.hypothesis.inspired_by.is_empty())
+            || self.active.iter().any(|active| !active.hypothesis.inspired_by.is_empty())
+    }
+
     /// Returns the experiments in flight: what a restart needs to go on without repeating a run.
     pub fn pending(&self) -> &[Active] {
         &self.active
@@ -386,6 +394,11 @@ impl Research {
                 match refusal {
                     Some(reason) => actions.push(Action::TryRefused { ticket, reason }),
                     None => self.queue.push_back(Queued { ticket: Some(ticket), proposal: *proposal }),
+                }
+            }
+            Event::Inspire(proposal) => {
+                if self.queue.len() < MAX_QUEUED {
+                    self.queue.push_back(Queued { ticket: None, proposal: *proposal });
                 }
             }
             Event::Stop => self.ending = true,

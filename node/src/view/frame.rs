@@ -279,6 +279,7 @@ pub(crate) mod tests {
             experiments_per_hour: Some(43.2),
             next_verdict_seconds: Some(45.0),
             paused: None,
+            network: None,
         }
     }
 

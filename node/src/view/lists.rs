@@ -4,10 +4,9 @@ use std::fmt::Write;
 
 use autoswarm_protocol::{Experiment, Run, RunRole, TrainConfig, Verdict};
 use serde::{Deserialize, Serialize};
-use unicode_width::UnicodeWidthStr;
 
 use super::{Colour, frame, words};
-use crate::progress::Snapshot;
+use crate::{network::NetworkView, progress::Snapshot};
 
 /// Most rows that one list holds, as the command line allows them.
 pub const MAX_ROWS: u32 = 10_000;
@@ -115,19 +114,7 @@ pub fn table(rows: &[Row], now: u64, width: usize) -> String {
             format!("{} ago", words::duration(now.saturating_sub(row.finished_at) as f64)),
         ]
     }));
-    let mut widths: Vec<usize> =
-        (0..6).map(|column| cells.iter().map(|line| line[column].width()).max().unwrap_or(0)).collect();
-    // The change takes what the other columns leave, but never less than lets two rows be told apart.
-    let others: usize = widths.iter().sum::<usize>() - widths[2] + 2 * (widths.len() - 1);
-    widths[2] = widths[2].min(width.saturating_sub(others).max(16));
-    let mut out = String::new();
-    for line in cells {
-        let padded: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, &columns)| words::pad(cell, columns)).collect();
-        out.push_str(padded.join("  ").trim_end());
-        out.push('\n');
-    }
-    out
+    words::columns(&cells, 2, width)
 }
 
 /// What a row says of its difference: from fresh pairs, from screening, the level of a baseline, or a crash's class.
@@ -234,6 +221,32 @@ pub fn status(snapshot: &Snapshot, width: usize) -> String {
     let look = frame::Look { width, height: usize::MAX, colour: Colour::Off };
     for line in frame::render(snapshot, look).iter().filter(|line| !line.is_empty()) {
         let _ = writeln!(out, "{line}");
+    }
+    if let Some(view) = &snapshot.network {
+        out.push('\n');
+        out.push_str(&network(view));
+    }
+    out
+}
+
+/// Prints the swarm as a node sees it.
+pub fn network(view: &NetworkView) -> String {
+    let mut out = format!(
+        "swarm    {} connected, {} held, fingerprint {}\n",
+        words::plural(view.peers.len() as u32, "peer"),
+        words::plural(view.records as u32, "record"),
+        view.fingerprint
+    );
+    for peer in &view.peers {
+        let latency = peer.latency_ms.map_or_else(String::new, |ms| format!("  {ms:.1} ms"));
+        let agent = words::clean(&peer.agent);
+        let _ = writeln!(out, "  {}  {}{latency}  {agent}", peer.peer, words::clean(&peer.address));
+    }
+    if let Some(trouble) = &view.trouble {
+        let _ = writeln!(out, "  {}", words::clean(trouble));
+    }
+    if !view.ticket.is_empty() {
+        let _ = writeln!(out, "ticket   {}", view.ticket);
     }
     out
 }

@@ -85,6 +85,8 @@ pub fn lines(event: &Happened) -> Vec<String> {
             words::count(*tokens_per_second),
             words::budget(*budget, *budget_seconds)
         )],
+        Happened::Ticket { ticket } => vec![format!("ticket   {ticket}")],
+        Happened::Swarm { text } => vec![format!("swarm    {}", words::clean(text))],
         Happened::Proposed { number, patch, because } => {
             vec![format!("try      #{number} {}: {}", words::clean(patch), words::clean(because))]
         }

@@ -226,6 +226,23 @@ pub fn pad(text: &str, width: usize) -> String {
     out
 }
 
+/// Prints rows of cells as a table for a terminal of `width` columns; one column takes what the others leave, but never
+/// less than lets two rows be told apart.
+pub fn columns<const N: usize>(rows: &[[String; N]], flexible: usize, width: usize) -> String {
+    let mut widths: Vec<usize> =
+        (0..N).map(|column| rows.iter().map(|row| row[column].width()).max().unwrap_or(0)).collect();
+    let others: usize = widths.iter().sum::<usize>() - widths[flexible] + 2 * (N - 1);
+    widths[flexible] = widths[flexible].min(width.saturating_sub(others).max(16));
+    let mut out = String::new();
+    for row in rows {
+        let padded: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, &columns)| pad(cell, columns)).collect();
+        out.push_str(padded.join("  ").trim_end());
+        out.push('\n');
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use autoswarm_protocol::experiment::DiscardReason;

@@ -1,0 +1,115 @@
+//! `node join` and `node seed`: research together with others.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context, bail};
+use autoswarm_protocol::SwarmConfig;
+
+use super::{hinted, runtime};
+use crate::{
+    cli::{JoinArgs, NetworkArgs, SeedArgs, SessionArgs},
+    files,
+    home::Home,
+    identity,
+    network::{self, NetworkConfig, Switches, Ticket},
+    session::{self, Taking},
+    settings::{self, Settings},
+    view::View,
+};
+
+/// The file of a home that holds the swarm config of the objective that it joined.
+pub const SWARM_CONFIG: &str = "swarm-config.toml";
+
+/// The file of a home that remembers peers.
+const PEERS: &str = "peers.json";
+
+/// Mean time between two reconciliations.
+const SYNC_EVERY: Duration = Duration::from_secs(45);
+
+/// Where a node listens unless it is told: everywhere, on free ports.
+const LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"];
+
+/// What leaves the machine, said at a home's first join.
+const FIRST_JOIN: [&str; 4] = [
+    "what leaves this machine: its network address and this node's public key",
+    "its hardware: device, threads, slots, training speed",
+    "its hypotheses, configs and results, signed; `--show-sent` prints every record",
+    "never files, text, program.md or names",
+];
+
+/// Runs `join`.
+pub fn join(home: &Path, args: &JoinArgs) -> anyhow::Result<()> {
+    take_part(home, &args.target, &args.network, &args.session, args.observe)
+}
+
+/// Runs `seed`.
+pub fn seed(home: &Path, args: &SeedArgs) -> anyhow::Result<()> {
+    if args.swarm_config.contains('@') {
+        return Err(hinted(
+            "a ticket cannot be seeded: it is seeded already",
+            "`node join TICKET` takes part",
+        ));
+    }
+    take_part(home, &args.swarm_config, &args.network, &args.session, args.serve_only)
+}
+
+fn take_part(
+    home: &Path,
+    target: &str,
+    network: &NetworkArgs,
+    session: &SessionArgs,
+    observe: bool,
+) -> anyhow::Result<()> {
+    if session.data.is_some() {
+        bail!("`--data` makes an objective of one's own; a shared one says itself which text it is about");
+    }
+    // Made, checked and let go: the session takes the lock again.
+    drop(Home::open(home)?);
+    let is_first = !home.join("identity").exists();
+    let keys = identity::load(home)?;
+    let listen = if network.listen.is_empty() {
+        LISTEN.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>()?
+    } else {
+        network.listen.clone()
+    };
+    let mut config = NetworkConfig {
+        keys,
+        listen,
+        peers: network.peer.clone(),
+        switches: Switches { mdns: !network.no_mdns, relay: observe },
+        known_peers: Some(home.join(PEERS)),
+        swarm_config: String::new(),
+        sync_every: SYNC_EVERY,
+    };
+    let runtime = runtime()?;
+    let file = home.join(SWARM_CONFIG);
+    config.swarm_config = if target.contains('@') {
+        let ticket: Ticket = target.parse().map_err(anyhow::Error::msg)?;
+        config.peers.extend(ticket.addresses.iter().cloned());
+        match held(&file).filter(|(known, _)| known.objective.id() == ticket.objective) {
+            Some((_, text)) => text,
+            None => runtime.block_on(network::fetch_swarm_config(&config, &ticket))?.1,
+        }
+    } else {
+        settings::swarm_config_text(target)?
+    };
+    SwarmConfig::parse(&config.swarm_config)
+        .with_context(|| format!("the swarm config `{target}` is wrong"))?;
+    files::replace(&file, config.swarm_config.as_bytes())
+        .with_context(|| format!("cannot keep the swarm config in `{}`", file.display()))?;
+    let settings = Settings::for_session(Some(path_text(&file)?), session)?;
+    let greeting = if is_first { FIRST_JOIN.map(str::to_owned).to_vec() } else { Vec::new() };
+    let taking = Taking { network: config, observe, show_sent: network.show_sent, greeting };
+    let view = View::for_stdout(session.output.json);
+    runtime.block_on(session::join(&settings, home, view, taking))
+}
+
+fn path_text(path: &Path) -> anyhow::Result<String> {
+    path.to_str().map(str::to_owned).with_context(|| format!("the home `{}` is not UTF-8", path.display()))
+}
+
+/// Returns the swarm config that a home holds.
+pub fn held(file: &Path) -> Option<(SwarmConfig, String)> {
+    let text = fs::read_to_string(file).ok()?;
+    Some((SwarmConfig::parse(&text).ok()?, text))
+}

@@ -1,0 +1,220 @@
+//! The behaviours of one node on the network and their parameters. Sources of the numbers: the published
+//! configurations of Lighthouse, Forest and Calimero, and libp2p's own defaults, as far as they fit small swarms of
+//! small, rare messages.
+
+use std::{collections::HashSet, net::IpAddr, time::Duration};
+
+use autoswarm_protocol::{id::ObjectiveId, record::MAX_RECORD_BYTES};
+use libp2p::{
+    PeerId, StreamProtocol, allow_block_list, connection_limits, dcutr,
+    gossipsub::{self, TopicHash},
+    identify,
+    identity::Keypair,
+    kad, mdns, ping, relay,
+    request_response::{self, ProtocolSupport},
+    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+};
+
+use super::{
+    NetworkError,
+    exchange::{self, Codec},
+};
+
+/// Bytes around a record in a gossip message: topic, source, number, signature.
+const GOSSIP_OVERHEAD: usize = 1024;
+
+/// Connections: a swarm of home machines needs a few dozen each.
+const MAX_INCOMING: u32 = 64;
+const MAX_OUTGOING: u32 = 64;
+const MAX_PENDING: u32 = 32;
+/// Two, because both sides may dial at once.
+const MAX_PER_PEER: u32 = 2;
+
+/// Requests that one connection may have open.
+const MAX_STREAMS: usize = 32;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Everything that speaks. What refuses connections stands first.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    pub(super) limits: connection_limits::Behaviour,
+    pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
+    pub(super) gossip: gossipsub::Behaviour<gossipsub::IdentityTransform, Filter>,
+    pub(super) records: request_response::Behaviour<Codec>,
+    pub(super) kad: kad::Behaviour<kad::store::MemoryStore>,
+    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) relay_client: relay::client::Behaviour,
+    pub(super) relay_server: Toggle<relay::Behaviour>,
+    pub(super) dcutr: dcutr::Behaviour,
+}
+
+type Filter = gossipsub::MaxCountSubscriptionFilter<gossipsub::WhitelistSubscriptionFilter>;
+
+/// What of it is switched on.
+#[derive(Debug, Clone, Copy)]
+pub struct Switches {
+    /// Finds peers in the local network.
+    pub mdns: bool,
+    /// Relays for peers behind firewalls.
+    pub relay: bool,
+}
+
+/// Returns the one topic of an objective.
+pub(super) fn topic(objective: ObjectiveId) -> gossipsub::IdentTopic {
+    gossipsub::IdentTopic::new(format!("/autoswarm/1/{objective}"))
+}
+
+impl Behaviour {
+    /// Makes the behaviours of a node with these keys.
+    pub(super) fn new(
+        keys: &Keypair,
+        relay_client: relay::client::Behaviour,
+        objective: ObjectiveId,
+        switches: Switches,
+    ) -> Result<Self, NetworkError> {
+        let peer = keys.public().to_peer_id();
+        let limits = connection_limits::ConnectionLimits::default()
+            .with_max_pending_incoming(Some(MAX_PENDING))
+            .with_max_pending_outgoing(Some(MAX_PENDING))
+            .with_max_established_incoming(Some(MAX_INCOMING))
+            .with_max_established_outgoing(Some(MAX_OUTGOING))
+            .with_max_established_per_peer(Some(MAX_PER_PEER));
+        let agent = format!("autoswarm/{}", env!("CARGO_PKG_VERSION"));
+        let identify =
+            identify::Config::new("/autoswarm/1".to_owned(), keys.public()).with_agent_version(agent);
+        let mdns = if switches.mdns {
+            let made = mdns::tokio::Behaviour::new(mdns::Config::default(), peer);
+            Some(made.map_err(|error| NetworkError::Setup(format!("mdns: {error}")))?)
+        } else {
+            None
+        };
+        let requests = request_response::Config::default()
+            .with_request_timeout(REQUEST_TIMEOUT)
+            .with_max_concurrent_streams(MAX_STREAMS);
+        let relay_server = switches.relay.then(|| relay::Behaviour::new(peer, relay::Config::default()));
+        Ok(Self {
+            limits: connection_limits::Behaviour::new(limits),
+            blocked: allow_block_list::Behaviour::default(),
+            gossip: gossip(keys, objective)?,
+            records: request_response::Behaviour::with_codec(
+                Codec,
+                [(exchange::PROTOCOL, ProtocolSupport::Full)],
+                requests,
+            ),
+            kad: kademlia(peer),
+            mdns: mdns.into(),
+            identify: identify::Behaviour::new(identify),
+            ping: ping::Behaviour::default(),
+            relay_client,
+            relay_server: relay_server.into(),
+            dcutr: dcutr::Behaviour::new(peer),
+        })
+    }
+}
+
+fn kademlia(peer: PeerId) -> kad::Behaviour<kad::store::MemoryStore> {
+    let mut config = kad::Config::new(StreamProtocol::new("/autoswarm/1/kad"));
+    // Only addresses of peers are looked up; nobody stores anything here.
+    config.set_record_filtering(kad::StoreInserts::FilterBoth);
+    let mut behaviour = kad::Behaviour::with_config(peer, kad::store::MemoryStore::new(peer), config);
+    behaviour.set_mode(Some(kad::Mode::Server));
+    behaviour
+}
+
+fn gossip(
+    keys: &Keypair,
+    objective: ObjectiveId,
+) -> Result<gossipsub::Behaviour<gossipsub::IdentityTransform, Filter>, NetworkError> {
+    let topic = topic(objective);
+    // The whole content, so that nobody can make two messages share an id.
+    let id = |message: &gossipsub::Message| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(message.topic.as_str().as_bytes()).update(&message.data);
+        gossipsub::MessageId::from(hasher.finalize().as_bytes().to_vec())
+    };
+    let config = gossipsub::ConfigBuilder::default()
+        .mesh_n(4)
+        .mesh_n_low(2)
+        .mesh_n_high(8)
+        .mesh_outbound_min(1)
+        .heartbeat_interval(Duration::from_secs(1))
+        .history_length(12)
+        .history_gossip(3)
+        .flood_publish(true)
+        .validate_messages()
+        .validation_mode(gossipsub::ValidationMode::Strict)
+        .message_id_fn(id)
+        .duplicate_cache_time(Duration::from_mins(10))
+        .max_transmit_size(MAX_RECORD_BYTES + GOSSIP_OVERHEAD)
+        .max_publish_messages(100)
+        .connection_handler_queue_len(512)
+        .prune_backoff(Duration::from_secs(10))
+        .build()
+        .map_err(|error| NetworkError::Setup(format!("gossipsub: {error}")))?;
+    let filter = gossipsub::MaxCountSubscriptionFilter {
+        filter: gossipsub::WhitelistSubscriptionFilter(HashSet::from([topic.hash()])),
+        max_subscribed_topics: 4,
+        max_subscriptions_per_request: 8,
+    };
+    let authenticity = gossipsub::MessageAuthenticity::Signed(keys.clone());
+    let failed = |error: &str| NetworkError::Setup(format!("gossipsub: {error}"));
+    let mut behaviour =
+        gossipsub::Behaviour::new_with_subscription_filter(authenticity, config, filter).map_err(failed)?;
+    behaviour.with_peer_score(score(topic.hash()), thresholds()).map_err(|error| failed(&error))?;
+    behaviour.subscribe(&topic).map_err(|error| failed(&error.to_string()))?;
+    Ok(behaviour)
+}
+
+/// An honest peer reaches 50 at most; one invalid message costs 100, which takes it out of the mesh, four graylist it,
+/// and an hour forgives one. Nothing is expected of a topic that is silent for hours (P3 and P3b are 0).
+fn score(topic: TopicHash) -> gossipsub::PeerScoreParams {
+    let ten_minutes = gossipsub::score_parameter_decay(Duration::from_mins(10));
+    let hour = gossipsub::score_parameter_decay(Duration::from_hours(1));
+    let of_topic = gossipsub::TopicScoreParams {
+        topic_weight: 1.0,
+        time_in_mesh_weight: 10.0 / 3600.0,
+        time_in_mesh_quantum: Duration::from_secs(1),
+        time_in_mesh_cap: 3600.0,
+        first_message_deliveries_weight: 1.0,
+        first_message_deliveries_decay: ten_minutes,
+        first_message_deliveries_cap: 40.0,
+        mesh_message_deliveries_weight: 0.0,
+        mesh_failure_penalty_weight: 0.0,
+        invalid_message_deliveries_weight: -100.0,
+        invalid_message_deliveries_decay: hour,
+        ..gossipsub::TopicScoreParams::default()
+    };
+    gossipsub::PeerScoreParams {
+        topics: [(topic, of_topic)].into(),
+        app_specific_weight: 1.0,
+        ip_colocation_factor_weight: -20.0,
+        ip_colocation_factor_threshold: 8.0,
+        // Many nodes on one machine are a test, not an attack.
+        ip_colocation_factor_whitelist: HashSet::from([
+            IpAddr::from([127, 0, 0, 1]),
+            IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+        ]),
+        behaviour_penalty_weight: -10.0,
+        behaviour_penalty_threshold: 6.0,
+        behaviour_penalty_decay: ten_minutes,
+        decay_interval: Duration::from_secs(1),
+        decay_to_zero: 0.01,
+        retain_score: Duration::from_hours(6),
+        slow_peer_weight: -1.0,
+        slow_peer_threshold: 0.0,
+        slow_peer_decay: 0.2,
+        ..gossipsub::PeerScoreParams::default()
+    }
+}
+
+fn thresholds() -> gossipsub::PeerScoreThresholds {
+    gossipsub::PeerScoreThresholds {
+        gossip_threshold: -300.0,
+        publish_threshold: -700.0,
+        graylist_threshold: -1400.0,
+        accept_px_threshold: 1000.0,
+        opportunistic_graft_threshold: 3.5,
+    }
+}

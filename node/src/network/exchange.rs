@@ -1,0 +1,124 @@
+//! Request and response: reconciling the sets of records, and fetching bodies by id. Bounded before anything is decoded.
+
+use std::io;
+
+use autoswarm_protocol::{codec, id::RecordId, record::MAX_RECORD_BYTES};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::StreamProtocol;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The protocol's name with the wire's major version.
+pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/autoswarm/1/records");
+
+/// Most ids in one request for bodies (facts: 64 ids and a bounded answer keep one slow peer from holding a sync).
+pub const MAX_IDS: usize = 64;
+
+/// Most bytes of the bodies in one answer; the rest is asked for again.
+pub const MAX_ANSWER_BYTES: usize = 192 * 1024;
+
+/// Largest frame of a reconciliation, bytes.
+pub const MAX_FRAME_BYTES: usize = 60 * 1024;
+
+/// Most bytes of a request or an answer: the codec's own limit.
+const MAX_MESSAGE: u64 = codec::MAX_BYTES as u64;
+
+/// What a peer may ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// A frame of a reconciliation; the asker leads.
+    Reconcile(Vec<u8>),
+    /// Bodies by id, at most [`MAX_IDS`].
+    Get(Vec<RecordId>),
+    /// The swarm config, as a joiner with nothing but a ticket asks.
+    SwarmConfig,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// The next frame of a reconciliation.
+    Reconcile(Vec<u8>),
+    /// The bodies that are held, as far as they fit.
+    Records(Vec<Vec<u8>>),
+    /// The swarm config as text; whoever asked checks it against the ticket.
+    SwarmConfig(String),
+    /// Not now: this peer asks too much.
+    Busy,
+}
+
+const _: () = assert!(MAX_ANSWER_BYTES + MAX_RECORD_BYTES < codec::MAX_BYTES);
+
+/// Reads and writes both.
+#[derive(Debug, Clone, Default)]
+pub struct Codec;
+
+impl libp2p::request_response::Codec for Codec {
+    type Protocol = StreamProtocol;
+    type Request = Ask;
+    type Response = Answer;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Ask>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read(io).await
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Answer>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read(io).await
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, ask: Ask) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write(io, &ask).await
+    }
+
+    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, answer: Answer) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write(io, &answer).await
+    }
+}
+
+async fn read<T: Serialize + DeserializeOwned>(io: &mut (impl AsyncRead + Unpin + Send)) -> io::Result<T> {
+    let mut bytes = Vec::new();
+    io.take(MAX_MESSAGE + 1).read_to_end(&mut bytes).await?;
+    codec::decode(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+async fn write(io: &mut (impl AsyncWrite + Unpin + Send), message: &impl Serialize) -> io::Result<()> {
+    let bytes = codec::encode(message).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    io.write_all(&bytes).await?;
+    io.close().await
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{executor::block_on, io::Cursor};
+
+    use super::*;
+
+    #[test]
+    fn messages_round_trip() {
+        let ask = Ask::Get(vec![RecordId::of(b"a"); MAX_IDS]);
+        let mut bytes = Cursor::new(Vec::new());
+        block_on(write(&mut bytes, &ask)).expect("written");
+        assert_eq!(block_on(read::<Ask>(&mut Cursor::new(bytes.into_inner()))).expect("read"), ask);
+    }
+
+    #[test]
+    fn what_is_too_long_cut_off_or_garbage_is_an_error() {
+        let mut long = futures::io::repeat(0).take(10 * MAX_MESSAGE);
+        assert!(block_on(read::<Ask>(&mut long)).is_err());
+        assert!(long.limit() >= 9 * MAX_MESSAGE - 1, "no more is read than the limit");
+        let bytes = codec::encode(&Answer::Records(vec![vec![1; 100]])).expect("small");
+        assert!(block_on(read::<Answer>(&mut Cursor::new(&bytes[..50]))).is_err());
+        assert!(block_on(read::<Answer>(&mut Cursor::new([9u8; 40]))).is_err());
+    }
+}

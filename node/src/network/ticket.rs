@@ -1,0 +1,100 @@
+//! The one string that joins a swarm: `<objective-id>@<multiaddr>[,<multiaddr>…]`, each address ending in `/p2p/<peer-id>`.
+
+use std::{fmt, str::FromStr};
+
+use autoswarm_protocol::id::ObjectiveId;
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+
+/// Most addresses of a ticket.
+pub const MAX_ADDRESSES: usize = 16;
+
+/// What to research, and whom to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// The shared objective; whatever peers send is checked against it.
+    pub objective: ObjectiveId,
+    /// Where peers are, never empty.
+    pub addresses: Vec<Multiaddr>,
+}
+
+/// Returns the peer that an address leads to.
+pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    }
+}
+
+impl FromStr for Ticket {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (objective, addresses) = text
+            .trim()
+            .split_once('@')
+            .ok_or("a ticket is `<objective-id>@<address>`; `node seed` and `node status` print one")?;
+        let objective = objective.parse().map_err(|error| format!("the ticket's objective: {error}"))?;
+        let parse = |text: &str| {
+            let shown: String = text.chars().take(120).collect();
+            let address: Multiaddr =
+                text.parse().map_err(|error| format!("the ticket's address `{shown}`: {error}"))?;
+            match peer_of(&address) {
+                Some(_) => Ok(address),
+                None => Err(format!("the ticket's address `{shown}` does not end in `/p2p/<peer-id>`")),
+            }
+        };
+        let addresses = addresses.split(',').map(|text| parse(text.trim())).collect::<Result<Vec<_>, _>>()?;
+        if addresses.len() > MAX_ADDRESSES {
+            return Err(format!("the ticket has {} addresses; it takes {MAX_ADDRESSES}", addresses.len()));
+        }
+        Ok(Self { objective, addresses })
+    }
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@", self.objective)?;
+        for (index, address) in self.addresses.iter().enumerate() {
+            write!(f, "{}{address}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: &str = "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+
+    #[test]
+    fn a_ticket_prints_as_it_is_read() {
+        let text = format!(
+            "{}@{ADDRESS},{}",
+            ObjectiveId::of(b"x"),
+            ADDRESS.replace("tcp/4001", "udp/4001/quic-v1")
+        );
+        let ticket: Ticket = text.parse().expect("valid");
+        assert_eq!(ticket.addresses.len(), 2);
+        assert_eq!(ticket.to_string(), text);
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let error = text.parse::<Ticket>().expect_err("wrong");
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn a_typo_is_named() {
+        let objective = ObjectiveId::of(b"x");
+        check("default", "a ticket is `<objective-id>@<address>`");
+        check(&format!("abc@{ADDRESS}"), "`abc` is not an id");
+        check(
+            &format!("{objective}@/ip4/127.0.0.1/tpc/4001"),
+            "the ticket's address `/ip4/127.0.0.1/tpc/4001`",
+        );
+        check(&format!("{objective}@/ip4/127.0.0.1/tcp/4001"), "does not end in `/p2p/<peer-id>`");
+        check(&format!("{objective}@{}", vec![ADDRESS; 17].join(",")), "it takes 16");
+    }
+}

@@ -1,0 +1,145 @@
+//! A session in a swarm: the same research with a network beside it, or an observer that trains nothing.
+
+use std::path::Path;
+
+use anyhow::Context;
+use autoswarm_protocol::record::{Author, Hardware};
+use libp2p::identity::Keypair;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Session;
+use crate::{
+    control::{Reply, Request, Responder},
+    discoveries::Discoveries,
+    event_loop::unix_now,
+    network::{Network, NetworkConfig, archive::Archive},
+    probe::Probe,
+    progress::Happened,
+    settings::Settings,
+    swarm_side::SwarmSide,
+    view::View,
+};
+
+/// The folder of a home that holds the records.
+pub const RECORDS: &str = "records";
+
+/// How `join` and `seed` take part.
+#[derive(Debug)]
+pub struct Taking {
+    /// Keys, addresses and switches.
+    pub network: NetworkConfig,
+    /// Whether to train nothing.
+    pub observe: bool,
+    /// Whether to show every record that leaves.
+    pub show_sent: bool,
+    /// Lines to say first.
+    pub greeting: Vec<String>,
+}
+
+/// Runs `node join` and `node seed`.
+pub async fn join(settings: &Settings, home: &Path, view: View, taking: Taking) -> anyhow::Result<()> {
+    let mut session = Session::open(settings, home, view)?;
+    settings.text.remember(home)?;
+    let result = session.take_part(taking).await;
+    session.view.finish();
+    result
+}
+
+impl Session<'_> {
+    async fn take_part(&mut self, taking: Taking) -> anyhow::Result<()> {
+        let Taking { network, observe, show_sent, greeting } = taking;
+        for line in greeting {
+            self.note(&line)?;
+        }
+        let keys: Keypair = network.keys.clone();
+        let own = Author::of(&keys).context("the identity is no ed25519 key")?;
+        let objective = self.settings.objective.clone();
+        let folder = self.memory.home().path().join(RECORDS);
+        let (archive, mended) = Archive::open(&folder, objective.clone(), unix_now())?;
+        if let Some(mended) = mended {
+            self.note(&mended)?;
+        }
+        let mut discoveries = Discoveries::new(own);
+        for held in archive.iter() {
+            discoveries.hear(&held.record);
+        }
+        for recorded in &self.recorded {
+            discoveries.observe(&recorded.experiment);
+        }
+        let network = Network::start(network, archive)?;
+        self.swarm = Some(SwarmSide::new(network, discoveries, keys, objective, show_sent));
+        self.say_ticket().await?;
+        if observe { self.observe().await } else { self.run().await }
+    }
+
+    /// Says what others can join with, once something listens.
+    async fn say_ticket(&mut self) -> anyhow::Result<()> {
+        let Some(swarm) = &mut self.swarm else { return Ok(()) };
+        let view = swarm.network.listening().await;
+        self.tell(&Happened::Swarm { text: format!("this node is {}", view.peer) })?;
+        // Whole, since it is there to be copied.
+        self.tell(&Happened::Ticket { ticket: view.ticket })
+    }
+
+    /// Tells the swarm's side what the probe found.
+    pub(super) fn equip(&mut self, probe: &Probe, budget: autoswarm_protocol::Budget) {
+        if let Some(swarm) = &mut self.swarm {
+            swarm.budget = budget;
+            swarm.hardware = Hardware {
+                device: probe.slot.clone(),
+                threads: self.settings.layouts[0].first().map_or(1, |slot| slot.threads),
+                slots: probe.slots,
+                tokens_per_second: probe.tokens_per_second(),
+            };
+        }
+    }
+
+    /// Serves records until told to stop.
+    async fn observe(&mut self) -> anyhow::Result<()> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        let (mut interrupt, mut terminate) =
+            (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        self.note("observing: serves records and relays, trains nothing")?;
+        loop {
+            let Some(swarm) = &mut self.swarm else { return Ok(()) };
+            tokio::select! {
+                _ = interrupt.recv() => return self.note("interrupted"),
+                _ = terminate.recv() => return self.note("asked to end"),
+                Some((request, responder)) = self.requests.recv() => {
+                    if self.answer_observing(request, responder)? {
+                        return Ok(());
+                    }
+                }
+                Some(heard) = swarm.network.heard() => {
+                    if let Some(event) = swarm.heard(&heard) {
+                        self.tell(&event)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers a request; true when it was to stop.
+    fn answer_observing(&mut self, request: Request, responder: Responder) -> anyhow::Result<bool> {
+        let Some(swarm) = &self.swarm else { return Ok(true) };
+        let reply = match request {
+            Request::Status => Reply::Network { view: Box::new(swarm.network.view()) },
+            Request::Discoveries => Reply::Discoveries { rows: swarm.discoveries.rows() },
+            Request::Discovery { id } => match swarm.discoveries.find(&id) {
+                Ok(details) => Reply::Discovery { details: Box::new(details) },
+                Err(reason) => Reply::refused(reason, None),
+            },
+            Request::Stop => {
+                responder.finish(Reply::Done { text: "the node stops".to_owned() });
+                self.note("asked to stop")?;
+                return Ok(true);
+            }
+            _ => Reply::refused(
+                "this node observes and trains nothing",
+                Some("`node join` without `--observe` does"),
+            ),
+        };
+        responder.finish(reply);
+        Ok(false)
+    }
+}

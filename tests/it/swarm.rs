@@ -1,0 +1,170 @@
+//! A swarm of real processes: a seeder and joiners on loopback, with the fake trainer.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::solo::{Place, fail, succeed};
+
+const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
+
+/// How long a whole story may take on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A node of the swarm, working in the background.
+struct Node {
+    place: Place,
+    child: Child,
+    events: Box<dyn Iterator<Item = serde_json::Value> + Send>,
+}
+
+impl Node {
+    fn start(place: Place, arguments: &[&str], seed: &str) -> Self {
+        let mut command = place.node(arguments);
+        command.args(["--listen", LISTEN, "--no-mdns", "--json", "--budget", "1s", "--devices", "cpu:1x1"]);
+        command.args(["--seed", seed]).env("FAKE_TRAINER", "slow=0.02").stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the node starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let events = lines.map(|line| serde_json::from_str(&line).expect("a JSON line"));
+        Self { place, child, events: Box::new(events) }
+    }
+
+    /// Waits for an event.
+    #[track_caller]
+    fn wait_for(&mut self, what: &str, is_it: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let until = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        for event in self.events.by_ref() {
+            if is_it(&event) {
+                return event;
+            }
+            seen.push(event.to_string());
+            assert!(Instant::now() < until, "no {what} within {PATIENCE:?}");
+        }
+        panic!("the node ended before {what}: {}", seen.join("\n"));
+    }
+
+    #[track_caller]
+    fn ticket(&mut self) -> String {
+        let event = self.wait_for("a ticket", |event| event["event"] == "ticket");
+        event["ticket"].as_str().expect("a text").to_owned()
+    }
+
+    /// Returns the ticket that the running node says.
+    fn ticket_of_status(&self) -> String {
+        let status = succeed(&mut self.place.node(&["status"]));
+        let line = status.lines().find_map(|line| line.strip_prefix("ticket   "));
+        line.expect("a ticket").to_owned()
+    }
+
+    /// Returns the discoveries that this node has.
+    fn discoveries(&self) -> Vec<serde_json::Value> {
+        let list = succeed(&mut self.place.node(&["discoveries", "list", "--json"]));
+        list.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // A test that failed half-way leaves no node behind; one that ended is no error.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A place whose swarm config names its own little text.
+fn place() -> Place {
+    let place = Place::new();
+    let text = place.folder.path().join("text.txt");
+    let toml = format!(
+        "name = \"little\"\ndescription = \"a little text\"\n[objective]\nmetric = \"val_bpb\"\ncorpus = {{ source = \"path\", path = \"{}\" }}\ntokenizer = {{ kind = \"bytes\" }}\nevaluation = {{ context = 256, tokens = 65536 }}\ndtype = \"f32\"\nmin_effect = 0.0001\n",
+        text.display()
+    );
+    std::fs::write(place.folder.path().join("little.toml"), toml).expect("a file");
+    place
+}
+
+fn told(event: &serde_json::Value, what: &str) -> bool {
+    event["event"] == "swarm" && event["text"].as_str().is_some_and(|text| text.starts_with(what))
+}
+
+#[test]
+fn a_discovery_travels_is_tried_and_its_re_run_comes_back() {
+    let mut seeder = Node::start(place(), &["seed", "little.toml"], "1");
+    let ticket = seeder.ticket();
+    let mut joiners: Vec<Node> =
+        ["2", "3"].map(|seed| Node::start(Place::new(), &["join", &ticket], seed)).into();
+    for joiner in &mut joiners {
+        joiner.wait_for("a peer", |event| told(event, "peer"));
+    }
+    // Somebody finds something; another hears it, tries it with its author named, and answers.
+    joiners[0].wait_for("news of a discovery", |event| told(event, "heard"));
+    joiners[0].wait_for("an answer", |event| told(event, "told what"));
+    let of_others = joiners[0].discoveries().into_iter().filter(|row| row["own"] == false);
+    assert!(of_others.clone().any(|row| row["tried"] == true), "{:?}", of_others.collect::<Vec<_>>());
+    let experiments =
+        succeed(&mut joiners[0].place.node(&["experiments", "list", "--json", "--limit", "1000"]));
+    let experiments =
+        experiments.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let mut cited = experiments
+        .filter(|row| row["because"].as_str().is_some_and(|why| why.contains("a peer's discovery")));
+    let number = cited.next().expect("a hypothesis that names its inspiration")["number"].to_string();
+    let shown = succeed(&mut joiners[0].place.node(&["experiments", "show", &number, "--json"]));
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let inspired_by = shown["hypothesis"]["inspired_by"][0].as_str().expect("an id").to_owned();
+    assert!(joiners[0].discoveries().iter().any(|row| row["id"] == inspired_by.as_str()));
+    // The re-run is back at whoever is its author: both others have it.
+    let until = Instant::now() + PATIENCE;
+    let is_back = |node: &Node| node.discoveries().iter().any(|row| row["attestations"].as_u64() > Some(0));
+    while !is_back(&seeder) || !is_back(&joiners[1]) {
+        assert!(Instant::now() < until, "the re-run did not come back");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let status = succeed(&mut seeder.place.node(&["status"]));
+    assert!(status.contains("2 peers connected") && status.contains("ticket   "), "{status}");
+}
+
+#[test]
+fn a_late_joiner_has_the_whole_history_also_when_the_seeder_is_gone() {
+    let mut seeder = Node::start(place(), &["seed", "little.toml"], "1");
+    let ticket = seeder.ticket();
+    let mut second = Node::start(Place::new(), &["join", &ticket], "2");
+    second.wait_for("news of a discovery", |event| told(event, "heard"));
+    let ticket = second.ticket_of_status();
+    drop(seeder);
+    let mut late = Node::start(Place::new(), &["join", &ticket, "--observe"], "3");
+    late.wait_for("news of a discovery", |event| told(event, "heard"));
+    let known: Vec<String> = second.discoveries().iter().map(|row| row["id"].to_string()).collect();
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let here: Vec<String> = late.discoveries().iter().map(|row| row["id"].to_string()).collect();
+        if known.iter().all(|id| here.contains(id)) {
+            break;
+        }
+        assert!(Instant::now() < until, "{here:?} lacks some of {known:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn nobody_home_is_no_reason_to_stop() {
+    let place = place();
+    let nobody = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+    let mut node = Node::start(place, &["join", "little.toml", "--peer", nobody], "1");
+    node.wait_for("a verdict", |event| event["event"] == "concluded" && event["number"] == 1);
+    let status = succeed(&mut node.place.node(&["status"]));
+    assert!(status.contains("0 peers connected") && status.contains("training goes on alone"), "{status}");
+}
+
+#[test]
+fn a_wrong_ticket_is_named() {
+    let place = Place::new();
+    let error = fail(&mut place.node(&["join", "abc@/ip4/127.0.0.1/tcp/1"]));
+    assert!(error.contains("the ticket's objective") && error.contains("`abc`"), "{error}");
+    let error = fail(&mut place.node(&["join", "little.toml"]));
+    assert!(error.contains("there is no swarm config `little.toml`"), "{error}");
+    let error = fail(&mut place.node(&["discoveries"]));
+    assert!(error.contains("this home never joined a swarm"), "{error}");
+}
