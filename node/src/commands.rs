@@ -115,11 +115,13 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
 }
 
-/// Sends logs to standard error: warnings (kad warns of being first, which is no trouble), and more with each `-v`; `RUST_LOG` overrides both.
+/// Sends logs to standard error: warnings, and more with each `-v`; `RUST_LOG` overrides both. That a node is the first of
+/// its swarm, of which kad warns, is no trouble.
 fn start_logging(verbose: u8) {
     let level = ["warn", "info", "debug", "trace"][usize::from(verbose.min(3))];
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("warn,libp2p_kad=error,autoswarm={level},autoswarm_node={level}")));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        EnvFilter::new(format!("warn,libp2p_kad=error,autoswarm={level},autoswarm_node={level}"))
+    });
     // Only a test sets a subscriber before this.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
 }
