@@ -199,7 +199,7 @@ impl Discoveries {
                 arena: experiment.arena,
                 hardware: hardware.clone(),
                 found,
-                tokens: tokens.unwrap_or((1, 1)),
+                tokens,
             })));
         }
         let is_copy = self.configs.contains(&experiment.config.hash())
@@ -301,7 +301,8 @@ fn inspirations(experiment: &Experiment) -> Vec<RecordId> {
     experiment.hypothesis.inspired_by.iter().filter_map(|id| id.parse().ok()).collect()
 }
 
-/// Returns the training tokens of the child's and of the parent's runs.
+/// Returns the training tokens of the child's and of the parent's runs; none where one of them has no run here, as after
+/// screening against a cached run.
 fn tokens(experiment: &Experiment) -> Option<(u64, u64)> {
     let of = |own: bool| {
         experiment.runs.iter().find_map(|run| {
@@ -309,9 +310,7 @@ fn tokens(experiment: &Experiment) -> Option<(u64, u64)> {
             ((run.requested == experiment.config.hash()) == own).then_some(report.tokens)
         })
     };
-    let child = of(true)?;
-    // Screening against a cached run leaves the parent's own runs in another experiment.
-    Some((child, of(false).unwrap_or(child)))
+    Some((of(true)?, of(false)?))
 }
 
 /// Makes the discovery that a kept experiment is.

@@ -56,6 +56,15 @@ fn found(patch: &str, delta: f64) -> Body {
     }))
 }
 
+/// A kept experiment with a run of each side.
+fn keep() -> Experiment {
+    let mut experiment = several().swap_remove(1);
+    let mut of_parent = experiment.runs[0].clone();
+    of_parent.requested = experiment.parent.expect("a parent");
+    experiment.runs.push(of_parent);
+    experiment
+}
+
 /// An experiment that tried a discovery.
 fn tried(of: RecordId, verdict: Verdict) -> Experiment {
     let mut experiment = several().swap_remove(1);
@@ -108,7 +117,7 @@ fn others_ideas_have_their_share_and_no_more() {
 #[test]
 fn a_keep_is_told_as_a_discovery_that_every_peer_accepts() {
     let mut discoveries = Discoveries::new(author(1));
-    let keep = several().swap_remove(1);
+    let keep = keep();
     let bodies = discoveries.to_publish(&keep, &hardware(), Budget::Class(1), 0.01);
     assert!(matches!(bodies.as_slice(), [Body::Discovery(_)]), "{bodies:?}");
     let record = verified(&bodies[0], 1);
@@ -152,7 +161,7 @@ fn only_reproductions_by_others_confirm_or_refute() {
             arena: ArenaId::of(b"arena"),
             hardware: hardware(),
             found: Ok(Estimate { delta, standard_error: 0.004, pairs: 3 }),
-            tokens: (1024, 1024),
+            tokens: Some((1024, 1024)),
         }));
         discoveries.hear(&verified(&body, by));
         discoveries.status(record.id())

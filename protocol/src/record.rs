@@ -143,8 +143,8 @@ pub struct Attestation {
     pub hardware: Hardware,
     /// What it showed, from fresh pairs; or how it failed.
     pub found: Result<Estimate, CrashClass>,
-    /// Training tokens of a run with the change, and without.
-    pub tokens: (u64, u64),
+    /// Training tokens of a run with the change, and without, where both are known.
+    pub tokens: Option<(u64, u64)>,
 }
 
 /// How an experiment ended, in a digest.

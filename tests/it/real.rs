@@ -166,7 +166,8 @@ fn null_changes_are_not_kept() {
         );
     }
     println!("{keeps} of {wanted} A/A experiments kept");
-    // Simulated nights without gains keep at most 0.2 of 100 experiments (node/docs/verdict.md). At that rate two of 24 have
-    // a probability of 0.1 %.
-    assert!(keeps <= 1, "{keeps} of {wanted} null changes were kept");
+    // Simulated nights of no-ops alone keep at most 0.39 of 100 experiments (node/docs/verdict.md). At that rate one of two
+    // has a probability of 0.8 %, and two of 24 one of 0.4 %.
+    let most = usize::from(wanted > 4);
+    assert!(keeps <= most, "{keeps} of {wanted} null changes were kept");
 }

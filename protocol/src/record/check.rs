@@ -63,7 +63,7 @@ fn check_discovery(discovery: &Discovery, objective: &Objective) -> Result<(), S
 
 fn check_attestation(attestation: &Attestation) -> Result<(), String> {
     check_hardware(&attestation.hardware)?;
-    check_tokens(attestation.tokens)?;
+    attestation.tokens.map_or(Ok(()), check_tokens)?;
     attestation.found.as_ref().map_or(Ok(()), check_estimate)
 }
 

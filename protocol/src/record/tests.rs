@@ -107,7 +107,7 @@ fn every_kind_of_body_passes() {
         arena: ArenaId::of(b"arena"),
         hardware,
         found: Err(CrashClass::TimedOut),
-        tokens: (1024, 2048),
+        tokens: Some((1024, 2048)),
     };
     let patch = discovery("matrix_lr 0.03").patch;
     let line = Line { config: ConfigHash::of(b"c"), patch, ending: Ending::Discarded, delta: Some(0.1) };
