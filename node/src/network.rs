@@ -125,25 +125,18 @@ pub struct Network {
     commands: mpsc::Sender<Command>,
     heard: mpsc::Receiver<Heard>,
     view: watch::Receiver<NetworkView>,
-    peer: PeerId,
 }
 
 impl Network {
     /// Starts listening and dialling. It goes on for ever, with nobody home too.
     pub fn start(config: NetworkConfig, archive: Archive) -> Result<Self, NetworkError> {
         let swarm = task::build(&config, archive.objective().id())?;
-        let peer = config.keys.public().to_peer_id();
         let (commands, asked) = mpsc::channel(COMMANDS);
         let (news, heard) = mpsc::channel(NEWS);
         let (shown, view) = watch::channel(NetworkView::default());
         let task = task::Task::new(swarm, config, archive, asked, news, shown)?;
         tokio::spawn(task.run());
-        Ok(Self { commands, heard, view, peer })
-    }
-
-    /// Returns this node's id.
-    pub const fn peer(&self) -> PeerId {
-        self.peer
+        Ok(Self { commands, heard, view })
     }
 
     /// Waits for news; none once the task is gone. Safe to cancel.
