@@ -1,6 +1,8 @@
 //! What peers found, as this node sees it: discoveries, what re-runs of them showed, and which of them to try here next.
 //! Pure. **A peer's config is data; it is adopted only after it won here, on fresh pairs.**
 
+mod inspect;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use autoswarm_protocol::{
@@ -10,6 +12,8 @@ use autoswarm_protocol::{
     record::{Attestation, Author, Body, Comparison, Discovery, Hardware, MAX_CURVE, Verified},
 };
 use serde::{Deserialize, Serialize};
+
+pub use inspect::{Details, Row};
 
 use crate::research::Proposal;
 
@@ -28,6 +32,8 @@ pub enum Status {
     Claimed,
     /// A reproduction agrees.
     Confirmed,
+    /// Reproductions agree on some classes of hardware and exclude it on others.
+    Limited,
     /// A reproduction excludes the claim.
     Refuted,
 }
@@ -38,34 +44,10 @@ impl Status {
         match self {
             Self::Claimed => "claimed",
             Self::Confirmed => "confirmed",
+            Self::Limited => "limited",
             Self::Refuted => "refuted",
         }
     }
-}
-
-/// A discovery in a list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// Its id, 64 hexadecimal digits.
-    pub id: String,
-    /// Its author's first digits.
-    pub author: String,
-    /// Whether this node found it.
-    pub own: bool,
-    /// The change.
-    pub patch: Patch,
-    /// The claim.
-    pub estimate: Estimate,
-    /// The budget it was measured with.
-    pub budget: Budget,
-    /// What re-runs say.
-    pub status: Status,
-    /// Re-runs of it, of any kind.
-    pub attestations: u32,
-    /// Whether this node has tried it.
-    pub tried: bool,
-    /// When it was made, by its author's clock.
-    pub made_at: u64,
 }
 
 /// A discovery with what is known of it.
@@ -229,72 +211,6 @@ impl Discoveries {
         }
         status
     }
-
-    /// Returns all discoveries, newest last.
-    pub fn rows(&self) -> Vec<Row> {
-        let mut rows: Vec<Row> = self
-            .found
-            .iter()
-            .map(|(id, found)| Row {
-                id: id.to_string(),
-                author: found.author.fmt_short(),
-                own: found.author == self.own,
-                patch: found.discovery.patch.clone(),
-                estimate: found.discovery.estimate,
-                budget: found.discovery.budget,
-                status: self.status(*id),
-                attestations: self.attestations.get(id).map_or(0, Vec::len) as u32,
-                tried: self.tried.contains(id),
-                made_at: found.made_at,
-            })
-            .collect();
-        rows.sort_by(|a, b| (a.made_at, &a.id).cmp(&(b.made_at, &b.id)));
-        rows
-    }
-
-    /// Returns a discovery and its re-runs by the first digits of its id; else says why not.
-    pub fn find(&self, id: &str) -> Result<Details, String> {
-        let prefix = id.trim().to_ascii_lowercase();
-        let mut matching = self.found.iter().filter(|(id, _)| id.to_string().starts_with(&prefix));
-        match (prefix.len() >= 4, matching.next(), matching.next()) {
-            (true, Some((id, found)), None) => Ok(Details {
-                id: id.to_string(),
-                author: found.author.to_string(),
-                made_at: found.made_at,
-                status: self.status(*id),
-                discovery: found.discovery.clone(),
-                attestations: self
-                    .attestations
-                    .get(id)
-                    .into_iter()
-                    .flatten()
-                    .map(|(author, attestation)| (author.fmt_short(), attestation.clone()))
-                    .collect(),
-            }),
-            (true, Some(_), Some(_)) => Err(format!("`{prefix}` begins more than one id; give more digits")),
-            _ => Err(format!(
-                "there is no discovery `{}`; `node discoveries` lists them",
-                crate::text::one_line(id, 80)
-            )),
-        }
-    }
-}
-
-/// Everything about one discovery.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Details {
-    /// Its id.
-    pub id: String,
-    /// Who signed it.
-    pub author: String,
-    /// When, by the author's clock.
-    pub made_at: u64,
-    /// What re-runs say.
-    pub status: Status,
-    /// What it says.
-    pub discovery: Discovery,
-    /// Who re-ran it, and what came of it.
-    pub attestations: Vec<(String, Attestation)>,
 }
 
 fn inspirations(experiment: &Experiment) -> Vec<RecordId> {
@@ -344,5 +260,4 @@ fn discovery(experiment: &Experiment, hardware: &Hardware, budget: Budget) -> Op
 }
 
 #[cfg(test)]
-#[path = "discoveries_tests.rs"]
 mod tests;

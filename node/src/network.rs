@@ -112,7 +112,12 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub enum Heard {
     /// A record that was not known.
-    Record(Verified<Body>),
+    Record {
+        /// What it says.
+        record: Verified<Body>,
+        /// The connected peer that it came from.
+        relayed_by: PeerId,
+    },
     /// A peer came.
     Connected(PeerId),
     /// A peer left.

@@ -49,7 +49,7 @@ impl SwarmSide {
     /// Takes news; returns what to show of it.
     pub fn heard(&mut self, heard: &Heard) -> Option<Happened> {
         let text = match heard {
-            Heard::Record(record) => {
+            Heard::Record { record, relayed_by: _ } => {
                 let is_foreign = self.discoveries.hear(record);
                 match record.value() {
                     Body::Discovery(discovery) if is_foreign => {

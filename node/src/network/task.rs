@@ -295,7 +295,7 @@ impl Task {
     fn behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
-                let acceptance = self.gossiped(&message.data);
+                let acceptance = self.gossiped(propagation_source, &message.data);
                 self.swarm.behaviour_mut().gossip.report_message_validation_result(
                     &message_id,
                     &propagation_source,
@@ -334,10 +334,10 @@ impl Task {
         }
     }
 
-    fn gossiped(&mut self, bytes: &[u8]) -> gossipsub::MessageAcceptance {
+    fn gossiped(&mut self, relayed_by: PeerId, bytes: &[u8]) -> gossipsub::MessageAcceptance {
         match self.archive.insert(bytes, unix_now()) {
             Ok(Taken::New(record) | Taken::Passing(record)) => {
-                self.tell(Heard::Record(record));
+                self.tell(Heard::Record { record, relayed_by });
                 gossipsub::MessageAcceptance::Accept
             }
             Ok(Taken::Known | Taken::NoRoom) => gossipsub::MessageAcceptance::Ignore,
@@ -437,7 +437,7 @@ impl Task {
                     }
                     asked.retain(|other| *other != id);
                     match self.archive.insert(bytes, unix_now()) {
-                        Ok(Taken::New(record)) => self.tell(Heard::Record(record)),
+                        Ok(Taken::New(record)) => self.tell(Heard::Record { record, relayed_by: peer }),
                         Ok(_) => {}
                         Err(fault) if fault.blame() == Blame::Ignore => {}
                         Err(fault) => return self.fault(peer, &fault.to_string()),
