@@ -281,6 +281,9 @@ pub enum VerdictFilter {
     Discard,
     /// Runs without a number.
     Crash,
+    /// Peers' discoveries run again for their authors.
+    #[value(name = "re-run")]
+    Rerun,
 }
 
 impl VerdictFilter {
@@ -291,6 +294,7 @@ impl VerdictFilter {
             Self::Keep => "keep",
             Self::Discard => "discard",
             Self::Crash => "crash",
+            Self::Rerun => "re-run",
         }
     }
 }

@@ -1,40 +1,61 @@
-//! What peers found, as this node sees it: discoveries, what re-runs of them showed, and which of them to try here next.
-//! Pure. **A peer's config is data; it is adopted only after it won here, on fresh pairs.**
+//! What peers found, as this node sees it: discoveries, what re-runs of them showed, what else was tried; and from that
+//! what to try here next, what to run again for others, and what to tell. Pure: time and chance are arguments.
+//!
+//! **A peer's config is data; it is adopted only after it won here, on fresh pairs.**
 
+mod choose;
 mod inspect;
+mod reruns;
+mod rumours;
+mod tell;
+mod transfer;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use autoswarm_protocol::{
-    Budget, EffectiveConfig, Estimate, Experiment, Hypothesis, Outcome, Patch, Proposer as ProposedBy,
-    RunRole, Verdict,
-    id::{ConfigHash, RecordId},
-    record::{Attestation, Author, Body, Comparison, Discovery, Hardware, MAX_CURVE, Verified},
+    Budget, Estimate, Experiment, Verdict,
+    id::{ArenaId, ConfigHash, RecordId},
+    record::{Attestation, Author, Body, Comparison, Discovery, Hardware, Verified},
 };
+use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
 
-pub use inspect::{Details, Row};
+use rumours::Rumours;
+use transfer::Transfer;
+pub use {
+    inspect::{Details, Row},
+    tell::digest,
+    transfer::SpeedClass,
+    trust::Trust,
+};
 
-use crate::research::Proposal;
-
-/// Share of the experiments that may be other nodes' ideas, and how many may come before that is counted.
-const SHARE: f64 = 0.34;
-const FIRST: f64 = 2.0;
-
-/// How far a reproduction's interval must be from the claim to refute it, standard errors of their difference.
-const REFUTED_AT: f64 = 3.0;
+/// Where this node works: what decides which of the others' findings concern it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Here {
+    /// The arena of the session.
+    pub arena: ArenaId,
+    /// Evaluation context, tokens.
+    pub context: usize,
+    /// Its budget.
+    pub budget: Budget,
+    /// The same in seconds of training.
+    pub budget_seconds: f64,
+    /// The machine.
+    pub hardware: Hardware,
+}
 
 /// What became of a discovery, by the re-runs that are known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Nobody re-ran it.
+    /// No reproduction says anything yet.
     Claimed,
     /// A reproduction agrees.
     Confirmed,
     /// Reproductions agree on some classes of hardware and exclude it on others.
     Limited,
-    /// A reproduction excludes the claim.
+    /// Reproductions exclude the claim.
     Refuted,
 }
 
@@ -56,6 +77,22 @@ struct Found {
     discovery: Discovery,
     author: Author,
     made_at: u64,
+    /// The connected peer that it came from; none after a restart, and for one's own.
+    relayed_by: Option<PeerId>,
+}
+
+/// A re-run of a discovery.
+#[derive(Debug, Clone)]
+struct Attested {
+    author: Author,
+    attestation: Attestation,
+}
+
+/// Training seconds, and what they were spent on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Spent {
+    all: f64,
+    reruns: f64,
 }
 
 /// All that is known.
@@ -63,13 +100,21 @@ struct Found {
 pub struct Discoveries {
     own: Author,
     found: BTreeMap<RecordId, Found>,
-    attestations: BTreeMap<RecordId, Vec<(Author, Attestation)>>,
-    /// Discoveries whose patch was tried here.
+    /// Re-runs by their discovery, also where that has not come yet. As many as the archive holds.
+    attestations: BTreeMap<RecordId, Vec<Attested>>,
+    /// Discoveries that build on one.
+    children: BTreeMap<RecordId, u32>,
+    rumours: Rumours,
+    /// Discoveries that an experiment here was inspired by.
     tried: BTreeSet<RecordId>,
-    /// Configs of discoveries, so that an adopted copy is not published as one's own.
+    /// Configs that were tried here.
+    tried_configs: BTreeSet<ConfigHash>,
+    /// Configs of others' discoveries, so that an adopted copy is not published as one's own.
     configs: BTreeSet<ConfigHash>,
     experiments: u32,
     inspired: u32,
+    spent: Spent,
+    lanes: reruns::Lanes,
 }
 
 impl Discoveries {
@@ -79,30 +124,52 @@ impl Discoveries {
             own,
             found: BTreeMap::new(),
             attestations: BTreeMap::new(),
+            children: BTreeMap::new(),
+            rumours: Rumours::default(),
             tried: BTreeSet::new(),
+            tried_configs: BTreeSet::new(),
             configs: BTreeSet::new(),
             experiments: 0,
             inspired: 0,
+            spent: Spent::default(),
+            lanes: reruns::Lanes::default(),
         }
     }
 
-    /// Takes a record; true if it is a discovery of somebody else.
-    pub fn hear(&mut self, record: &Verified<Body>) -> bool {
-        if let Some(discovery) = record.discovery() {
-            let found = Found {
-                discovery: (*discovery.value()).clone(),
-                author: record.author(),
-                made_at: record.made_at(),
-            };
-            self.configs.insert(ConfigHash::of(&found.discovery.config.canonical_bytes()));
-            self.found.insert(record.id(), found);
-            return record.author() != self.own;
+    /// Takes a record that came from the peer `relayed_by`, at `now`, seconds since 1970; true if it is a discovery of
+    /// somebody else.
+    pub fn hear(&mut self, record: &Verified<Body>, relayed_by: Option<PeerId>, now: u64) -> bool {
+        let author = record.author();
+        match record.value() {
+            Body::Discovery(discovery) => {
+                let is_foreign = author != self.own;
+                if is_foreign {
+                    self.configs.insert(ConfigHash::of(&discovery.config.canonical_bytes()));
+                }
+                for parent in &discovery.inspirations {
+                    *self.children.entry(*parent).or_insert(0) += 1;
+                }
+                let discovery = (**discovery).clone();
+                let found = Found { discovery, author, made_at: record.made_at(), relayed_by };
+                self.found.insert(record.id(), found);
+                is_foreign
+            }
+            Body::Attestation(attestation) => {
+                let of = self.attestations.entry(attestation.discovery).or_default();
+                of.push(Attested { author, attestation: (**attestation).clone() });
+                false
+            }
+            Body::Digest(digest) => {
+                self.rumours.hear(author, author == self.own, digest);
+                false
+            }
+            Body::Claim(claim) => {
+                if author != self.own {
+                    self.rumours.claimed(claim, now);
+                }
+                false
+            }
         }
-        if let Some(attestation) = record.attestation() {
-            let of = self.attestations.entry(attestation.value().discovery).or_default();
-            of.push((record.author(), (*attestation.value()).clone()));
-        }
-        false
     }
 
     /// Learns from an experiment of this node, also from those of earlier sessions.
@@ -110,153 +177,119 @@ impl Discoveries {
         if experiment.parent.is_none() {
             return;
         }
+        let reports = experiment.runs.iter().filter_map(|run| run.outcome.report());
+        let seconds: f64 = reports.map(|report| report.training_seconds).sum();
+        self.spent.all += seconds;
+        if let Verdict::Rerun { .. } = experiment.verdict {
+            self.spent.reruns += seconds;
+            for id in inspirations(experiment) {
+                self.lanes.ran(id, self.found.get(&id).and_then(|found| found.relayed_by), seconds);
+            }
+            return;
+        }
         self.experiments += 1;
+        self.tried_configs.insert(experiment.config.hash());
         let inspired: Vec<RecordId> = inspirations(experiment);
         self.inspired += u32::from(!inspired.is_empty());
         self.tried.extend(inspired);
     }
 
-    /// Returns the next discovery to try on this incumbent, as a proposal; none while others' ideas have had their share.
-    /// The surest gain per error goes first, an over-used one last.
-    pub fn next_to_try(&self, incumbent: &EffectiveConfig, context: usize) -> Option<Proposal> {
-        if f64::from(self.inspired) >= FIRST + SHARE * f64::from(self.experiments) {
+    /// Returns what peers say of their own experiments, for a search in the arena `arena` at `now`, if there is anything
+    /// new since the last call.
+    pub fn take_hearsay(&mut self, arena: ArenaId, now: u64) -> Option<crate::research::Hearsay> {
+        if !self.rumours.is_news() {
             return None;
         }
-        let worth = |id: &RecordId, found: &Found| {
-            let estimate = &found.discovery.estimate;
-            let children = self.attestations.get(id).map_or(0, Vec::len);
-            -estimate.delta / estimate.standard_error.max(1e-6) / (1.0 + children as f64)
-        };
-        let candidates = self.found.iter().filter(|(id, found)| {
-            found.author != self.own && !self.tried.contains(id) && self.status(**id) != Status::Refuted
-        });
-        let mut candidates: Vec<_> = candidates.collect();
-        candidates.sort_by(|a, b| worth(b.0, b.1).total_cmp(&worth(a.0, a.1)));
-        candidates.into_iter().find_map(|(id, found)| {
-            let child = found.discovery.patch.transplant(incumbent).ok()?.effective(context);
-            let patch = Patch::between(incumbent, &child);
-            let because = format!(
-                "a peer's discovery on this incumbent ({} found {}): {}",
-                found.author.fmt_short(),
-                found.discovery.estimate,
-                found.discovery.because
-            );
-            let hypothesis = Hypothesis {
-                proposer: ProposedBy::Evolve,
-                because: Hypothesis::one_line(&because),
-                patch,
-                simplifies: false,
-                inspired_by: vec![id.to_string()],
-            };
-            (!hypothesis.patch.is_empty()).then_some(Proposal { child, hypothesis })
-        })
+        let trust = self.trust();
+        Some(self.rumours.take(arena, now, |author| trust.is_distrusted(author)))
     }
 
-    /// Returns what to tell the swarm about an experiment of this node: its own discovery, and what it showed about
-    /// others'. `pair_sd` is the noise of one comparison.
-    pub fn to_publish(
-        &self,
-        experiment: &Experiment,
-        hardware: &Hardware,
-        budget: Budget,
-        pair_sd: f64,
-    ) -> Vec<Body> {
-        let mut out = Vec::new();
-        let tokens = tokens(experiment);
-        for discovery in inspirations(experiment).into_iter().filter(|id| self.found.contains_key(id)) {
-            let found = match &experiment.verdict {
-                Verdict::Keep { estimate, .. } | Verdict::Discard { estimate: Some(estimate), .. } => {
-                    Ok(*estimate)
-                }
-                // One comparison on an equal seed, though not a fresh one: a transplant confirms and refutes nothing.
-                Verdict::Discard { screened: Some(delta), .. } => {
-                    Ok(Estimate { delta: *delta, standard_error: pair_sd, pairs: 1 })
-                }
-                Verdict::Crash { class, .. } => Err(*class),
-                Verdict::Discard { .. } | Verdict::Baseline => continue,
-            };
-            out.push(Body::Attestation(Box::new(Attestation {
-                discovery,
-                comparison: Comparison::Transplants,
-                arena: experiment.arena,
-                hardware: hardware.clone(),
-                found,
-                tokens,
-            })));
-        }
-        let is_copy = self.configs.contains(&experiment.config.hash())
-            || inspirations(experiment).iter().any(|id| {
-                self.found.get(id).is_some_and(|found| found.discovery.patch == experiment.hypothesis.patch)
-            });
-        if !is_copy {
-            out.extend(discovery(experiment, hardware, budget).map(|found| Body::Discovery(Box::new(found))));
-        }
-        out
-    }
-
-    /// Returns what re-runs say of a discovery. Only reproductions count, and not its author's own.
+    /// Returns what re-runs say of a discovery: reproductions alone, not its author's own, each class of hardware for
+    /// itself. A claim is refuted only by this node's own runs or by attesters that were found right here before: else
+    /// anybody could talk a discovery down.
     pub fn status(&self, id: RecordId) -> Status {
+        self.status_by(id, &self.trust())
+    }
+
+    fn status_by(&self, id: RecordId, trust: &Trust) -> Status {
         let Some(found) = self.found.get(&id) else { return Status::Claimed };
-        let claim = found.discovery.estimate;
-        let mut status = Status::Claimed;
-        let of = self.attestations.get(&id).into_iter().flatten();
-        for (author, attestation) in of.filter(|(_, it)| it.comparison == Comparison::Reproduced) {
-            if let (Ok(shown), true) = (&attestation.found, *author != found.author) {
-                let error = claim.standard_error.hypot(shown.standard_error).max(1e-9);
-                if (shown.delta - claim.delta).abs() > REFUTED_AT * error {
-                    return Status::Refuted;
-                }
-                status = Status::Confirmed;
+        let mut classes: BTreeMap<SpeedClass, (Pool, Pool)> = BTreeMap::new();
+        for attested in self.reproductions(id, found) {
+            let Ok(shown) = &attested.attestation.found else { continue };
+            let (all, trusted) = classes.entry(SpeedClass::of(&attested.attestation.hardware)).or_default();
+            all.add(shown);
+            if attested.author == self.own || trust.is_calibrated(attested.author) {
+                trusted.add(shown);
             }
         }
-        status
+        let claim = &found.discovery.estimate;
+        let says = |pool: &Pool| pool.estimate().and_then(|shown| trust::agrees(claim, &shown));
+        let (mut confirmed, mut refuted) = (false, false);
+        for (all, trusted) in classes.values() {
+            match (says(trusted), says(all)) {
+                (Some(false), _) => refuted = true,
+                (Some(true), _) | (None, Some(true)) => confirmed = true,
+                _ => {}
+            }
+        }
+        match (confirmed, refuted) {
+            (true, true) => Status::Limited,
+            (true, false) => Status::Confirmed,
+            (false, true) => Status::Refuted,
+            (false, false) => Status::Claimed,
+        }
+    }
+
+    /// Returns who can be believed, by what became of their claims.
+    pub fn trust(&self) -> Trust {
+        let known = self.found.iter().map(|(id, found)| {
+            let reproductions = self.reproductions(*id, found).map(|it| (it.author, &it.attestation));
+            (found.author, &found.discovery, reproductions)
+        });
+        Trust::judge(self.own, known)
+    }
+
+    fn reproductions<'a>(&'a self, id: RecordId, found: &'a Found) -> impl Iterator<Item = &'a Attested> {
+        let of = self.attestations.get(&id).into_iter().flatten();
+        of.filter(|it| it.attestation.comparison == Comparison::Reproduced && it.author != found.author)
+    }
+
+    /// Returns how likely others' findings help here.
+    fn transfer(&self, here: &Here) -> Transfer {
+        let runs = self.attestations.iter().filter_map(|(id, of)| Some((&self.found.get(id)?.discovery, of)));
+        let runs = runs.flat_map(|(discovery, of)| of.iter().map(move |it| (discovery, &it.attestation)));
+        Transfer::learn(runs, SpeedClass::of(&here.hardware))
+    }
+}
+
+/// Estimates of one thing, weighed by their errors.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pool {
+    weighted: f64,
+    weight: f64,
+    pairs: u16,
+}
+
+impl Pool {
+    fn add(&mut self, estimate: &Estimate) {
+        let weight = estimate.standard_error.max(1e-6).powi(-2);
+        self.weighted += weight * estimate.delta;
+        self.weight += weight;
+        self.pairs = self.pairs.saturating_add(estimate.pairs);
+    }
+
+    fn estimate(&self) -> Option<Estimate> {
+        let standard_error = self.weight.sqrt().recip();
+        (self.weight > 0.0).then(|| Estimate {
+            delta: self.weighted / self.weight,
+            standard_error,
+            pairs: self.pairs,
+        })
     }
 }
 
 fn inspirations(experiment: &Experiment) -> Vec<RecordId> {
     experiment.hypothesis.inspired_by.iter().filter_map(|id| id.parse().ok()).collect()
-}
-
-/// Returns the training tokens of the child's and of the parent's runs; none where one of them has no run here, as after
-/// screening against a cached run.
-fn tokens(experiment: &Experiment) -> Option<(u64, u64)> {
-    let of = |own: bool| {
-        experiment.runs.iter().find_map(|run| {
-            let report = run.outcome.report()?;
-            ((run.requested == experiment.config.hash()) == own).then_some(report.tokens)
-        })
-    };
-    Some((of(true)?, of(false)?))
-}
-
-/// Makes the discovery that a kept experiment is.
-fn discovery(experiment: &Experiment, hardware: &Hardware, budget: Budget) -> Option<Discovery> {
-    let Verdict::Keep { estimate, audit } = &experiment.verdict else { return None };
-    let fresh = experiment.runs.iter().filter(|run| run.role == RunRole::Child);
-    let reports: Vec<_> = fresh
-        .filter_map(|run| match &run.outcome {
-            Outcome::Finished(report) => Some(report),
-            Outcome::Crashed(_) => None,
-        })
-        .collect();
-    let first = reports.first()?;
-    let level = reports.iter().map(|report| report.validation.get()).sum::<f64>() / reports.len() as f64;
-    let every = first.curve.len().div_ceil(MAX_CURVE).max(1);
-    Some(Discovery {
-        arena: experiment.arena,
-        budget,
-        hardware: hardware.clone(),
-        config: (*experiment.config).clone(),
-        patch: experiment.hypothesis.patch.clone(),
-        estimate: *estimate,
-        audit: *audit,
-        level: autoswarm_protocol::Bpb::new(level).ok()?,
-        tokens: tokens(experiment)?,
-        seconds: first.training_seconds,
-        curve: first.curve.iter().step_by(every).map(|point| point.loss as f32).collect(),
-        inspirations: inspirations(experiment),
-        because: Hypothesis::one_line(&experiment.hypothesis.because),
-    })
 }
 
 #[cfg(test)]

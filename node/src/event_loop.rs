@@ -42,6 +42,9 @@ const PROGRESS_QUEUE: usize = 256;
 const TICK: Duration = Duration::from_millis(250);
 const TICKS_PER_BATTERY_CHECK: u64 = 120;
 
+/// Budgets' time that a run at another node's tokens may take: twice what is chosen as affordable.
+const MOST_RERUN_BUDGETS: f64 = 4.0;
+
 /// What every run of a session has in common.
 #[derive(Debug, Clone)]
 pub struct RunPlan {
@@ -78,6 +81,8 @@ impl RunPlan {
             Some(tokens) => RunBudget::Tokens(tokens),
             None => RunBudget::Seconds(self.budget_seconds),
         };
+        // Another node's tokens take this one what they take.
+        let patience = self.budget_seconds * if order.foreign_tokens { MOST_RERUN_BUDGETS } else { 1.0 };
         let mut splits = vec![Split::Validation];
         if matches!(order.role, RunRole::Child | RunRole::Incumbent | RunRole::Baseline) {
             splits.push(Split::Audit);
@@ -98,7 +103,7 @@ impl RunPlan {
             evaluation_tokens: self.evaluation_tokens,
             min_steps: None,
             save: None,
-            limits: Limits::for_budget(Duration::from_secs_f64(self.budget_seconds), self.memory_bytes),
+            limits: Limits::for_budget(Duration::from_secs_f64(patience), self.memory_bytes),
             folder: self.runs.join(format!("slot-{}", order.slot)),
         }
     }
@@ -178,6 +183,10 @@ pub struct EventLoop<'a> {
     ending: Option<Ending>,
     halted: Option<String>,
     swarm: Option<&'a mut SwarmSide>,
+    /// Experiments of earlier sessions, to tell the swarm what it does not know of them.
+    history: Vec<Experiment>,
+    /// Whether something came over the network that was not considered yet.
+    has_news: bool,
 }
 
 /// Returns the seconds since 1970.
@@ -220,6 +229,8 @@ impl<'a> EventLoop<'a> {
             ending: None,
             halted: None,
             swarm: None,
+            history: Vec::new(),
+            has_news: false,
         })
     }
 
@@ -230,10 +241,12 @@ impl<'a> EventLoop<'a> {
         self
     }
 
-    /// Works in a swarm: tells what was found here, and tries what others found.
+    /// Works in a swarm: tells what was found here, also in the experiments of earlier sessions, and tries what others
+    /// found.
     #[must_use]
-    pub fn in_swarm(mut self, swarm: Option<&'a mut SwarmSide>) -> Self {
+    pub fn in_swarm(mut self, swarm: Option<&'a mut SwarmSide>, history: Vec<Experiment>) -> Self {
         self.swarm = swarm;
+        self.history = history;
         self
     }
 
@@ -242,6 +255,7 @@ impl<'a> EventLoop<'a> {
         self.begin_first_try()?;
         let actions = self.research.handle(Happening::Start, unix_now());
         self.perform(actions)?;
+        self.catch_up()?;
         self.consider()?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -255,6 +269,10 @@ impl<'a> EventLoop<'a> {
             unanswered
                 .responder
                 .finish(Reply::refused("the node ended before the verdict".to_owned(), goes_on));
+        }
+        if let Some(swarm) = self.swarm.as_deref_mut() {
+            let shown = swarm.tell_waiting(unix_now(), true);
+            self.tell_all(&shown)?;
         }
         let summary = self.board.summary(&self.research);
         self.tell(&Happened::Summary(Box::new(summary)))?;
@@ -360,37 +378,53 @@ impl<'a> EventLoop<'a> {
 
     fn heard(&mut self, heard: &Heard) -> anyhow::Result<()> {
         let Some(swarm) = self.swarm.as_deref_mut() else { return Ok(()) };
-        if let Some(event) = swarm.heard(heard) {
-            self.tell(&event)?;
-        }
-        self.consider()
+        let event = swarm.heard(heard, unix_now());
+        self.has_news = true;
+        event.map_or(Ok(()), |event| self.tell(&event))
     }
 
-    /// Tries what somebody else found, one at a time and within its share.
+    /// Tries what somebody else found and runs somebody else's claim again, one of each at a time and within their shares,
+    /// and lets the search know what others tried.
     fn consider(&mut self) -> anyhow::Result<()> {
-        let (Some(swarm), Some(incumbent)) = (self.swarm.as_deref(), self.research.incumbent()) else {
+        self.has_news = false;
+        let (Some(swarm), Some(incumbent)) = (self.swarm.as_deref_mut(), self.research.incumbent()) else {
             return Ok(());
         };
-        if self.research.is_inspired() || self.ending.is_some() {
+        if self.ending.is_some() {
             return Ok(());
         }
-        match swarm.discoveries.next_to_try(&incumbent.config, self.plan.context as usize) {
-            Some(proposal) => {
-                let actions = self.research.handle(Happening::Inspire(Box::new(proposal)), unix_now());
-                self.perform(actions)
-            }
-            None => Ok(()),
+        let mut events = Vec::new();
+        events.extend(swarm.hearsay(unix_now()).map(|hearsay| Happening::Hearsay(Box::new(hearsay))));
+        if !self.research.is_inspired() {
+            let proposal = swarm.next_to_try(incumbent);
+            events.extend(proposal.map(|proposal| Happening::Inspire(Box::new(proposal))));
         }
+        if !self.research.is_rerunning() {
+            let rerun = swarm.next_rerun(self.research.noise());
+            events.extend(rerun.map(|rerun| Happening::Rerun(Box::new(rerun))));
+        }
+        for event in events {
+            let actions = self.research.handle(event, unix_now());
+            self.perform(actions)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the swarm what earlier sessions found in this arena and a kill kept from it.
+    fn catch_up(&mut self) -> anyhow::Result<()> {
+        for experiment in std::mem::take(&mut self.history) {
+            self.publish(&experiment)?;
+        }
+        Ok(())
     }
 
     /// Tells the swarm what an experiment showed.
     fn publish(&mut self, experiment: &Experiment) -> anyhow::Result<()> {
         let Some(swarm) = self.swarm.as_deref_mut() else { return Ok(()) };
         let pair_sd = self.research.noise().pair_sd(experiment.group);
-        for event in swarm.publish(experiment, pair_sd, unix_now()) {
-            self.tell(&event)?;
-        }
-        Ok(())
+        let shown = swarm.publish(experiment, pair_sd);
+        swarm.discoveries.observe(experiment);
+        self.tell_all(&shown)
     }
 
     fn perform(&mut self, actions: Vec<Action>) -> anyhow::Result<()> {
@@ -398,6 +432,7 @@ impl<'a> EventLoop<'a> {
             match action {
                 Action::Run(order) => self.start_run(&order),
                 Action::Propose { number, hypothesis } => {
+                    self.claim(number)?;
                     let patch = hypothesis.patch.to_string();
                     self.tell(&Happened::Proposed { number, patch, because: hypothesis.because })?;
                     self.memory.save_pending(self.research.pending())?;
@@ -438,6 +473,18 @@ impl<'a> EventLoop<'a> {
         Ok(())
     }
 
+    /// Tells the swarm which config an experiment is about to try.
+    fn claim(&mut self, number: u32) -> anyhow::Result<()> {
+        let of = self.research.pending().iter().find(|active| active.number == number);
+        let own = of.filter(|active| active.parent.is_some() && active.rerun.is_none());
+        let (Some(swarm), Some(config)) = (self.swarm.as_deref_mut(), own.map(|active| active.child.hash()))
+        else {
+            return Ok(());
+        };
+        let shown = swarm.claim(config, unix_now());
+        self.tell_all(&shown)
+    }
+
     fn start_run(&mut self, order: &RunOrder) {
         let initial = if self.is_paused() { Control::Pause } else { Control::Run };
         let (control, watch) = watch::channel(initial);
@@ -461,8 +508,13 @@ impl<'a> EventLoop<'a> {
             }
         }
         self.ticks += 1;
-        if let Some(swarm) = self.swarm.as_deref() {
+        if let Some(swarm) = self.swarm.as_deref_mut() {
             self.board.network(swarm.network.view());
+            let shown = swarm.tell_waiting(unix_now(), false);
+            self.tell_all(&shown)?;
+        }
+        if self.has_news {
+            self.consider()?;
         }
         self.board.refresh(&self.research);
         self.view.snapshot(self.board.snapshot());
@@ -573,6 +625,10 @@ impl<'a> EventLoop<'a> {
 
     fn note(&mut self, text: &str, fix: Option<&str>) -> anyhow::Result<()> {
         self.tell(&Happened::Note { text: text.to_owned(), fix: fix.map(str::to_owned) })
+    }
+
+    fn tell_all(&mut self, events: &[Happened]) -> anyhow::Result<()> {
+        events.iter().try_for_each(|event| self.tell(event))
     }
 
     fn tell(&mut self, event: &Happened) -> anyhow::Result<()> {

@@ -191,6 +191,7 @@ async fn price(
         seed: 0,
         tokens: None,
         patch: autoswarm_protocol::Patch::default(),
+        foreign_tokens: false,
     };
     let mut spec = plan.spec(&order);
     spec.budget = RunBudget::Seconds(PRICED_FOR);

@@ -3,9 +3,11 @@
 pub mod active;
 pub mod calibrated;
 pub mod core;
+pub mod hearsay;
 pub mod ledger;
 pub mod proposer;
 pub mod verdict;
 
-pub use core::{Action, Event, Incumbent, Proposal, Propose, Research, Rules, RunOrder};
+pub use core::{Action, Event, Incumbent, Proposal, Propose, Rerun, Research, Rules, RunOrder};
+pub use hearsay::{Hearsay, Rumour};
 pub use verdict::Policy;

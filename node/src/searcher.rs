@@ -7,7 +7,7 @@ use autoswarm_protocol::{EffectiveConfig, Experiment, KnobGroup, id::ConfigHash}
 
 use crate::{
     program::{self, Direction},
-    research::{Proposal, Propose, proposer::Evolve},
+    research::{Hearsay, Proposal, Propose, proposer::Evolve},
 };
 
 /// Changes that the summary lists as ruled out: what a person reads.
@@ -67,6 +67,10 @@ impl Searcher {
 impl Propose for Searcher {
     fn observe(&mut self, experiment: &Experiment) {
         self.evolve.observe(experiment);
+    }
+
+    fn hear(&mut self, hearsay: Hearsay) {
+        self.evolve.hear(hearsay);
     }
 
     fn propose(

@@ -138,7 +138,6 @@ impl<'a> Session<'a> {
             self.note(&format!("the tour is over; from here on a run trains for {seconds:.0} s ({budget})"))?;
         }
         plan.budget_seconds = seconds;
-        self.equip(&probe, budget);
         self.research(&plan, budget, self.settings.experiments, &probe).await?;
         Ok(())
     }
@@ -243,6 +242,7 @@ impl<'a> Session<'a> {
             semantics: TRAINER_SEMANTICS,
         }
         .id();
+        self.settle(plan, budget, arena, probe);
         let mut journal: Vec<Experiment> =
             self.recorded.iter().map(|recorded| recorded.experiment.clone()).collect();
         journal.retain(|experiment| experiment.arena == arena);
@@ -291,7 +291,7 @@ impl<'a> Session<'a> {
             self.deadline,
         )?
         .with_try(self.first_try.take())
-        .in_swarm(self.swarm.as_mut())
+        .in_swarm(self.swarm.as_mut(), journal)
         .run()
         .await
     }

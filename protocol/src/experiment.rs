@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     codec,
-    id::{ArenaId, ConfigHash, ExperimentId},
+    id::{ArenaId, ConfigHash, ExperimentId, RecordId},
     knobs::KnobGroup,
     outcome::{CrashClass, Outcome},
     patch::Patch,
+    record::{Author, Comparison},
     train_config::EffectiveConfig,
 };
 
@@ -231,16 +232,24 @@ pub enum Verdict {
         /// One line that says what was seen.
         message: String,
     },
+    /// A peer's discovery, run again for its author: it changes nothing here.
+    Rerun {
+        /// What was compared.
+        comparison: Comparison,
+        /// What the fresh pairs showed, or how the change failed.
+        found: Result<Estimate, CrashClass>,
+    },
 }
 
 impl Verdict {
-    /// Returns the name used in files and lists: `baseline`, `keep`, `discard` or `crash`.
+    /// Returns the name used in files and lists: `baseline`, `keep`, `discard`, `crash` or `re-run`.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Baseline => "baseline",
             Self::Keep { .. } => "keep",
             Self::Discard { .. } => "discard",
             Self::Crash { .. } => "crash",
+            Self::Rerun { .. } => "re-run",
         }
     }
 }
@@ -301,6 +310,14 @@ pub fn confirmation_seed(
     let key =
         codec::encode(&(arena, child, parent, attempt, index)).expect("a key is far below the codec's limit");
     let hash = blake3::derive_key("autoswarm 1 confirmation seed", &key);
+    u64::from_le_bytes(hash[..8].try_into().expect("eight of 32 bytes")) >> 1
+}
+
+/// Returns the seed of pair `index` of an attester's re-run of a discovery: neither the author nor the attester chooses it,
+/// and no two attesters run the same.
+pub fn rerun_seed(discovery: RecordId, attester: Author, index: u16) -> u64 {
+    let key = codec::encode(&(discovery, attester, index)).expect("a key is far below the codec's limit");
+    let hash = blake3::derive_key("autoswarm 1 re-run seed", &key);
     u64::from_le_bytes(hash[..8].try_into().expect("eight of 32 bytes")) >> 1
 }
 

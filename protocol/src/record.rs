@@ -35,6 +35,8 @@ pub const MAX_INSPIRATIONS: usize = 8;
 pub const MAX_CURVE: usize = 16;
 /// Most results in one digest.
 pub const MAX_DIGEST: usize = 128;
+/// Longest claim, seconds: longer than any run of a class.
+pub const MAX_CLAIM_SECONDS: u32 = 3600;
 /// Longest name of a device, bytes.
 pub const MAX_DEVICE_BYTES: usize = 64;
 /// Most bytes of extensions that this version does not know.
@@ -130,6 +132,26 @@ pub enum Comparison {
     Transplants,
 }
 
+impl Comparison {
+    /// Returns the name used in files and lists.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reproduced => "reproduced",
+            Self::Transfers => "transfers",
+            Self::Transplants => "transplants",
+        }
+    }
+
+    /// Returns what happened to the discovery, in one word.
+    pub const fn past(self) -> &'static str {
+        match self {
+            Self::Reproduced => "reproduced",
+            Self::Transfers => "transferred",
+            Self::Transplants => "transplanted",
+        }
+    }
+}
+
 /// A re-run of somebody's discovery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attestation {
@@ -168,8 +190,8 @@ pub struct Line {
     pub patch: Patch,
     /// What became of it.
     pub ending: Ending,
-    /// Child − parent as far as it was measured, bits per byte.
-    pub delta: Option<f64>,
+    /// Child − parent as far as it was measured, screening included: good enough to learn from, not to claim by.
+    pub found: Option<Estimate>,
 }
 
 /// Results in short, failures included, so that nobody repeats them.

@@ -9,7 +9,7 @@ use autoswarm_node::{
     settings::BUILT_IN,
 };
 use autoswarm_protocol::{
-    Patch, SwarmConfig, TrainConfig,
+    Estimate, Patch, SwarmConfig, TrainConfig,
     id::{ArenaId, ConfigHash},
     record::{Body, Digest, Ending, Line, Signed, sign},
     swarm_config::Objective,
@@ -33,7 +33,7 @@ fn record(objective: &Objective, keys: &Keypair, n: u32) -> Signed {
         config: ConfigHash::of(&[n.to_le_bytes(), m.to_le_bytes()].concat()),
         patch: patch.clone(),
         ending: Ending::Discarded,
-        delta: Some(0.1),
+        found: Some(Estimate { delta: 0.1, standard_error: 0.03, pairs: 1 }),
     };
     let body = Body::Digest(Digest { arena: ArenaId::of(b"a"), lines: (0..3).map(line).collect() });
     sign(&body, objective, keys, NOW + u64::from(n)).expect("valid")

@@ -75,7 +75,7 @@ fn at_rest(home: &Path) -> anyhow::Result<Discoveries> {
     let (archive, _) = Archive::open(&home.join(session::RECORDS), swarm_config.objective, unix_now())?;
     let mut discoveries = Discoveries::new(own);
     for held in archive.iter() {
-        discoveries.hear(&held.record);
+        discoveries.hear(&held.record, None, unix_now());
     }
     for found in crate::journal::Journal::open(held_home.path())?.experiments {
         discoveries.observe(&found.experiment);

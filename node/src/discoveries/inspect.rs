@@ -72,7 +72,7 @@ impl Discoveries {
                     .get(id)
                     .into_iter()
                     .flatten()
-                    .map(|(author, attestation)| (author.fmt_short(), attestation.clone()))
+                    .map(|it| (it.author.fmt_short(), it.attestation.clone()))
                     .collect(),
             }),
             (true, Some(_), Some(_)) => Err(format!("`{prefix}` begins more than one id; give more digits")),

@@ -43,6 +43,7 @@ fn estimate(verdict: &Verdict) -> Option<&Estimate> {
     match verdict {
         Verdict::Keep { estimate, .. } => Some(estimate),
         Verdict::Discard { estimate, .. } => estimate.as_ref(),
+        Verdict::Rerun { found, .. } => found.as_ref().ok(),
         Verdict::Baseline | Verdict::Crash { .. } => None,
     }
 }
@@ -52,6 +53,7 @@ fn verdict(verdict: &Verdict) -> String {
         Verdict::Baseline | Verdict::Keep { .. } => verdict.name().to_owned(),
         Verdict::Discard { reason, .. } => format!("discard ({reason})"),
         Verdict::Crash { class, .. } => format!("crash ({class})"),
+        Verdict::Rerun { comparison, .. } => format!("re-run ({})", comparison.name()),
     }
 }
 
@@ -72,8 +74,11 @@ pub(super) fn report(experiment: &Experiment) -> String {
                 let _ = writeln!(text, "- audit: {audit}");
             }
         }
-        Verdict::Discard { estimate: Some(estimate), .. } => {
+        Verdict::Discard { estimate: Some(estimate), .. } | Verdict::Rerun { found: Ok(estimate), .. } => {
             let _ = writeln!(text, "- validation: {estimate}");
+        }
+        Verdict::Rerun { found: Err(class), .. } => {
+            let _ = writeln!(text, "- seen: {class}");
         }
         Verdict::Crash { message, .. } => {
             let _ = writeln!(text, "- seen: {}", one_line(message, 400));
@@ -164,7 +169,9 @@ pub(super) fn table_row(experiment: &Experiment, commit: &str) -> String {
     let (status, crashed) = match experiment.verdict {
         Verdict::Baseline | Verdict::Keep { .. } => ("keep", false),
         Verdict::Discard { .. } => ("discard", false),
-        Verdict::Crash { .. } => ("crash", true),
+        Verdict::Crash { .. } | Verdict::Rerun { found: Err(_), .. } => ("crash", true),
+        // The reference has no word for a re-run; it is not kept.
+        Verdict::Rerun { .. } => ("discard", false),
     };
     let value = experiment.mean_validation().filter(|_| !crashed).unwrap_or(0.0);
     let memory = memory.filter(|_| !crashed).unwrap_or(0) as f64 / GIBIBYTE;

@@ -223,7 +223,7 @@ mod tests {
         let parent = autoswarm_protocol::TrainConfig::new();
         let patch = autoswarm_protocol::Patch::parse("warmup 0.1", &parent).expect("a patch");
         let config = ConfigHash::of(&n.to_le_bytes());
-        let line = Line { config, patch, ending: Ending::Discarded, delta: Some(0.1) };
+        let line = Line { config, patch, ending: Ending::Discarded, found: None };
         let body = Body::Digest(Digest { arena: ArenaId::of(b"a"), lines: vec![line] });
         sign(&body, &objective(), &keys(author), NOW).expect("valid").bytes
     }

@@ -3,11 +3,12 @@
 use autoswarm_protocol::{
     EffectiveConfig, Estimate, Experiment, Hypothesis, KnobGroup, Run, RunRole, Verdict,
     id::{ArenaId, ConfigHash},
+    record,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    core::{Proposal, RunOrder},
+    core::{Proposal, Rerun, RunOrder},
     verdict::{Evidence, Screen},
 };
 
@@ -57,6 +58,15 @@ impl Comparison {
     }
 }
 
+/// How a peer's discovery is run again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RerunTerms {
+    /// What is compared.
+    pub comparison: record::Comparison,
+    /// Training tokens of a run with the change and of one without; none for what this node's own budget buys.
+    pub tokens: Option<(u64, u64)>,
+}
+
 /// An experiment in flight.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Active {
@@ -82,6 +92,9 @@ pub struct Active {
     pub pairs: Vec<Comparison>,
     /// Seeds and values of a baseline.
     baseline: Vec<(u64, Option<f64>)>,
+    /// How it is run, where it is a peer's.
+    #[serde(default)]
+    pub rerun: Option<RerunTerms>,
     /// Every run that ended.
     pub runs: Vec<Run>,
     /// Runs that were repeated through no fault of the config.
@@ -112,6 +125,7 @@ impl Active {
             screens: Vec::new(),
             pairs: Vec::new(),
             baseline: Vec::new(),
+            rerun: None,
             runs: Vec::new(),
             repeats: 0,
             started_at: now,
@@ -132,6 +146,10 @@ impl Active {
             screens: Vec::new(),
             pairs: Vec::new(),
             baseline: Vec::new(),
+            rerun: match experiment.verdict {
+                Verdict::Rerun { comparison, .. } => Some(RerunTerms { comparison, tokens: None }),
+                _ => None,
+            },
             runs: experiment.runs.clone(),
             repeats: 0,
             started_at: experiment.started_at,
@@ -162,6 +180,23 @@ impl Active {
             started_at: self.started_at,
             finished_at: now,
         }
+    }
+
+    /// Begins the re-run of a peer's discovery: fresh pairs on these seeds and nothing else.
+    pub(super) fn rerun(arena: ArenaId, number: u32, rerun: Rerun, attempt: u16, now: u64) -> Self {
+        let Rerun { child, parent, terms, seeds, hypothesis, .. } = rerun;
+        let mut active = Self::new(arena, number, Proposal { child, hypothesis }, Some(parent), attempt, now);
+        active.rerun = Some(terms);
+        for seed in seeds {
+            active.add_pair(seed);
+        }
+        active
+    }
+
+    /// Returns the tokens of a side's runs that were agreed on beforehand.
+    pub fn agreed_tokens(&self, side: Side) -> Option<u64> {
+        let (child, parent) = self.rerun?.tokens?;
+        Some(if side == Side::Child { child } else { parent })
     }
 
     /// Returns the config of a side.

@@ -15,11 +15,12 @@ use autoswarm_protocol::{
     CrashClass, EffectiveConfig, Estimate, Experiment, Hypothesis, KnobGroup, Outcome, Patch,
     Proposer as Author, Run, RunRole, Verdict,
     experiment::{DiscardReason, confirmation_seed, screening_seed},
-    id::{ArenaId, ConfigHash, SpeedHash},
+    id::{ArenaId, ConfigHash, RecordId, SpeedHash},
 };
 
 use super::{
-    active::{Active, Need},
+    active::{Active, Need, RerunTerms},
+    hearsay::Hearsay,
     verdict::{Next, NoiseModel, Policy, ScreeningCache},
 };
 
@@ -70,6 +71,9 @@ pub trait Propose {
         None
     }
 
+    /// Takes what peers say of their own experiments, in place of what they said before.
+    fn hear(&mut self, _hearsay: Hearsay) {}
+
     /// Returns the changes that were ruled out, newest first.
     fn ruled_out(&self) -> Vec<String> {
         Vec::new()
@@ -87,6 +91,23 @@ pub struct Proposal {
     /// The config to try.
     pub child: EffectiveConfig,
     /// Why, with the patch from the incumbent.
+    pub hypothesis: Hypothesis,
+}
+
+/// A peer's discovery to run again, for its author and for whoever wonders.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rerun {
+    /// The discovery.
+    pub discovery: RecordId,
+    /// The author's config.
+    pub child: EffectiveConfig,
+    /// The config that the author's change starts from.
+    pub parent: EffectiveConfig,
+    /// What is compared, and at how many tokens.
+    pub terms: RerunTerms,
+    /// One seed a pair.
+    pub seeds: Vec<u64>,
+    /// Names the discovery and its author's reason.
     pub hypothesis: Hypothesis,
 }
 
@@ -118,6 +139,8 @@ pub struct RunOrder {
     pub tokens: Option<u64>,
     /// The change under test, for display.
     pub patch: Patch,
+    /// Whether the tokens are another node's, so that the budget's seconds say nothing about them.
+    pub foreign_tokens: bool,
 }
 
 /// What came of an action, or what a person wants.
@@ -140,6 +163,10 @@ pub enum Event {
     Try(u64, Box<Proposal>),
     /// Somebody else's idea: try it when its turn comes.
     Inspire(Box<Proposal>),
+    /// Run a peer's discovery again when its turn comes; one at a time.
+    Rerun(Box<Rerun>),
+    /// What peers say of their own experiments, in place of what they said before.
+    Hearsay(Box<Hearsay>),
     /// Start nothing new; what runs will be cancelled by the driver.
     Stop,
 }
@@ -217,6 +244,7 @@ pub struct Research {
     running: BTreeMap<u64, RunOrder>,
     attempts: BTreeMap<(ConfigHash, Option<ConfigHash>), u16>,
     queue: VecDeque<Queued>,
+    rerun: Option<Rerun>,
     next_run: u64,
     next_number: u32,
     finished_runs: u64,
@@ -260,6 +288,7 @@ impl Research {
             running: BTreeMap::new(),
             attempts: BTreeMap::new(),
             queue: VecDeque::new(),
+            rerun: None,
             next_run: 0,
             next_number,
             finished_runs: 0,
@@ -296,7 +325,15 @@ impl Research {
     /// Returns whether somebody else's idea waits or runs.
     pub fn is_inspired(&self) -> bool {
         self.queue.iter().any(|queued| !queued.proposal.hypothesis.inspired_by.is_empty())
-            || self.active.iter().any(|active| !active.hypothesis.inspired_by.is_empty())
+            || self
+                .active
+                .iter()
+                .any(|active| active.rerun.is_none() && !active.hypothesis.inspired_by.is_empty())
+    }
+
+    /// Returns whether a re-run for somebody else waits or runs.
+    pub fn is_rerunning(&self) -> bool {
+        self.rerun.is_some() || self.active.iter().any(|active| active.rerun.is_some())
     }
 
     /// Returns the experiments in flight: what a restart needs to go on without repeating a run.
@@ -401,6 +438,8 @@ impl Research {
                     self.queue.push_back(Queued { ticket: None, proposal: *proposal });
                 }
             }
+            Event::Rerun(rerun) => self.rerun = Some(*rerun),
+            Event::Hearsay(hearsay) => self.proposer.hear(*hearsay),
             Event::Stop => self.ending = true,
         }
         self.fill_slots(now, &mut actions);
@@ -431,7 +470,7 @@ impl Research {
 
     /// Takes the first run that some experiment needs, oldest experiment first.
     fn next_order(&mut self, slot: usize) -> Option<RunOrder> {
-        let (number, need, config, patch) = self.active.iter().find_map(|active| {
+        let (number, need, config, patch, agreed) = self.active.iter().find_map(|active| {
             active.needs().find_map(|need| {
                 let config = active.config_of(need.side);
                 let taken = self.running.values().any(|order| {
@@ -440,20 +479,22 @@ impl Research {
                         && (order.number == active.number || order.role == RunRole::IncumbentScreen)
                         && order.role == need.role
                 });
-                let waits = self.pricing.contains(&config.speed_hash());
+                let agreed = active.agreed_tokens(need.side);
+                let waits = agreed.is_none() && self.pricing.contains(&config.speed_hash());
                 (!taken && !waits)
-                    .then(|| (active.number, need, config.clone(), active.hypothesis.patch.clone()))
+                    .then(|| (active.number, need, config.clone(), active.hypothesis.patch.clone(), agreed))
             })
         })?;
         let speed = config.speed_hash();
-        let tokens = self.prices.get(&speed).copied();
+        let tokens = agreed.or_else(|| self.prices.get(&speed).copied());
         if tokens.is_none() {
             self.pricing.insert(speed);
         }
         let id = self.next_run;
         self.next_run += 1;
         let Need { role, seed, pair, .. } = need;
-        Some(RunOrder { id, number, slot, role, pair, config, seed, tokens, patch })
+        let foreign_tokens = agreed.is_some();
+        Some(RunOrder { id, number, slot, role, pair, config, seed, tokens, patch, foreign_tokens })
     }
 
     fn begin_experiment(&mut self, now: u64, actions: &mut Vec<Action>) -> bool {
@@ -463,6 +504,10 @@ impl Research {
         // One experiment more than slots: enough that none idles while a price is taken, few enough to stay current.
         if self.active.len() > self.rules.slots {
             return false;
+        }
+        if let Some(rerun) = self.rerun.take() {
+            self.begin_rerun(rerun, now, actions);
+            return true;
         }
         let (ticket, proposal) = if let Some(queued) = self.next_queued(&incumbent, actions) {
             (queued.ticket, queued.proposal)
@@ -490,6 +535,15 @@ impl Research {
         self.plan_screen(&mut active);
         self.active.push(active);
         true
+    }
+
+    fn begin_rerun(&mut self, rerun: Rerun, now: u64, actions: &mut Vec<Action>) {
+        let number = self.next_number;
+        self.next_number += 1;
+        let key = (rerun.child.hash(), Some(rerun.parent.hash()));
+        let attempt = self.attempts.get(&key).copied().unwrap_or(0);
+        actions.push(Action::Propose { number, hypothesis: rerun.hypothesis.clone() });
+        self.active.push(Active::rerun(self.rules.arena, number, rerun, attempt, now));
     }
 
     /// Takes the first change in the queue that still changes something, put onto the incumbent of the moment.
@@ -579,7 +633,7 @@ impl Research {
                 self.prices.extend(better_tokens.map(|tokens| (speed, tokens)));
             }
             (Some(value), _) => {
-                if let Some(tokens) = tokens {
+                if let Some(tokens) = tokens.filter(|_| !order.foreign_tokens) {
                     self.prices.entry(speed).or_insert(tokens);
                 }
                 self.fill(&order, value);
@@ -610,7 +664,10 @@ impl Research {
                 self.screening.record(index, value, self.finished_runs);
             }
         }
-        if let Some(incumbent) = self.incumbent.as_mut().filter(|incumbent| incumbent.config == order.config)
+        if let Some(incumbent) = self
+            .incumbent
+            .as_mut()
+            .filter(|incumbent| incumbent.config == order.config && !order.foreign_tokens)
         {
             incumbent.values.push(value);
         }
@@ -636,7 +693,11 @@ impl Research {
             actions.push(Action::Halt(format!("the baseline gave no number: {class} ({message})")));
             return;
         }
-        self.conclude(active, Verdict::Crash { class, message }, now, actions);
+        let verdict = match active.rerun {
+            Some(RerunTerms { comparison, .. }) => Verdict::Rerun { comparison, found: Err(class) },
+            None => Verdict::Crash { class, message },
+        };
+        self.conclude(active, verdict, now, actions);
     }
 
     /// Judges an experiment all of whose started runs have ended.
@@ -651,6 +712,14 @@ impl Research {
         }
         let group = self.active[index].group;
         let evidence = self.active[index].evidence();
+        if let Some(RerunTerms { comparison, .. }) = self.active[index].rerun {
+            let active = self.active.remove(index);
+            let estimate = evidence.estimate(self.noise.pair_sd(group));
+            // Without a pair there is nothing to say; a re-run is made with at least one.
+            let found = estimate.ok_or(CrashClass::BadOutput);
+            self.conclude(active, Verdict::Rerun { comparison, found }, now, actions);
+            return;
+        }
         match self.rules.policy.next(&evidence, &self.noise, group) {
             Next::Screen => {
                 let mut active = self.active.remove(index);
@@ -752,7 +821,9 @@ impl Research {
                 self.gain = Some(self.gain.map_or(*estimate, |gain| gain.and_then(*estimate)));
                 self.screening.incumbent_changed();
             }
-            Verdict::Discard { .. } => self.noise.observe(experiment.group, &active.evidence()),
+            Verdict::Discard { .. } | Verdict::Rerun { .. } => {
+                self.noise.observe(experiment.group, &active.evidence());
+            }
             Verdict::Crash { .. } => {}
         }
         self.proposer.observe(experiment);
@@ -770,7 +841,9 @@ impl Research {
     }
 
     fn learn_price(&mut self, active: &Active, run: &Run) {
-        if let (Some(tokens), true) = (run.tokens, run.requested == active.child.hash()) {
+        // The tokens of a re-run may be another node's.
+        let own = run.requested == active.child.hash() && active.rerun.is_none();
+        if let (Some(tokens), true) = (run.tokens, own) {
             self.prices.entry(active.child.speed_hash()).or_insert(tokens);
         }
     }

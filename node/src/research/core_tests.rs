@@ -389,3 +389,99 @@ fn a_wrong_price_is_replaced_and_its_run_repeated() {
     let session = session.run();
     assert!(session.finished);
 }
+
+/// A re-run of halving the matrix rate, at another node's token counts.
+fn rerun(tokens: Option<(u64, u64)>) -> Box<Rerun> {
+    let rate = |rate| TrainConfig::new().with(Knob::MatrixRate, Value::Number(rate)).expect("in range");
+    let (parent, child) = (rate(0.1).effective(CONTEXT), rate(0.05).effective(CONTEXT));
+    let hypothesis = Hypothesis {
+        proposer: Author::Evolve,
+        because: "a re-run".to_owned(),
+        patch: Patch::between(&parent, &child),
+        simplifies: false,
+        inspired_by: vec!["d".to_owned()],
+    };
+    let comparison = autoswarm_protocol::record::Comparison::Reproduced;
+    Box::new(Rerun {
+        discovery: RecordId::of(b"d"),
+        child,
+        parent,
+        terms: RerunTerms { comparison, tokens },
+        seeds: vec![11, 12, 13],
+        hypothesis,
+    })
+}
+
+#[test]
+fn a_re_run_makes_its_pairs_and_changes_nothing_here() {
+    for slots in [1, 2] {
+        let mut session = Session::new(slots, 3);
+        while session.research.incumbent().is_none() {
+            assert!(session.step(finish), "no baseline");
+        }
+        let order = rerun(Some((777, 555)));
+        let (child, parent) = (order.child.hash(), order.parent.hash());
+        session.give(Event::Rerun(order));
+        assert!(session.research.is_rerunning() && !session.research.is_inspired());
+        let mut seen = Vec::new();
+        while session.step(|order| {
+            if order.foreign_tokens {
+                assert_eq!(order.tokens, Some(if order.config.hash() == child { 777 } else { 555 }));
+            }
+            finish(order)
+        }) {
+            seen.extend(session.runs_made.last().copied());
+        }
+        let is_rerun = |experiment: &&Experiment| matches!(experiment.verdict, Verdict::Rerun { .. });
+        let done = session.journal.iter().find(is_rerun).expect("a re-run");
+        let Verdict::Rerun { found: Ok(estimate), .. } = done.verdict else { panic!("{:?}", done.verdict) };
+        assert!((estimate.delta + 0.1 * 2f64.ln()).abs() < 0.01 && estimate.pairs == 3, "{estimate}");
+        for config in [child, parent] {
+            let mut seeds: Vec<u64> =
+                done.runs.iter().filter(|run| run.requested == config).map(|run| run.seed).collect();
+            seeds.sort_unstable();
+            assert_eq!(seeds, [11, 12, 13]);
+        }
+        // It is no experiment of the search's, no incumbent and no price.
+        assert_eq!(
+            session.journal.iter().filter(|e| !is_rerun(e)).count() as u32,
+            1 + 3 + superseded(&session)
+        );
+        assert!(session.finished && session.research.incumbent().expect("one").config.hash() != child);
+        let again = Session::resume(rules(slots, 3), session.journal.clone(), Vec::new());
+        let stands_on = |session: &Session| session.research.incumbent().map(|it| it.config.clone());
+        assert_eq!(stands_on(&again), stands_on(&session));
+        assert_eq!(again.research.prices, session.research.prices);
+        assert!(!again.research.prices.values().any(|tokens| [777, 555].contains(tokens)));
+    }
+}
+
+fn superseded(session: &Session) -> u32 {
+    let of = |experiment: &&Experiment| {
+        matches!(experiment.verdict, Verdict::Discard { reason: DiscardReason::Superseded, .. })
+    };
+    session.journal.iter().filter(of).count() as u32
+}
+
+#[test]
+fn a_re_run_that_crashes_says_so_and_waits_for_a_restart_if_cut_off() {
+    let mut session = Session::new(1, 0);
+    while session.research.incumbent().is_none() {
+        assert!(session.step(finish), "no baseline");
+    }
+    let order = rerun(None);
+    let child = order.child.hash();
+    session.give(Event::Rerun(order));
+    let pending = session.research.pending().to_vec();
+    let kept: Vec<Active> =
+        serde_json::from_str(&serde_json::to_string(&pending).expect("JSON")).expect("the same");
+    assert_eq!(kept, pending);
+    let mut again = Session::resume(rules(1, 0), session.journal.clone(), kept);
+    assert!(again.research.is_rerunning());
+    let killed = |order: &RunOrder| {
+        if order.config.hash() == child { crash(CrashClass::OutOfMemory) } else { finish(order) }
+    };
+    while again.step(killed) {}
+    let last = again.journal.last().expect("the re-run");
+    assert!(matches!(last.verdict, Verdict::Rerun { found: Err(CrashClass::OutOfMemory), .. }), "{last:?}");
+}

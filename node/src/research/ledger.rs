@@ -139,8 +139,9 @@ impl Ledger {
         self.learn_prices(experiment);
         match (&experiment.verdict, experiment.parent) {
             (Verdict::Baseline, _) => self.restart(experiment),
+            // On another's parent: it says what the author's change does, and nothing of this chain.
+            (Verdict::Rerun { .. }, _) | (_, None) => {}
             (_, Some(parent)) => self.add_trial(experiment, parent),
-            (_, None) => {}
         }
     }
 
@@ -178,7 +179,7 @@ impl Ledger {
             Verdict::Keep { .. } => (None, None, true),
             Verdict::Discard { reason, .. } => (None, Some(*reason), false),
             Verdict::Crash { class, .. } => (Some(*class), None, false),
-            Verdict::Baseline => return,
+            Verdict::Baseline | Verdict::Rerun { .. } => return,
         };
         if let Some(class) = crash.filter(|class| class.blames_config()) {
             self.blocked.insert(hash, class);

@@ -33,6 +33,7 @@ pub use predictor::{Machine, Misfit, Prediction, Predictor};
 
 use super::{
     core::{Proposal, Propose},
+    hearsay::{Hearsay, MOST_RUMOURS},
     ledger::Ledger,
 };
 use crate::program::{Direction, Scope};
@@ -54,7 +55,7 @@ pub enum Operator {
     Split,
     /// An old change undone, or a part switched off.
     Ablation,
-    /// Two near misses, or a peer's discovery, on today's incumbent.
+    /// Two near misses on today's incumbent.
     Recombination,
 }
 
@@ -96,15 +97,6 @@ impl fmt::Display for Operator {
     }
 }
 
-/// A verified discovery of a peer that a proposal may build on.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Inspiration {
-    /// The discovery's id.
-    pub id: String,
-    /// Its change.
-    pub patch: Patch,
-}
-
 /// Everything that a proposal depends on, besides chance.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
@@ -124,8 +116,8 @@ pub struct Context<'a> {
     pub budget_seconds: f64,
     /// What a run may use.
     pub machine: Machine,
-    /// Discoveries of peers.
-    pub inspirations: &'a [Inspiration],
+    /// What peers say of their own experiments.
+    pub hearsay: &'a Hearsay,
 }
 
 /// A proposal with what the search thinks of it.
@@ -162,7 +154,6 @@ struct Candidate {
     changes: Vec<(Knob, Value)>,
     because: String,
     simplifies: bool,
-    inspired_by: Vec<String>,
 }
 
 /// A candidate that may be proposed.
@@ -180,6 +171,9 @@ const MOST_CANDIDATES: usize = 32;
 const VISIBLE: f64 = 0.5;
 /// How much chance mixes the order, in logarithms of promise: enough that runs in flight differ. // As above.
 const JITTER: f64 = 0.3;
+/// What a peer's word that it is at a config already takes from the config's promise, in logarithms: a reason to try
+/// something else first, not a ban that anybody could speak. // Wild guess.
+const CLAIMED: f64 = 2.0;
 /// Blind draws of several knobs before the search gives up.
 const BLIND_DRAWS: usize = 400;
 
@@ -195,7 +189,9 @@ pub fn propose(context: &Context<'_>, rng: &mut ChaCha8Rng) -> Result<Suggestion
         let mut candidates = operators::candidates(operator, &search, scope, rng);
         shorten(&mut candidates, rng);
         for viable in candidates.into_iter().filter_map(|candidate| search.viable(candidate)) {
-            let promise = search.promise(viable.belief) + weight.ln() + JITTER * normal(rng);
+            let taken = context.hearsay.claimed.contains(&viable.child.hash());
+            let promise = search.promise(viable.belief) + weight.ln() + JITTER * normal(rng)
+                - if taken { CLAIMED } else { 0.0 };
             if best.as_ref().is_none_or(|(most, ..)| promise > *most) {
                 best = Some((promise, operator, viable));
             }
@@ -273,7 +269,7 @@ fn operator_weights(context: &Context<'_>) -> BTreeMap<Operator, f64> {
             }
         }
         Operator::Recombination => {
-            if context.inspirations.is_empty() && stuck < 3 {
+            if stuck < 3 {
                 0.0
             } else {
                 0.6
@@ -328,7 +324,7 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn new(context: &'a Context<'a>) -> Self {
         let space = Space::new(context.objective, context.direction);
-        let model = Model::fit(&space, context.ledger, context.pending_patches);
+        let model = Model::fit(&space, context.ledger, &context.hearsay.rumours, context.pending_patches);
         let predictor = Predictor::new(context.machine, context.budget_seconds, context.ledger);
         Self { context, space, model, predictor }
     }
@@ -385,7 +381,7 @@ impl<'a> Search<'a> {
             because: Hypothesis::one_line(&candidate.because),
             patch,
             simplifies: candidate.simplifies,
-            inspired_by: candidate.inspired_by,
+            inspired_by: Vec::new(),
         };
         Suggestion { proposal: Proposal { child, hypothesis }, operator, belief, prediction }
     }
@@ -393,7 +389,7 @@ impl<'a> Search<'a> {
 
 impl Candidate {
     fn new(changes: Vec<(Knob, Value)>, because: String) -> Self {
-        Self { changes, because, simplifies: false, inspired_by: Vec::new() }
+        Self { changes, because, simplifies: false }
     }
 
     fn simpler(self) -> Self {
@@ -410,7 +406,7 @@ pub struct Evolve {
     seed: u64,
     direction: Direction,
     ledger: Ledger,
-    inspirations: Vec<Inspiration>,
+    hearsay: Hearsay,
     /// Proposals of late, to know the patches of what is in flight.
     recent: VecDeque<(ConfigHash, Patch)>,
     exhausted: Option<Exhausted>,
@@ -418,8 +414,6 @@ pub struct Evolve {
 
 /// Proposals whose patches are remembered while they run: more than slots on any machine.
 const MOST_RECENT: usize = 256;
-/// Discoveries of peers that are considered at once.
-const MOST_INSPIRATIONS: usize = 64;
 
 impl Evolve {
     /// Makes a search with an empty ledger; the same seed gives the same proposals.
@@ -431,7 +425,7 @@ impl Evolve {
             seed,
             direction: Direction::default(),
             ledger: Ledger::default(),
-            inspirations: Vec::new(),
+            hearsay: Hearsay::default(),
             recent: VecDeque::new(),
             exhausted: None,
         }
@@ -440,12 +434,6 @@ impl Evolve {
     /// Follows a new direction from the next proposal on.
     pub fn direct(&mut self, direction: Direction) {
         self.direction = direction;
-    }
-
-    /// Considers these discoveries of peers from the next proposal on; the first `MOST_INSPIRATIONS` count.
-    pub fn inspire(&mut self, mut inspirations: Vec<Inspiration>) {
-        inspirations.truncate(MOST_INSPIRATIONS);
-        self.inspirations = inspirations;
     }
 
     /// Returns what the experiments so far have shown.
@@ -480,7 +468,7 @@ impl Evolve {
             direction: &self.direction,
             budget_seconds: self.budget_seconds,
             machine: self.machine,
-            inspirations: &self.inspirations,
+            hearsay: &self.hearsay,
         };
         // A stream per number: a restart proposes what it would have proposed.
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
@@ -501,6 +489,11 @@ impl Evolve {
 impl Propose for Evolve {
     fn observe(&mut self, experiment: &Experiment) {
         self.ledger.observe(experiment);
+    }
+
+    fn hear(&mut self, mut hearsay: Hearsay) {
+        hearsay.rumours.truncate(MOST_RUMOURS);
+        self.hearsay = hearsay;
     }
 
     fn propose(

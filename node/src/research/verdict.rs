@@ -32,6 +32,11 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// Mean of the fresh pairs with the standard error that the noise of one pair gives it (bpb); none without pairs.
+    pub fn estimate(&self, pair_sd: f64) -> Option<Estimate> {
+        raw_estimate(self, pair_sd)
+    }
+
     /// Mean of the screening differences as they were measured, for display (bpb).
     pub fn screened(&self) -> Option<f64> {
         let sum: f64 = self.screens.iter().map(|screen| screen.difference).sum();

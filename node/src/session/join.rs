@@ -3,15 +3,19 @@
 use std::path::Path;
 
 use anyhow::Context;
-use autoswarm_protocol::record::{Author, Hardware};
+use autoswarm_protocol::{
+    Budget,
+    id::ArenaId,
+    record::{Author, Hardware},
+};
 use libp2p::identity::Keypair;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Session;
 use crate::{
     control::{Reply, Request, Responder},
-    discoveries::Discoveries,
-    event_loop::unix_now,
+    discoveries::{Discoveries, Here},
+    event_loop::{RunPlan, unix_now},
     network::{Network, NetworkConfig, archive::Archive},
     probe::Probe,
     progress::Happened,
@@ -61,13 +65,11 @@ impl Session<'_> {
         }
         let mut discoveries = Discoveries::new(own);
         for held in archive.iter() {
-            discoveries.hear(&held.record);
-        }
-        for recorded in &self.recorded {
-            discoveries.observe(&recorded.experiment);
+            discoveries.hear(&held.record, None, unix_now());
         }
         let network = Network::start(network, archive)?;
-        self.swarm = Some(SwarmSide::new(network, discoveries, keys, objective, show_sent));
+        self.swarm =
+            Some(SwarmSide::new(network, discoveries, keys, objective, show_sent, self.settings.seed));
         self.say_ticket().await?;
         if observe { self.observe().await } else { self.run().await }
     }
@@ -81,17 +83,17 @@ impl Session<'_> {
         self.tell(&Happened::Ticket { ticket: view.ticket })
     }
 
-    /// Tells the swarm's side what the probe found.
-    pub(super) fn equip(&mut self, probe: &Probe, budget: autoswarm_protocol::Budget) {
-        if let Some(swarm) = &mut self.swarm {
-            swarm.budget = budget;
-            swarm.hardware = Hardware {
-                device: probe.slot.clone(),
-                threads: self.settings.layouts[0].first().map_or(1, |slot| slot.threads),
-                slots: probe.slots,
-                tokens_per_second: probe.tokens_per_second(),
-            };
-        }
+    /// Tells the swarm's side where it works from now on.
+    pub(super) fn settle(&mut self, plan: &RunPlan, budget: Budget, arena: ArenaId, probe: &Probe) {
+        let Some(swarm) = &mut self.swarm else { return };
+        let hardware = Hardware {
+            device: probe.slot.clone(),
+            threads: plan.slots.first().map_or(1, |slot| slot.threads),
+            slots: probe.slots,
+            tokens_per_second: probe.tokens_per_second(),
+        };
+        let (context, budget_seconds) = (plan.context as usize, plan.budget_seconds);
+        swarm.settle(Here { arena, context, budget, budget_seconds, hardware });
     }
 
     /// Serves records until told to stop.
@@ -111,7 +113,7 @@ impl Session<'_> {
                     }
                 }
                 Some(heard) = swarm.network.heard() => {
-                    if let Some(event) = swarm.heard(&heard) {
+                    if let Some(event) = swarm.heard(&heard, unix_now()) {
                         self.tell(&event)?;
                     }
                 }

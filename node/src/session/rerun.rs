@@ -141,6 +141,7 @@ fn rerun(plan: &RunPlan, slot: usize, config: &EffectiveConfig, seed: u64, token
         seed,
         tokens: Some(tokens),
         patch: autoswarm_protocol::Patch::default(),
+        foreign_tokens: false,
     };
     RunSpec { limits: Limits::for_budget(PATIENCE, plan.memory_bytes), ..plan.spec(&order) }
 }

@@ -126,7 +126,8 @@ fn difference(row: &Row) -> String {
         }
         Verdict::Discard { screened: Some(delta), .. } => format!("{} (screened)", words::signed(*delta)),
         Verdict::Discard { .. } => String::new(),
-        Verdict::Crash { class, .. } => class.to_string(),
+        Verdict::Rerun { found: Ok(estimate), .. } => words::short_estimate(estimate),
+        Verdict::Crash { class, .. } | Verdict::Rerun { found: Err(class), .. } => class.to_string(),
     }
 }
 

@@ -111,6 +111,8 @@ pub fn findings(verdict: &Verdict) -> String {
         }
         Verdict::Discard { reason, .. } => reason.to_string(),
         Verdict::Crash { class, message } => crash(*class, message),
+        Verdict::Rerun { comparison, found: Ok(estimate) } => format!("{estimate}  {}", comparison.name()),
+        Verdict::Rerun { comparison, found: Err(class) } => format!("{class}  {}", comparison.name()),
     }
 }
 

@@ -1,8 +1,8 @@
 //! What no honest author writes, whatever the body: values out of range, lists too long, text with control characters.
 
 use super::{
-    Attestation, Body, Claim, Digest, Discovery, Hardware, MAX_CURVE, MAX_DEVICE_BYTES, MAX_DIGEST,
-    MAX_INSPIRATIONS,
+    Attestation, Body, Claim, Digest, Discovery, Hardware, MAX_CLAIM_SECONDS, MAX_CURVE, MAX_DEVICE_BYTES,
+    MAX_DIGEST, MAX_INSPIRATIONS,
 };
 use crate::{Budget, Estimate, Hypothesis, Patch, TrainConfig, swarm_config::Objective};
 
@@ -12,8 +12,6 @@ const MAX_DELTA: f64 = 150.0;
 const MAX_PAIRS: u16 = 10_000;
 /// Most training tokens: a year of a rack.
 const MAX_TOKENS: u64 = 1 << 48;
-/// Longest claim: longer than any run of a class.
-const MAX_CLAIM_SECONDS: u32 = 3600;
 
 /// Checks a decoded body; the error is one line that says what is wrong.
 pub(super) fn body(body: &Body, objective: &Objective) -> Result<(), String> {
@@ -71,7 +69,7 @@ fn check_digest(digest: &Digest) -> Result<(), String> {
     ensure((1..=MAX_DIGEST).contains(&digest.lines.len()), "the number of results")?;
     for line in &digest.lines {
         ensure(!Patch::is_empty(&line.patch), "an empty patch")?;
-        ensure(line.delta.is_none_or(|delta| delta.abs() <= MAX_DELTA), "a difference")?;
+        line.found.as_ref().map_or(Ok(()), check_estimate)?;
     }
     Ok(())
 }

@@ -110,7 +110,8 @@ fn every_kind_of_body_passes() {
         tokens: Some((1024, 2048)),
     };
     let patch = discovery("matrix_lr 0.03").patch;
-    let line = Line { config: ConfigHash::of(b"c"), patch, ending: Ending::Discarded, delta: Some(0.1) };
+    let found = Some(Estimate { delta: 0.1, standard_error: 0.03, pairs: 1 });
+    let line = Line { config: ConfigHash::of(b"c"), patch, ending: Ending::Discarded, found };
     let bodies = [
         Body::Attestation(Box::new(attestation)),
         Body::Digest(Digest { arena: ArenaId::of(b"arena"), lines: vec![line; MAX_DIGEST] }),

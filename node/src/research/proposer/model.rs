@@ -12,7 +12,10 @@
 use autoswarm_protocol::{Knob, Patch};
 
 use super::{
-    super::ledger::{Ledger, Trial},
+    super::{
+        hearsay::Rumour,
+        ledger::{Ledger, Trial},
+    },
     space::Space,
 };
 
@@ -25,6 +28,12 @@ const OTHER_NAME: f64 = 0.92;
 /// Share of the prior's spread that a change is expected to cost: the start is good, so most changes are for the worse.
 /// // Wild guess.
 const EXPECTED_COST: f64 = 0.35;
+/// Spread between a change's effect here and what peers saw of it on their incumbents, relative to its prior spread: in
+/// the same arena, and in another. // Wild guess.
+const SECOND_HAND: f64 = 0.3;
+const OTHER_ARENA: f64 = 0.8;
+/// Share of a pair's noise below which peers' word is never surer, however many they are: two own runs overrule them.
+const SECOND_HAND_FLOOR: f64 = 0.5;
 /// Standard deviations that a crash counts as.
 const CRASH_COST: f64 = 2.0;
 /// Spread that each later keep adds to an old trial, relative to its prior spread: optima move together. // Wild guess.
@@ -63,8 +72,8 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// Fits the model to a ledger; `pending` are the patches in flight.
-    pub(super) fn fit(space: &Space, ledger: &Ledger, pending: &[Patch]) -> Self {
+    /// Fits the model to a ledger and to what peers say; `pending` are the patches in flight.
+    pub(super) fn fit(space: &Space, ledger: &Ledger, rumours: &[Rumour], pending: &[Patch]) -> Self {
         let trials: Vec<&Trial> = ledger
             .trials()
             .rev()
@@ -86,6 +95,15 @@ impl Model {
             residuals.push(delta - EXPECTED_COST * prior);
             noise.push(error.powi(2) + (STALENESS * prior).powi(2) * keeps_after + 1e-12);
             keeps_after += f64::from(u8::from(trial.kept));
+            model.rows.push(row);
+        }
+        let floor = SECOND_HAND_FLOOR * ledger.pair_sd(autoswarm_protocol::KnobGroup::Shape);
+        for rumour in rumours {
+            let row = moves_of(space, &rumour.patch);
+            let prior = model.covariance(&row, &row).sqrt();
+            let strange = if rumour.same_arena { SECOND_HAND } else { OTHER_ARENA };
+            residuals.push(rumour.delta - EXPECTED_COST * prior);
+            noise.push(rumour.standard_error.max(floor).powi(2) + (strange * prior).powi(2) + 1e-12);
             model.rows.push(row);
         }
         for patch in pending {

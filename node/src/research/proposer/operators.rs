@@ -352,10 +352,5 @@ fn recombination(search: &Search<'_>) -> Vec<Candidate> {
             out.push(Candidate::new([values(&first.patch), values(&second.patch)].concat(), because));
         }
     }
-    for inspiration in search.context.inspirations {
-        let because = format!("{}: a peer's discovery on this incumbent", Operator::Recombination);
-        let candidate = Candidate::new(values(&inspiration.patch), because);
-        out.push(Candidate { inspired_by: vec![inspiration.id.clone()], ..candidate });
-    }
     out
 }

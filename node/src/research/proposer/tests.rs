@@ -11,6 +11,7 @@ use autoswarm_protocol::{
 };
 
 use super::*;
+use crate::research::Rumour;
 
 /// Returns a test objective with more lines.
 pub(crate) fn objective(extra: &str) -> Objective {
@@ -448,12 +449,7 @@ fn a_proposal_takes_milliseconds() {
 }
 
 /// Returns what one operator lists after some experiments, as `patch | because`.
-fn listed(
-    operator: Operator,
-    scope: Scope,
-    experiments: &[Experiment],
-    inspirations: &[Inspiration],
-) -> Vec<String> {
+fn listed(operator: Operator, scope: Scope, experiments: &[Experiment]) -> Vec<String> {
     let ledger = Ledger::from_experiments(experiments);
     let objective = objective("");
     let direction = Direction::default();
@@ -466,7 +462,7 @@ fn listed(
         direction: &direction,
         budget_seconds: 20.0,
         machine: machine(),
-        inspirations,
+        hearsay: &Hearsay::default(),
     };
     let search = Search::new(&context);
     let mut rng = ChaCha8Rng::seed_from_u64(1);
@@ -483,7 +479,7 @@ fn listed(
 
 #[track_caller]
 fn check_listed(operator: Operator, experiments: &[Experiment], expected: &[&str]) {
-    let listed = listed(operator, Scope::Narrow, experiments, &[]);
+    let listed = listed(operator, Scope::Narrow, experiments);
     for line in expected {
         assert!(listed.iter().any(|found| found == line), "`{line}` is not in {listed:#?}");
     }
@@ -515,7 +511,7 @@ fn prior_art_moves_from_where_the_incumbent_stands() {
         ],
     );
     let tried = history(&[("batch_tokens=2048", Shown::Discard(0.1))]);
-    let again = listed(Operator::Prior, Scope::Narrow, &tried, &[]);
+    let again = listed(Operator::Prior, Scope::Narrow, &tried);
     assert!(!again.iter().any(|line| line.starts_with("batch_tokens 4096 → 2048")), "{again:#?}");
 }
 
@@ -529,13 +525,13 @@ fn every_prior_names_values_that_exist() {
         }
         assert!(prior.because.len() < 120, "{}", prior.because);
     }
-    let found = listed(Operator::Prior, Scope::Narrow, &history(&[]), &[]);
+    let found = listed(Operator::Prior, Scope::Narrow, &history(&[]));
     assert!(found.len() >= 20, "{found:#?}");
 }
 
 #[test]
 fn scale_says_what_a_change_buys() {
-    let found = listed(Operator::Scale, Scope::Narrow, &history(&[]), &[]);
+    let found = listed(Operator::Scale, Scope::Narrow, &history(&[]));
     for start in [
         "batch_tokens 4096 → 2048 | scale: ",
         "depth 2 → 3 | ",
@@ -550,7 +546,7 @@ fn scale_says_what_a_change_buys() {
             .any(|line| line == "matrix_lr 0.04 → 0.061 | scale: the main rate follows batch and width"),
         "{found:#?}"
     );
-    let wide = listed(Operator::Scale, Scope::Focused, &history(&[]), &[]);
+    let wide = listed(Operator::Scale, Scope::Focused, &history(&[]));
     assert!(
         wide.iter().any(|line| line.starts_with("batch_tokens 4096 → 2048, matrix_lr 0.04 → 0.026")),
         "{wide:#?}"
@@ -572,10 +568,9 @@ fn a_win_is_bracketed() {
         &history(&[("depth=3", WON)]),
         &["depth 3 → 4 | bracket: `depth 2 → 3` won; half as far again"],
     );
-    assert!(listed(Operator::Bracket, Scope::Narrow, &history(&[("activation=gelu", WON)]), &[]).is_empty());
+    assert!(listed(Operator::Bracket, Scope::Narrow, &history(&[("activation=gelu", WON)])).is_empty());
     assert!(
-        listed(Operator::Bracket, Scope::Narrow, &history(&[("depth=3", Shown::Discard(0.1))]), &[])
-            .is_empty()
+        listed(Operator::Bracket, Scope::Narrow, &history(&[("depth=3", Shown::Discard(0.1))])).is_empty()
     );
 }
 
@@ -589,7 +584,7 @@ fn a_kept_change_of_several_knobs_is_split() {
             "matrix_lr 0.02 → 0.04 | split: did `matrix_lr` help in `softcap 15 → 20, matrix_lr 0.04 → 0.02`? (simplifies)",
         ],
     );
-    assert!(listed(Operator::Split, Scope::Narrow, &history(&[("matrix_lr=0.02", WON)]), &[]).is_empty());
+    assert!(listed(Operator::Split, Scope::Narrow, &history(&[("matrix_lr=0.02", WON)])).is_empty());
 }
 
 #[test]
@@ -604,7 +599,7 @@ fn old_changes_and_parts_are_ablated() {
             "softcap 20 → 0 | ablation: does `softcap` earn its place at this budget? (simplifies)",
         ],
     );
-    let found = listed(Operator::Ablation, Scope::Narrow, &experiments, &[]);
+    let found = listed(Operator::Ablation, Scope::Narrow, &experiments);
     assert!(
         !found.iter().any(|line| line.starts_with("softcap 20 → 15")),
         "that is the config before: {found:#?}"
@@ -612,7 +607,7 @@ fn old_changes_and_parts_are_ablated() {
 }
 
 #[test]
-fn near_misses_and_discoveries_are_recombined() {
+fn near_misses_are_recombined() {
     let experiments = history(&[
         ("matrix_lr=0.03", Shown::Discard(-0.01)),
         ("softcap=20", Shown::Discard(-0.005)),
@@ -623,10 +618,43 @@ fn near_misses_and_discoveries_are_recombined() {
         &experiments,
         &["softcap 15 → 20, matrix_lr 0.04 → 0.03 | recombination: experiments 1 and 2 each came near"],
     );
-    let patch = Patch::parse("warmdown 0.7", &config(START)).expect("valid");
-    let peers = [Inspiration { id: "d1".to_owned(), patch }];
-    let found = listed(Operator::Recombination, Scope::Narrow, &history(&[]), &peers);
-    assert_eq!(found, ["warmdown 0.5 → 0.7 | recombination: a peer's discovery on this incumbent"]);
+}
+
+#[test]
+fn what_peers_say_moves_beliefs_and_own_runs_overrule_it() {
+    let space = Space::new(&objective(""), &Direction::default());
+    let patch = |change: &str| Patch::parse(change, &config(START)).expect("valid");
+    let rumour = |change: &str, delta: f64, same_arena: bool| Rumour {
+        patch: patch(change),
+        delta,
+        standard_error: 0.001,
+        authors: 30,
+        same_arena,
+    };
+    let belief = |experiments: &[Experiment], rumours: &[Rumour], change: &str| {
+        let ledger = Ledger::from_experiments(experiments);
+        Model::fit(&space, &ledger, rumours, &[]).predict(&space, &patch(change))
+    };
+    let lost = [rumour("softcap 20", 0.1, true)];
+    let alone = belief(&history(&[]), &[], "softcap 20");
+    let told = belief(&history(&[]), &lost, "softcap 20");
+    assert!(told.mean > alone.mean && told.sd < alone.sd, "{told:?} {alone:?}");
+    let elsewhere = belief(&history(&[]), &[rumour("softcap 20", 0.1, false)], "softcap 20");
+    assert!(elsewhere.mean < told.mean && elsewhere.sd > told.sd, "{elsewhere:?}");
+    // However many say it and however sure they are: what was seen here counts more.
+    let seen = history(&[("softcap=20", Shown::Keep(-0.05, 0.005)), ("softcap=15", Shown::Discard(0.05))]);
+    assert!(belief(&seen, &lost, "softcap 20").mean < 0.0);
+}
+
+#[test]
+fn what_a_peer_is_at_is_tried_later() {
+    let mut evolve = Evolve::new(objective(""), machine(), 20.0, 5);
+    evolve.observe(&experiment(0, None, &config(START), "", Shown::Discard(0.0)));
+    let first = evolve.suggest(&config(START), &[], 1).expect("plenty").proposal.child.hash();
+    let claimed = BTreeSet::from([first]);
+    evolve.hear(Hearsay { rumours: Vec::new(), claimed });
+    let other = evolve.suggest(&config(START), &[], 1).expect("plenty").proposal.child.hash();
+    assert_ne!(first, other);
 }
 
 #[test]
@@ -637,7 +665,7 @@ fn the_model_learns_directions_and_shuns_crashes() {
     ]);
     let ledger = Ledger::from_experiments(&experiments);
     let space = Space::new(&objective(""), &Direction::default());
-    let model = Model::fit(&space, &ledger, &[]);
+    let model = Model::fit(&space, &ledger, &[], &[]);
     let expects = |change: &str| {
         let patch = Patch::parse(change, &config(START)).expect("valid");
         model.predict(&space, &patch)
@@ -648,7 +676,7 @@ fn the_model_learns_directions_and_shuns_crashes() {
     let unseen = expects("softcap 20");
     assert!(unseen.sd > 0.0 && unseen.mean > 0.0, "{unseen:?}");
     let pending = Patch::parse("softcap 20", &config(START)).expect("valid");
-    let waiting = Model::fit(&space, &ledger, std::slice::from_ref(&pending));
+    let waiting = Model::fit(&space, &ledger, &[], std::slice::from_ref(&pending));
     assert!(waiting.predict(&space, &pending).sd < unseen.sd);
 }
 

@@ -1,0 +1,179 @@
+//! Which of the others' discoveries to try here next, and in which form: the patch on the own incumbent, two patches at
+//! once, or the whole config.
+//!
+//! Drawn at random by what it can be expected to gain here: the claim, times the chance that findings of its kind help
+//! on this class of hardware, times the trust in its author, shared among those who build on it. So peers stay islands
+//! that try different things.
+
+use std::collections::BTreeMap;
+
+use autoswarm_protocol::{
+    EffectiveConfig, Hypothesis, Knob, Patch, Proposer as ProposedBy,
+    id::RecordId,
+    record::{Comparison, Discovery},
+};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use super::{Discoveries, Found, Here, SpeedClass, Status};
+use crate::research::{Incumbent, Proposal};
+
+/// Share of the experiments that may be others' ideas, and how many may come before that is counted. // Wild guess.
+const SHARE: f64 = 0.34;
+const FIRST: f64 = 2.0;
+/// Power of the expected gain by which ideas are drawn: 1 would try many small ones, a large one always the largest. // Wild guess.
+const GREED: f64 = 2.0;
+/// What is expected of a gain that was found on top of something else than the own incumbent, where a knob of the patch
+/// has another value than the author's parent had. // Wild guess.
+const MOVED: f64 = 0.6;
+/// What two gains together are expected to be of their sum. // Wild guess.
+const TOGETHER: f64 = 0.8;
+/// What a difference of levels between two machines is worth as a gain: they were not measured side by side. // Wild guess.
+const LEVELS: f64 = 0.5;
+/// Discoveries that are considered for one draw, the most promising first.
+const MOST_CONSIDERED: usize = 64;
+
+/// Something to try.
+#[derive(Debug, Clone, Copy)]
+enum Idea<'a> {
+    Transplant(RecordId, &'a Found),
+    Both((RecordId, &'a Found), (RecordId, &'a Found)),
+    Adopt(RecordId, &'a Found),
+}
+
+impl Discoveries {
+    /// Returns the next idea of others' to try on this incumbent, as a proposal; none while others' ideas have had their
+    /// share, or where nothing of theirs would change anything.
+    pub fn next_to_try(&self, incumbent: &Incumbent, here: &Here, rng: &mut ChaCha8Rng) -> Option<Proposal> {
+        if f64::from(self.inspired) >= FIRST + SHARE * f64::from(self.experiments) {
+            return None;
+        }
+        let mut ideas = self.ideas(incumbent, here);
+        while !ideas.is_empty() {
+            let total: f64 = ideas.iter().map(|(gain, _)| gain.powf(GREED)).sum();
+            let mut left = rng.random::<f64>() * total;
+            let drawn = ideas.iter().position(|(gain, _)| {
+                left -= gain.powf(GREED);
+                left <= 0.0
+            });
+            let (_, idea) = ideas.swap_remove(drawn.unwrap_or(ideas.len() - 1));
+            let proposal = proposal(idea, &incumbent.config, here.context);
+            if let Some(new) = proposal.filter(|it| !self.tried_configs.contains(&it.child.hash())) {
+                return Some(new);
+            }
+        }
+        None
+    }
+
+    /// Returns what can be tried with the gain expected of it, bits per byte.
+    fn ideas(&self, incumbent: &Incumbent, here: &Here) -> Vec<(f64, Idea<'_>)> {
+        let (trust, transfer) = (self.trust(), self.transfer(here));
+        let believed = |found: &Found| trust.mean(found.author, SpeedClass::of(&found.discovery.hardware));
+        let mut open: Vec<(f64, RecordId, &Found)> = self
+            .found
+            .iter()
+            .filter(|(id, found)| found.author != self.own && !self.tried.contains(id))
+            .filter(|(id, found)| {
+                !trust.is_distrusted(found.author) && self.status_by(**id, &trust) != Status::Refuted
+            })
+            .map(|(id, found)| {
+                let Discovery { patch, hardware, estimate, .. } = &found.discovery;
+                let travels = transfer.chance(patch.group(), SpeedClass::of(hardware));
+                let moved = patch.iter().any(|(knob, change)| incumbent.config.get(knob) != change.from);
+                let children = self.children.get(id).copied().unwrap_or(0);
+                let gain = (-estimate.delta).max(0.0)
+                    * travels
+                    * believed(found)
+                    * self.luck(*id)
+                    * if moved { MOVED } else { 1.0 }
+                    / f64::from(1 + children);
+                (gain, *id, found)
+            })
+            .filter(|(gain, ..)| *gain > 0.0)
+            .collect();
+        open.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        open.truncate(MOST_CONSIDERED);
+        let mut ideas: Vec<_> =
+            open.iter().map(|(gain, id, found)| (*gain, Idea::Transplant(*id, found))).collect();
+        if let Some((gain, first, second)) = best_pair(&open) {
+            ideas.push((gain, Idea::Both(first, second)));
+        }
+        let level = incumbent.mean().map(|(mean, _)| mean);
+        ideas.extend(self.found.iter().filter_map(|(id, found)| {
+            let Discovery { arena, level: theirs, .. } = &found.discovery;
+            let gain = LEVELS * (level? - theirs.get()) * believed(found);
+            let is_open = found.author != self.own
+                && *arena == here.arena
+                && gain > 0.0
+                && !trust.is_distrusted(found.author)
+                && self.status_by(*id, &trust) != Status::Refuted;
+            is_open.then_some((gain, Idea::Adopt(*id, found)))
+        }));
+        ideas
+    }
+
+    /// Returns how much more or less often than half of the time this discovery helped where it was tried, once or more.
+    fn luck(&self, id: RecordId) -> f64 {
+        let tries = self.attestations.get(&id).into_iter().flatten();
+        let tries = tries.filter(|it| it.attestation.comparison != Comparison::Reproduced);
+        let (mut helped, mut count) = (1.0, 2.0);
+        for attested in tries {
+            count += 1.0;
+            let shown = attested.attestation.found.as_ref();
+            helped += f64::from(u8::from(shown.is_ok_and(|shown| shown.delta < -shown.standard_error)));
+        }
+        2.0 * helped / count
+    }
+}
+
+/// Returns the two most promising discoveries that share no knob, with what both together are expected to gain.
+fn best_pair<'a>(
+    open: &[(f64, RecordId, &'a Found)],
+) -> Option<(f64, (RecordId, &'a Found), (RecordId, &'a Found))> {
+    let knobs = |found: &Found| -> Vec<Knob> { found.discovery.patch.iter().map(|(knob, _)| knob).collect() };
+    let (first_gain, first_id, first) = open.first()?;
+    let taken = knobs(first);
+    let apart = |found: &Found| knobs(found).iter().all(|knob| !taken.contains(knob));
+    let (gain, id, second) = open[1..].iter().find(|(_, _, found)| apart(found))?;
+    Some((TOGETHER * (first_gain + gain), (*first_id, first), (*id, second)))
+}
+
+fn proposal(idea: Idea<'_>, incumbent: &EffectiveConfig, context: usize) -> Option<Proposal> {
+    let (child, because, ids) = match idea {
+        Idea::Transplant(id, found) => {
+            let child = found.discovery.patch.transplant(incumbent).ok()?;
+            let Discovery { estimate, because, .. } = &found.discovery;
+            let author = found.author.fmt_short();
+            let why = format!("a peer's discovery on this incumbent ({author} found {estimate}): {because}");
+            (child, why, vec![id])
+        }
+        Idea::Both((first_id, first), (second_id, second)) => {
+            let child = first.discovery.patch.transplant(incumbent).ok()?;
+            let child = second.discovery.patch.transplant(&child).ok()?;
+            let [one, other] = [first, second].map(|found| found.author.fmt_short());
+            let why = format!("two peers' discoveries at once, of {one} and {other}");
+            (child, why, vec![first_id, second_id])
+        }
+        Idea::Adopt(id, found) => {
+            let (author, level) = (found.author.fmt_short(), found.discovery.level.get());
+            let why = format!("a peer's whole config: {author} reached {level:.4} bpb with it");
+            (found.discovery.config.clone(), why, vec![id])
+        }
+    };
+    let child = child.effective(context);
+    let patch = Patch::between(incumbent, &child);
+    let hypothesis = Hypothesis {
+        proposer: ProposedBy::Evolve,
+        because: Hypothesis::one_line(&because),
+        patch,
+        simplifies: false,
+        inspired_by: ids.iter().map(ToString::to_string).collect(),
+    };
+    (!hypothesis.patch.is_empty()).then_some(Proposal { child, hypothesis })
+}
+
+/// Returns whether what was tried is the discovery's patch and nothing else, put onto another incumbent.
+pub(super) fn is_transplant(tried: &Patch, discovery: &Discovery) -> bool {
+    let theirs: BTreeMap<Knob, _> = discovery.patch.iter().map(|(knob, change)| (knob, change.to)).collect();
+    !tried.is_empty() && tried.iter().all(|(knob, change)| theirs.get(&knob) == Some(&change.to))
+}

@@ -1,0 +1,188 @@
+//! Which of the others' discoveries to run again for them, so that a claim becomes a finding.
+//!
+//! At most a fifth of the training time goes to that, in two lanes: one for authors of whom something was confirmed, one
+//! shared out evenly over the connected peers that relay. **A claimed Δ never buys priority**, so a swarm of liars can
+//! waste that fifth and no more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use autoswarm_protocol::{
+    Hypothesis, KnobGroup, Proposer as ProposedBy,
+    experiment::rerun_seed,
+    id::RecordId,
+    record::{Author, Comparison, Discovery},
+};
+use libp2p::PeerId;
+
+use super::{Discoveries, Found, Here, SpeedClass, Trust};
+use crate::research::{Rerun, active::RerunTerms};
+
+/// Most of the training time that re-runs for others take (design §8).
+const SHARE: f64 = 0.2;
+/// Pairs of one re-run: the fewest with an error of their own, and the most that one claim is worth.
+const FEWEST_PAIRS: u16 = 2;
+const MOST_PAIRS: u16 = 6;
+/// Standard errors of the re-run that the claimed Δ should be: then a true claim agrees nineteen times in twenty.
+const RESOLVED_AT: f64 = 3.0;
+/// Standard errors below which even the most pairs would say nothing, so that no time is given to it.
+const HOPELESS_BELOW: f64 = 1.5;
+/// Budgets' time that one run at the author's token counts may be expected to take.
+const AFFORDABLE_BUDGETS: f64 = 2.0;
+/// Reproductions by different nodes after which one more says little.
+const ENOUGH: usize = 3;
+/// Confirmed claims from which on an author's next ones are only sampled, one in as many (BOINC's adaptive replication).
+const PROVEN_AT: f64 = 10.0;
+
+/// What the lanes have had.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    /// Seconds for authors of whom something was confirmed.
+    proven: f64,
+    /// Seconds by relaying peer.
+    relayed: BTreeMap<Option<PeerId>, f64>,
+    /// Discoveries that this node ran again.
+    done: BTreeSet<RecordId>,
+    /// Those among them that the lane of proven authors paid for.
+    of_proven: BTreeSet<RecordId>,
+}
+
+impl Lanes {
+    /// Notes a re-run that is over.
+    pub(super) fn ran(&mut self, id: RecordId, relayed_by: Option<PeerId>, seconds: f64) {
+        self.done.insert(id);
+        if self.of_proven.contains(&id) {
+            self.proven += seconds;
+        } else {
+            *self.relayed.entry(relayed_by).or_insert(0.0) += seconds;
+        }
+    }
+}
+
+impl Discoveries {
+    /// Returns the next discovery to run again, where this node's time allows; `pair_sd` is the noise of one pair in a
+    /// knob group.
+    pub fn next_rerun(&mut self, here: &Here, pair_sd: impl Fn(KnobGroup) -> f64) -> Option<Rerun> {
+        // The cheapest one must fit, before anything is looked at.
+        let left = |spent: super::Spent, cost: f64| spent.reruns + cost <= SHARE * (spent.all + cost);
+        if !left(self.spent, 2.0 * f64::from(FEWEST_PAIRS) * here.budget_seconds * 0.5) {
+            return None;
+        }
+        let trust = self.trust();
+        let open: Vec<(RecordId, &Found, u16)> = self
+            .found
+            .iter()
+            .filter(|(id, found)| self.is_open(**id, found, &trust))
+            .filter_map(|(id, found)| {
+                let pairs = pairs_for(&found.discovery, pair_sd(found.discovery.patch.group()))?;
+                let cost = cost(&found.discovery, here, pairs);
+                left(self.spent, cost).then_some((*id, found, pairs))
+            })
+            .collect();
+        // Fewest reproductions first; among equals every node begins elsewhere.
+        let order =
+            |id: RecordId, found: &Found| (self.reproductions(id, found).count(), share_of(self.own, id));
+        let first = |wanted: &dyn Fn(&Found) -> bool| {
+            let fitting = open.iter().filter(|(_, found, _)| wanted(found));
+            fitting.min_by_key(|(id, found, _)| order(*id, found)).copied()
+        };
+        let of_proven = first(&|found| trust.is_proven(found.author));
+        let served = |peer: Option<PeerId>| self.lanes.relayed.get(&peer).copied().unwrap_or(0.0);
+        let relays: BTreeSet<Option<PeerId>> = open.iter().map(|(_, found, _)| found.relayed_by).collect();
+        let least = relays.into_iter().min_by(|a, b| served(*a).total_cmp(&served(*b)).then(a.cmp(b)));
+        let of_relay = least.and_then(|peer| first(&|found| found.relayed_by == peer));
+        let relayed: f64 = self.lanes.relayed.values().sum();
+        let proven_first = self.lanes.proven <= relayed;
+        let (chosen, is_proven) = match (of_proven, of_relay) {
+            (Some(chosen), other) if proven_first || other.is_none() => (chosen, true),
+            (_, Some(chosen)) => (chosen, false),
+            _ => return None,
+        };
+        let (id, found, pairs) = chosen;
+        let rerun = rerun(self.own, id, found, pairs, here)?;
+        if is_proven {
+            self.lanes.of_proven.insert(id);
+        }
+        Some(rerun)
+    }
+
+    fn is_open(&self, id: RecordId, found: &Found, trust: &Trust) -> bool {
+        let [confirmed, _] = trust.counts(found.author, SpeedClass::of(&found.discovery.hardware));
+        let sampled =
+            confirmed < PROVEN_AT || f64::from(share_of(self.own, id)) < f64::from(u32::MAX) / confirmed;
+        found.author != self.own
+            && sampled
+            && !self.lanes.done.contains(&id)
+            && self.reproductions(id, found).count() < ENOUGH
+    }
+}
+
+/// Returns a number that differs from node to node and from discovery to discovery.
+fn share_of(own: Author, id: RecordId) -> u32 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(own.as_bytes()).update(id.as_bytes());
+    let bytes = hasher.finalize();
+    let mut first = [0; 4];
+    first.copy_from_slice(&bytes.as_bytes()[..4]);
+    u32::from_le_bytes(first)
+}
+
+/// Returns how many pairs a re-run needs; none where even the most would say nothing.
+fn pairs_for(discovery: &Discovery, pair_sd: f64) -> Option<u16> {
+    let claim = discovery.estimate.delta.abs().max(1e-9);
+    let most = claim * f64::from(MOST_PAIRS).sqrt() / pair_sd;
+    if most < HOPELESS_BELOW {
+        return None;
+    }
+    let wanted = (RESOLVED_AT * pair_sd / claim).powi(2).ceil();
+    Some((wanted as u16).clamp(FEWEST_PAIRS, MOST_PAIRS))
+}
+
+/// Returns the training seconds that one run at the author's token counts is expected to take here: with the change, and without.
+fn seconds(discovery: &Discovery, here: &Here) -> (f64, f64) {
+    let child = discovery.seconds * discovery.hardware.tokens_per_second / here.hardware.tokens_per_second;
+    let (with, without) = discovery.tokens;
+    (child, child * without as f64 / with as f64)
+}
+
+fn is_affordable(discovery: &Discovery, here: &Here) -> bool {
+    let (with, without) = seconds(discovery, here);
+    with.max(without) <= AFFORDABLE_BUDGETS * here.budget_seconds
+}
+
+/// Returns the training seconds that a re-run is expected to take.
+fn cost(discovery: &Discovery, here: &Here, pairs: u16) -> f64 {
+    let pair = if is_affordable(discovery, here) {
+        let (with, without) = seconds(discovery, here);
+        with + without
+    } else {
+        2.0 * here.budget_seconds
+    };
+    f64::from(pairs) * pair
+}
+
+fn rerun(own: Author, id: RecordId, found: &Found, pairs: u16, here: &Here) -> Option<Rerun> {
+    let discovery = &found.discovery;
+    let parent = discovery.parent()?.effective(here.context);
+    let child = discovery.config.effective(here.context);
+    let (comparison, tokens, how) = if is_affordable(discovery, here) {
+        (Comparison::Reproduced, Some(discovery.tokens), "at its author's token counts")
+    } else {
+        (Comparison::Transfers, None, "within this node's budget")
+    };
+    let author = found.author.fmt_short();
+    let because = format!("a re-run for {author}, who found {}, {how}", discovery.estimate);
+    Some(Rerun {
+        discovery: id,
+        child,
+        parent,
+        terms: RerunTerms { comparison, tokens },
+        seeds: (0..pairs).map(|index| rerun_seed(id, own, index)).collect(),
+        hypothesis: Hypothesis {
+            proposer: ProposedBy::Evolve,
+            because: Hypothesis::one_line(&because),
+            patch: discovery.patch.clone(),
+            simplifies: false,
+            inspired_by: vec![id.to_string()],
+        },
+    })
+}
