@@ -115,6 +115,25 @@ fn a_discovery_travels_is_tried_and_its_re_run_comes_back() {
     let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
     let inspired_by = shown["hypothesis"]["inspired_by"][0].as_str().expect("an id").to_owned();
     assert!(joiners[0].discoveries().iter().any(|row| row["id"] == inspired_by.as_str()));
+    // Somebody runs a discovery again for its author, on the author's terms.
+    let reproduced = |event: &serde_json::Value| {
+        event["event"] == "swarm" && event["text"].as_str().is_some_and(|text| text.ends_with("reproduced"))
+    };
+    joiners[1].wait_for("a reproduction", reproduced);
+    let shown: Vec<serde_json::Value> = joiners[1]
+        .discoveries()
+        .iter()
+        .map(|row| {
+            succeed(&mut joiners[1].place.node(&[
+                "discoveries",
+                "show",
+                row["id"].as_str().expect("an id"),
+                "--json",
+            ]))
+        })
+        .map(|line| serde_json::from_str(&line).expect("JSON"))
+        .collect();
+    assert!(shown.iter().any(|found| found["attestations"].to_string().contains("reproduced")), "{shown:?}");
     // The re-run is back at whoever is its author: both others have it.
     let until = Instant::now() + PATIENCE;
     let is_back = |node: &Node| node.discoveries().iter().any(|row| row["attestations"].as_u64() > Some(0));
