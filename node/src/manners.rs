@@ -27,6 +27,15 @@ pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// Returns the numbers of the cores that this process may use; none where the system does not say.
+pub fn core_numbers() -> Vec<usize> {
+    #[cfg(target_os = "linux")]
+    if let Ok(set) = rustix::thread::sched_getaffinity(None) {
+        return (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect();
+    }
+    Vec::new()
+}
+
 /// Returns whether the machine runs on its battery; `supplies` is [`POWER_SUPPLIES`].
 ///
 /// It does if a system battery discharges and no mains adapter is on line. A machine that lists neither (a desktop, a

@@ -118,7 +118,7 @@ impl Settings {
             budget: text.budget.or(swarm_config.objective.budget),
             text,
             objective: swarm_config.objective,
-            layouts: layouts(devices, manners::cores())?,
+            layouts: on_cores(layouts(devices, manners::cores())?, &manners::core_numbers()),
             trainer: find_trainer()?,
             experiments: None,
             hours: None,
@@ -229,6 +229,14 @@ pub fn layouts(request: &DeviceRequest, cores: usize) -> anyhow::Result<Vec<Vec<
     }
 }
 
+/// Moves slots to the cores that this process may use, whichever those are: `taskset` gives each of several nodes its own.
+fn on_cores(mut layouts: Vec<Vec<Placement>>, allowed: &[usize]) -> Vec<Vec<Placement>> {
+    for core in layouts.iter_mut().flatten().flat_map(|placement| &mut placement.cpus) {
+        *core = allowed.get(*core).copied().unwrap_or(*core);
+    }
+    layouts
+}
+
 /// Makes slots of neighbouring cores, each with its own.
 fn cpu_slots(threads: usize, slots: usize) -> Vec<Placement> {
     let of_slot = |slot: usize| (slot * threads..(slot + 1) * threads).collect();
@@ -255,6 +263,13 @@ pub fn slot_name(placement: &Placement) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slots_lie_on_the_cores_that_there_are() {
+        let two = layouts(&"cpu:1x2".parse().expect("a device request"), 2).expect("they fit");
+        let names: Vec<String> = on_cores(two, &[3, 5]).concat().iter().map(slot_name).collect();
+        assert_eq!(names, ["cpu:3", "cpu:5"]);
+    }
 
     #[track_caller]
     fn check(request: &str, cores: usize, expected: &str) {
