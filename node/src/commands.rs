@@ -95,6 +95,9 @@ fn print_error(error: &anyhow::Error, out: &mut impl Write) {
         let of_control = cause.downcast_ref::<ControlError>().and_then(|error| match error {
             ControlError::NotRunning => Some("start one with `node solo`".to_owned()),
             ControlError::Refused { fix, .. } => fix.clone(),
+            ControlError::Silent => {
+                Some("ask again in a moment; its own output says what it does".to_owned())
+            }
             _ => None,
         });
         of_control.or_else(|| cause.downcast_ref::<Hinted>().map(|hinted| hinted.hint.clone()))
@@ -180,6 +183,9 @@ mod tests {
         let error = Err::<(), _>(anyhow::anyhow!("no space")).context("cannot write").expect_err("an error");
         check(&error, "error: cannot write: no space\n");
         check(&hinted("no home", "make one"), "error: no home\nhint: make one\n");
+        let mut out = Vec::new();
+        print_error(&ControlError::Silent.into(), &mut out);
+        assert!(String::from_utf8(out).expect("UTF-8").contains("\nhint: ask again in a moment"));
         let error = anyhow::Error::from(ControlError::NotRunning).context("cannot pause");
         check(
             &error,

@@ -30,6 +30,11 @@ pub enum ControlError {
     /// The node's answer makes no sense.
     #[error("the running node's answer cannot be read: {0}")]
     BadReply(String),
+    /// The node does not answer, as before its session has begun.
+    #[error(
+        "the running node did not answer within 15 s; it may still be preparing its text or measuring the machine"
+    )]
+    Silent,
     /// The connection broke.
     #[error("the connection to the running node broke")]
     Broken(#[source] io::Error),
@@ -70,11 +75,14 @@ pub fn ask(home: &Path, request: &Request, on_event: &mut dyn FnMut(Reply)) -> R
 
 fn read_reply(reader: &mut impl BufRead) -> Result<Option<Reply>, ControlError> {
     let mut line = Vec::new();
-    let n = reader
-        .by_ref()
-        .take(MAX_REPLY_BYTES as u64 + 2)
-        .read_until(b'\n', &mut line)
-        .map_err(ControlError::Broken)?;
+    let n =
+        reader.by_ref().take(MAX_REPLY_BYTES as u64 + 2).read_until(b'\n', &mut line).map_err(|error| {
+            match error.kind() {
+                // What a read time limit ends with, on Linux and elsewhere.
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => ControlError::Silent,
+                _ => ControlError::Broken(error),
+            }
+        })?;
     if n == 0 {
         return Ok(None);
     }
