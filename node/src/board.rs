@@ -5,6 +5,7 @@ use std::{collections::VecDeque, time::Instant};
 use autoswarm_protocol::{Experiment, KnobGroup, Outcome, Patch, RunRole, TrainerEvent, Verdict};
 
 use crate::{
+    discoveries::SwarmView,
     experiment::RunProgress,
     network::NetworkView,
     progress::{Happened, Phase, RECENT_VERDICTS, SlotView, Snapshot, Summary},
@@ -150,8 +151,9 @@ impl Board {
     }
 
     /// The swarm looks like this now.
-    pub fn network(&mut self, view: NetworkView) {
-        self.snapshot.network = Some(view);
+    pub fn swarm(&mut self, network: NetworkView, swarm: SwarmView) {
+        self.snapshot.network = Some(network);
+        self.snapshot.swarm = Some(swarm);
     }
 
     /// An experiment ended.

@@ -1,9 +1,16 @@
 //! The command line as typed: flags, their types and the help text. What they mean together is decided elsewhere.
 
+mod discoveries;
+
 use std::{collections::BTreeSet, fmt, path::PathBuf, str::FromStr};
 
 use autoswarm_protocol::Budget;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+pub use discoveries::{
+    Against, DiffArgs, DiscoveriesAction, DiscoveriesArgs, DiscoveryArgs, DiscoveryListArgs, ExportArgs,
+    ExportForm,
+};
 
 /// Most slots that `--devices cpu:TxS` takes: more than any machine has cores to share today.
 pub const MAX_CPU_SLOTS: u16 = 256;
@@ -166,41 +173,6 @@ pub struct NetworkArgs {
     /// Print every record that leaves this machine
     #[arg(long)]
     pub show_sent: bool,
-}
-
-/// Flags of `discoveries`.
-#[derive(Debug, Clone, Args)]
-pub struct DiscoveriesArgs {
-    /// What to do with them [default: list]
-    #[command(subcommand)]
-    pub action: Option<DiscoveriesAction>,
-
-    /// How to print.
-    #[command(flatten)]
-    pub output: JsonFlag,
-}
-
-/// What `discoveries` does.
-#[derive(Debug, Clone, Subcommand)]
-pub enum DiscoveriesAction {
-    /// List them, newest last
-    List(JsonFlag),
-    /// Show one with everything that is known of it
-    Show(DiscoveryArgs),
-    /// Print one's config as TOML, to train from
-    Export(DiscoveryArgs),
-}
-
-/// One discovery.
-#[derive(Debug, Clone, Args)]
-pub struct DiscoveryArgs {
-    /// The first digits of its id
-    #[arg(value_name = "ID")]
-    pub id: String,
-
-    /// How to print.
-    #[command(flatten)]
-    pub output: JsonFlag,
 }
 
 /// Flags that say what to train on.

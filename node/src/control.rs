@@ -13,7 +13,7 @@ mod client;
 mod server;
 mod socket;
 
-use autoswarm_protocol::Experiment;
+use autoswarm_protocol::{Experiment, TrainConfig};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -22,7 +22,7 @@ pub use server::serve;
 pub use socket::{ControlSocket, bind, socket_path};
 
 use crate::{
-    discoveries,
+    discoveries::{self, SwarmView},
     network::NetworkView,
     progress::{Happened, Snapshot},
     view::lists::{Filter, Row},
@@ -56,7 +56,10 @@ pub enum Request {
         id: String,
     },
     /// What came from the swarm?
-    Discoveries,
+    Discoveries {
+        /// Which ones.
+        filter: discoveries::Filter,
+    },
     /// Everything about one discovery.
     Discovery {
         /// The first digits of its id.
@@ -93,8 +96,10 @@ pub enum Reply {
     },
     /// To [`Request::Status`], from a node that observes.
     Network {
-        /// The swarm as it sees it.
+        /// The network as it sees it.
         view: Box<NetworkView>,
+        /// Who and what is in the swarm.
+        swarm: Box<SwarmView>,
     },
     /// To [`Request::Experiments`].
     Experiments {
@@ -106,15 +111,17 @@ pub enum Reply {
         /// Everything about it.
         experiment: Box<Experiment>,
     },
-    /// To [`Request::Discoveries`], newest last.
+    /// To [`Request::Discoveries`].
     Discoveries {
-        /// All of them.
-        rows: Vec<discoveries::Row>,
+        /// Those that the filter leaves.
+        listing: discoveries::Listing,
     },
     /// To [`Request::Discovery`].
     Discovery {
         /// Everything about it.
         details: Box<discoveries::Details>,
+        /// The config of this node's incumbent, where it has one.
+        incumbent: Option<Box<TrainConfig>>,
     },
     /// It is done.
     Done {

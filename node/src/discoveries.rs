@@ -3,8 +3,12 @@
 //!
 //! **A peer's config is data; it is adopted only after it won here, on fresh pairs.**
 
+mod autoresearch;
 mod choose;
-mod inspect;
+mod export;
+pub(crate) mod inspect;
+mod lineage;
+pub(crate) mod overview;
 mod reruns;
 mod rumours;
 mod tell;
@@ -24,7 +28,11 @@ use serde::{Deserialize, Serialize};
 use rumours::Rumours;
 use transfer::Transfer;
 pub use {
-    inspect::{Details, Row},
+    autoresearch::autoresearch,
+    export::{toml, tsv},
+    inspect::{Details, Filter, Listing, MAX_ROWS, ReRun, Row, Says, Sort, Whose},
+    lineage::{Kin, Known, Lineage},
+    overview::{Arrivals, Arrived, Count, News, PeerFacts, SwarmView, Trying},
     tell::digest,
     transfer::SpeedClass,
     trust::Trust,
@@ -46,7 +54,7 @@ pub struct Here {
 }
 
 /// What became of a discovery, by the re-runs that are known here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// No reproduction says anything yet.

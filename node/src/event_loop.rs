@@ -508,8 +508,8 @@ impl<'a> EventLoop<'a> {
             }
         }
         self.ticks += 1;
+        self.look_at_swarm();
         if let Some(swarm) = self.swarm.as_deref_mut() {
-            self.board.network(swarm.network.view());
             let shown = swarm.tell_waiting(unix_now(), false);
             self.tell_all(&shown)?;
         }
@@ -519,6 +519,12 @@ impl<'a> EventLoop<'a> {
         self.board.refresh(&self.research);
         self.view.snapshot(self.board.snapshot());
         Ok(())
+    }
+
+    fn look_at_swarm(&mut self) {
+        let Some(swarm) = self.swarm.as_deref_mut() else { return };
+        let overview = swarm.overview(self.research.pending(), unix_now());
+        self.board.swarm(swarm.network.view(), overview);
     }
 
     fn set_paused(&mut self, by_person: bool, on_battery: bool) -> anyhow::Result<()> {
@@ -550,6 +556,10 @@ impl<'a> EventLoop<'a> {
         let done = |text: &str| Reply::Done { text: text.to_owned() };
         let reply = match request {
             Request::Status => {
+                if let Some(swarm) = self.swarm.as_deref_mut() {
+                    swarm.look_now();
+                }
+                self.look_at_swarm();
                 self.board.refresh(&self.research);
                 Reply::Status { snapshot: Box::new(self.board.snapshot().clone()) }
             }
@@ -561,13 +571,17 @@ impl<'a> EventLoop<'a> {
                 Ok(experiment) => Reply::Experiment { experiment: Box::new(experiment) },
                 Err(reason) => Reply::refused(reason, Some("`node experiments` lists them")),
             },
-            Request::Discoveries => match self.swarm.as_deref() {
-                Some(swarm) => Reply::Discoveries { rows: swarm.discoveries.rows() },
+            Request::Discoveries { filter } => match self.swarm.as_deref() {
+                Some(swarm) => Reply::Discoveries { listing: swarm.discoveries.list(&filter) },
                 None => Reply::refused("this node works alone", Some("`node join` takes part in a swarm")),
             },
             Request::Discovery { id } => match self.swarm.as_deref().map(|swarm| swarm.discoveries.find(&id))
             {
-                Some(Ok(details)) => Reply::Discovery { details: Box::new(details) },
+                Some(Ok(details)) => {
+                    let incumbent = self.research.incumbent();
+                    let incumbent = incumbent.map(|incumbent| Box::new((*incumbent.config).clone()));
+                    Reply::Discovery { details: Box::new(details), incumbent }
+                }
                 Some(Err(reason)) => Reply::refused(reason, None),
                 None => Reply::refused("this node works alone", Some("`node join` takes part in a swarm")),
             },

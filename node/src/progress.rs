@@ -5,7 +5,7 @@
 use autoswarm_protocol::{Budget, CrashClass, Estimate, KnobGroup, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::network::NetworkView;
+use crate::{discoveries::SwarmView, network::NetworkView};
 
 /// Something that happened: one plain line, or one JSON line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -217,9 +217,12 @@ pub struct Snapshot {
     pub next_verdict_seconds: Option<f64>,
     /// Why nothing runs, where nothing runs.
     pub paused: Option<String>,
-    /// The swarm, where there is one.
+    /// The network, where there is one.
     #[serde(default)]
     pub network: Option<NetworkView>,
+    /// Who and what is in the swarm, where there is one.
+    #[serde(default)]
+    pub swarm: Option<SwarmView>,
 }
 
 /// Verdicts that a snapshot carries: what fits on a small terminal.

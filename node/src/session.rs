@@ -324,6 +324,7 @@ impl<'a> Session<'a> {
             next_verdict_seconds: None,
             paused: None,
             network: None,
+            swarm: None,
         }
     }
 

@@ -1,20 +1,25 @@
 //! The swarm as a session sees it: the network, what came over it, and this node's signature.
 
+use std::{collections::VecDeque, str::FromStr};
+
 use autoswarm_protocol::{
     Experiment,
-    id::{ArenaId, ConfigHash},
+    id::{ArenaId, ConfigHash, RecordId},
     record::{self, Body, Claim, Line},
     swarm_config::Objective,
 };
-use libp2p::identity::Keypair;
+use libp2p::{
+    PeerId,
+    identity::{Keypair, PublicKey},
+};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    discoveries::{Discoveries, Here, digest},
-    network::{Heard, Network},
+    discoveries::{Arrivals, Discoveries, Here, News, PeerFacts, Row, SwarmView, digest},
+    network::{Heard, Network, NetworkView},
     progress::Happened,
-    research::{Hearsay, Incumbent, Proposal, Rerun, verdict::NoiseModel},
+    research::{Hearsay, Incumbent, Proposal, Rerun, active::Active, verdict::NoiseModel},
     text,
 };
 
@@ -23,6 +28,12 @@ const DIGEST_LINES: usize = 8;
 const DIGEST_SECONDS: u64 = 900;
 /// Runs that an experiment surely takes: for so long a config is claimed.
 const CLAIMED_RUNS: f64 = 2.0;
+
+/// Others' discoveries that a view names: what stays in sight beside the run.
+const NEWEST: usize = 3;
+
+/// Seconds between two looks through everything that is known, of which each takes some 50 ms with 100,000 records. Wild guess.
+const LOOK_REST: u64 = 5;
 
 /// What a session needs of the swarm.
 #[derive(Debug)]
@@ -42,6 +53,22 @@ pub struct SwarmSide {
     untold_since: u64,
     /// Draws which of the others' ideas are tried.
     rng: ChaCha8Rng,
+    lately: Lately,
+}
+
+/// What is remembered for whoever looks.
+#[derive(Debug, Default)]
+struct Lately {
+    arrivals: Arrivals,
+    /// Others' discoveries with the time they came, newest last; at most [`NEWEST`].
+    newest: VecDeque<(u64, RecordId)>,
+    /// As of the last look through everything.
+    news: Vec<(u64, Row)>,
+    best: Vec<Row>,
+    peers: Vec<PeerFacts>,
+    /// Whether something came since, and when that look was.
+    is_stale: bool,
+    looked_at: u64,
 }
 
 impl SwarmSide {
@@ -65,6 +92,7 @@ impl SwarmSide {
             untold: Vec::new(),
             untold_since: 0,
             rng,
+            lately: Lately { is_stale: true, ..Lately::default() },
         }
     }
 
@@ -75,9 +103,15 @@ impl SwarmSide {
 
     /// Takes news at `now`, seconds since 1970; returns what to show of it.
     pub fn heard(&mut self, heard: &Heard, now: u64) -> Option<Happened> {
+        self.lately.is_stale = true;
         let text = match heard {
             Heard::Record { record, relayed_by } => {
                 let is_foreign = self.discoveries.hear(record, Some(*relayed_by), now);
+                self.lately.arrivals.count(record.value(), now);
+                if is_foreign {
+                    self.lately.newest.push_back((now, record.id()));
+                    self.lately.newest.drain(..self.lately.newest.len().saturating_sub(NEWEST));
+                }
                 match record.value() {
                     Body::Discovery(discovery) if is_foreign => {
                         let (author, id) = (record.author().fmt_short(), record.id().fmt_short());
@@ -98,6 +132,30 @@ impl SwarmSide {
             Heard::Disconnected(peer) => format!("peer {peer} left"),
         };
         Some(Happened::Swarm { text: text::one_line(&text, 300) })
+    }
+
+    /// Lets the next [`Self::overview`] look through everything: a person asked.
+    pub fn look_now(&mut self) {
+        (self.lately.is_stale, self.lately.looked_at) = (true, 0);
+    }
+
+    /// Returns the swarm as a person sees it at `now`, seconds since 1970; `pending` are the experiments in flight.
+    pub fn overview(&mut self, pending: &[Active], now: u64) -> SwarmView {
+        let lately = &mut self.lately;
+        if lately.is_stale && now >= lately.looked_at + LOOK_REST {
+            (lately.is_stale, lately.looked_at) = (false, now);
+            lately.best = self.discoveries.best();
+            lately.peers = peers(&self.network.view(), &self.discoveries);
+            lately.news = self.discoveries.rows_of(lately.newest.make_contiguous());
+        }
+        let news = |(at, row): &(u64, Row)| News { seconds_ago: now.saturating_sub(*at), row: row.clone() };
+        SwarmView {
+            peers: lately.peers.clone(),
+            arrived: lately.arrivals.arrived(now),
+            best: lately.best.clone(),
+            newest: lately.news.iter().map(news).collect(),
+            trying: self.discoveries.trying(pending),
+        }
     }
 
     /// Returns what peers say of their own experiments, if there is anything new.
@@ -180,11 +238,55 @@ impl SwarmSide {
             shown.push(Happened::Swarm { text: format!("sent {} bytes: {json}", signed.bytes.len()) });
         }
         if let Ok(verified) = record::verify(&signed.bytes, &self.objective, at) {
+            self.lately.is_stale = true;
             self.discoveries.hear(&verified, None, at);
         }
         if !self.network.publish(signed) {
             tracing::warn!("the network is far behind; a record is not told");
         }
         shown
+    }
+}
+
+/// Returns the connected peers as authors: a node signs its records with the key that its peer id is.
+fn peers(network: &NetworkView, discoveries: &Discoveries) -> Vec<PeerFacts> {
+    let known = network.peers.iter().filter_map(|view| Some((view.peer.clone(), key_of(&view.peer)?)));
+    let known: Vec<(String, [u8; 32])> = known.collect();
+    let keys: Vec<[u8; 32]> = known.iter().map(|(_, key)| *key).collect();
+    let budgets = discoveries.budgets(&keys);
+    let facts = |(peer, key): (String, [u8; 32])| PeerFacts {
+        peer,
+        author: short(&key),
+        budget: budgets.get(&key).copied(),
+    };
+    known.into_iter().map(facts).collect()
+}
+
+/// Returns the ed25519 key that a peer id holds.
+fn key_of(peer: &str) -> Option<[u8; 32]> {
+    let peer = PeerId::from_str(peer).ok()?;
+    let key = PublicKey::try_decode_protobuf(peer.as_ref().digest()).ok()?;
+    Some(key.try_into_ed25519().ok()?.to_bytes())
+}
+
+/// Returns the first digits, as lists name authors.
+fn short(key: &[u8; 32]) -> String {
+    format!("{:08x}", u32::from_be_bytes([key[0], key[1], key[2], key[3]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use autoswarm_protocol::record::Author;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_is_known_by_the_name_that_its_records_have() {
+        let keys = Keypair::ed25519_from_bytes([3; 32]).expect("32 bytes are a key");
+        let author = Author::of(&keys).expect("ed25519");
+        let key = key_of(&keys.public().to_peer_id().to_string()).expect("a key");
+        assert_eq!(key, *author.as_bytes());
+        assert_eq!(short(&key), author.fmt_short());
+        assert_eq!(key_of("moon"), None);
     }
 }

@@ -4,11 +4,13 @@
 //! functions from those values to text; this file only chooses a view and writes. Events go to standard output, since
 //! they are what a redirected `solo` is asked for; prompts and errors go to standard error and are not here.
 
+pub mod discoveries;
 pub mod frame;
 pub mod json;
 pub mod lists;
 pub mod live;
 pub mod plain;
+pub mod swarm;
 pub mod words;
 
 use std::io::{self, IsTerminal, Write};
@@ -32,12 +34,10 @@ impl View {
     /// Chooses the view for standard output: JSON where asked for, live on a terminal, plain lines elsewhere.
     pub fn for_stdout(json: bool) -> Self {
         let stdout = io::stdout();
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         if json {
             Self::Json(json::Json::new(stdout))
-        } else if stdout.is_terminal() && !dumb {
-            let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            Self::Live(Box::new(live::Live::new(if no_color { Colour::Off } else { Colour::On })))
+        } else if is_terminal(&stdout) {
+            Self::Live(Box::new(live::Live::new(Colour::for_stdout())))
         } else {
             Self::Plain(plain::Plain::new(stdout))
         }
@@ -85,4 +85,17 @@ pub enum Colour {
     On,
     /// No escape sequence is written.
     Off,
+}
+
+impl Colour {
+    /// Returns whether standard output takes colours: a terminal does, unless `NO_COLOR` says otherwise.
+    pub fn for_stdout() -> Self {
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        if is_terminal(&io::stdout()) && !no_color { Self::On } else { Self::Off }
+    }
+}
+
+/// Returns whether a terminal is there that understands more than lines.
+fn is_terminal(stdout: &io::Stdout) -> bool {
+    stdout.is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }

@@ -1,72 +1,175 @@
 //! `node discoveries`: what this node has received, from the running node or from its records.
 
-use std::{fmt::Write, io, path::Path};
+use std::{io, path::Path};
 
 use anyhow::{anyhow, bail};
-use autoswarm_protocol::record::Author;
+use autoswarm_protocol::{Patch, TrainConfig, Verdict, record::Author};
+use serde::Serialize;
 
 use super::{hinted, join, now, open_existing, print, stdout_width};
 use crate::{
-    cli::{DiscoveriesAction, DiscoveriesArgs, DiscoveryArgs, JsonFlag},
+    cli::{
+        Against, DiffArgs, DiscoveriesAction, DiscoveriesArgs, DiscoveryArgs, DiscoveryListArgs, ExportArgs,
+        ExportForm,
+    },
     control::{self, ControlError, Reply, Request},
-    discoveries::{Details, Discoveries, Row},
+    discoveries::{self, Details, Discoveries, Filter, Listing, Whose},
     event_loop::unix_now,
     identity,
     network::archive::Archive,
     session,
-    view::{json::write_line, words},
+    view::{
+        Colour,
+        discoveries::{self as pages, Sides},
+        json::write_line,
+    },
 };
 
 /// Does what was asked with the discoveries.
 pub fn run(home: &Path, args: DiscoveriesArgs) -> anyhow::Result<()> {
     match args.action {
-        None => list(home, args.output),
-        Some(DiscoveriesAction::List(output)) => list(home, output),
+        None => list(home, &args.list),
+        Some(DiscoveriesAction::List(args)) => list(home, &args),
         Some(DiscoveriesAction::Show(args)) => show(home, &args),
-        Some(DiscoveriesAction::Export(args)) => export(home, &args),
+        Some(DiscoveriesAction::Diff(args)) => diff(home, &args),
+        Some(DiscoveriesAction::Export(args)) => export(home, args),
     }
 }
 
-fn list(home: &Path, output: JsonFlag) -> anyhow::Result<()> {
-    let rows = match control::ask(home, &Request::Discoveries, &mut |_| {}) {
-        Ok(Reply::Discoveries { rows }) => rows,
-        Ok(other) => bail!("the running node answered with something else: {other:?}"),
-        Err(ControlError::NotRunning) => at_rest(home)?.rows(),
-        Err(error) => return Err(error.into()),
-    };
-    if output.json {
-        return rows.iter().try_for_each(|row| Ok(write_line(&mut io::stdout(), row)?));
+fn list(home: &Path, args: &DiscoveryListArgs) -> anyhow::Result<()> {
+    let filter = filter(args, now());
+    let takes_all = filter == Filter { sort: filter.sort, limit: filter.limit, ..Filter::default() };
+    let Listing { rows, left_out } = some(home, &filter)?;
+    if args.output.json {
+        rows.iter().try_for_each(|row| write_line(&mut io::stdout(), row))?;
+    } else if rows.is_empty() && !takes_all {
+        print("no discovery passes the filters\n")?;
+    } else {
+        print(&pages::table(&rows, now(), stdout_width()))?;
     }
-    print(&table(&rows, now(), stdout_width()))
+    say_left_out(left_out);
+    Ok(())
+}
+
+/// Makes what was typed into a filter, at `now`, seconds since 1970.
+fn filter(args: &DiscoveryListArgs, now: u64) -> Filter {
+    Filter {
+        id: None,
+        status: args.status,
+        author: args.author.clone(),
+        whose: match (args.mine, args.foreign) {
+            (true, _) => Whose::Mine,
+            (_, true) => Whose::Foreign,
+            _ => Whose::All,
+        },
+        knob: args.knob.clone(),
+        budget: args.class,
+        arena: args.arena.clone(),
+        since: args.since.map(|age| now.saturating_sub(age.as_secs())),
+        sort: args.sort,
+        limit: args.limit,
+    }
+}
+
+/// Narration: what standard output lacks.
+fn say_left_out(left_out: u32) {
+    if left_out > 0 {
+        tracing::warn!("{left_out} more are left out; `--limit` takes more, the filters fewer");
+    }
 }
 
 fn show(home: &Path, args: &DiscoveryArgs) -> anyhow::Result<()> {
-    let details = one(home, &args.id)?;
+    let (details, _) = one(home, &args.id)?;
     if args.output.json {
         return Ok(write_line(&mut io::stdout(), &details)?);
     }
-    print(&text(&details))
+    print(&pages::show(&details))
 }
 
-fn export(home: &Path, args: &DiscoveryArgs) -> anyhow::Result<()> {
-    let details = one(home, &args.id)?;
-    if args.output.json {
-        return Ok(write_line(&mut io::stdout(), &details.discovery.config)?);
+/// A difference for programs.
+#[derive(Serialize)]
+struct Difference<'a> {
+    id: &'a str,
+    against: &'a str,
+    /// What leads from the other config to the discovery's.
+    changes: &'a Patch,
+    /// What of it the discovery itself claims.
+    claimed: &'a Patch,
+}
+
+fn diff(home: &Path, args: &DiffArgs) -> anyhow::Result<()> {
+    let (details, incumbent) = one(home, &args.which.id)?;
+    let discovery = &details.discovery;
+    let (against, from, base) = match (args.against, incumbent) {
+        (None | Some(Against::Incumbent), Some(config)) => ("incumbent", "this node's incumbent", config),
+        (Some(Against::Incumbent), None) => {
+            return Err(hinted(
+                "this node has no incumbent yet",
+                "`--against parent` has another comparison",
+            ));
+        }
+        (None | Some(Against::Parent), _) => {
+            let parent =
+                discovery.parent().ok_or_else(|| anyhow!("its patch does not lead to its config"))?;
+            ("parent", "its parent", parent)
+        }
+    };
+    let changes = Patch::between(&base, &discovery.config);
+    let claimed = &discovery.patch;
+    if args.which.output.json {
+        let difference = Difference { id: &details.id, against, changes: &changes, claimed };
+        return Ok(write_line(&mut io::stdout(), &difference)?);
     }
-    print(&details.discovery.config.to_toml())
+    let to = format!("{} by {}", &details.id[..8], &details.author[..8]);
+    print(&pages::difference(Sides { from, to: &to }, &changes, claimed, Colour::for_stdout()))
 }
 
-fn one(home: &Path, id: &str) -> anyhow::Result<Details> {
-    match control::ask(home, &Request::Discovery { id: id.to_owned() }, &mut |_| {}) {
-        Ok(Reply::Discovery { details }) => Ok(*details),
+fn export(home: &Path, args: ExportArgs) -> anyhow::Result<()> {
+    let form = if args.json { ExportForm::Json } else { args.form };
+    if form == ExportForm::Tsv {
+        let Listing { rows, left_out } = some(home, &Filter { id: args.id.clone(), ..Filter::default() })?;
+        if let (Some(id), true) = (&args.id, rows.is_empty()) {
+            bail!("there is no discovery `{id}`; `node discoveries` lists them");
+        }
+        say_left_out(left_out);
+        return print(&discoveries::tsv(&rows));
+    }
+    let Some(id) = args.id else {
+        return Err(hinted("this form is of one discovery", "name it, or take `--as tsv`, which has all"));
+    };
+    let (details, _) = one(home, &id)?;
+    match form {
+        ExportForm::Json => Ok(write_line(&mut io::stdout(), &details.discovery.config)?),
+        ExportForm::Autoresearch => print(&discoveries::autoresearch(&details)),
+        ExportForm::Toml | ExportForm::Tsv => print(&discoveries::toml(&details)),
+    }
+}
+
+/// Returns what a filter leaves.
+fn some(home: &Path, filter: &Filter) -> anyhow::Result<Listing> {
+    match control::ask(home, &Request::Discoveries { filter: filter.clone() }, &mut |_| {}) {
+        Ok(Reply::Discoveries { listing }) => Ok(listing),
         Ok(other) => bail!("the running node answered with something else: {other:?}"),
-        Err(ControlError::NotRunning) => at_rest(home)?.find(id).map_err(|reason| anyhow!(reason)),
+        Err(ControlError::NotRunning) => Ok(at_rest(home)?.0.list(filter)),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Reads the records of a home where no node runs.
-fn at_rest(home: &Path) -> anyhow::Result<Discoveries> {
+/// Returns one discovery, and the incumbent of this node.
+fn one(home: &Path, id: &str) -> anyhow::Result<(Details, Option<TrainConfig>)> {
+    match control::ask(home, &Request::Discovery { id: id.to_owned() }, &mut |_| {}) {
+        Ok(Reply::Discovery { details, incumbent }) => Ok((*details, incumbent.map(|config| *config))),
+        Ok(other) => bail!("the running node answered with something else: {other:?}"),
+        Err(ControlError::NotRunning) => {
+            let (discoveries, incumbent) = at_rest(home)?;
+            Ok((discoveries.find(id).map_err(|reason| anyhow!(reason))?, incumbent))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads the records of a home where no node runs, and the incumbent that its journal ends with.
+fn at_rest(home: &Path) -> anyhow::Result<(Discoveries, Option<TrainConfig>)> {
     let held_home = open_existing(home)?;
     let Some((swarm_config, _)) = join::held(&home.join(join::SWARM_CONFIG)) else {
         return Err(hinted("this home never joined a swarm", "`node join` does"));
@@ -77,72 +180,12 @@ fn at_rest(home: &Path) -> anyhow::Result<Discoveries> {
     for held in archive.iter() {
         discoveries.hear(&held.record, None, unix_now());
     }
+    let mut incumbent = None;
     for found in crate::journal::Journal::open(held_home.path())?.experiments {
         discoveries.observe(&found.experiment);
+        if matches!(found.experiment.verdict, Verdict::Baseline | Verdict::Keep { .. }) {
+            incumbent = Some((*found.experiment.config).clone());
+        }
     }
-    Ok(discoveries)
-}
-
-/// Prints rows as a table.
-fn table(rows: &[Row], now: u64, width: usize) -> String {
-    if rows.is_empty() {
-        return "no discoveries yet\n".to_owned();
-    }
-    let mut cells =
-        vec![["id", "by", "change", "Δ ± se, bpb", "status", "re-runs", "age"].map(str::to_owned)];
-    cells.extend(rows.iter().map(|row| {
-        let by = if row.own { "me".to_owned() } else { row.author.clone() };
-        let tried = if row.tried { ", tried here" } else { "" };
-        [
-            row.id[..8].to_owned(),
-            by,
-            words::clean(&row.patch.to_string()),
-            words::short_estimate(&row.estimate),
-            format!("{}{tried}", row.status.name()),
-            row.attestations.to_string(),
-            words::duration(now.saturating_sub(row.made_at) as f64),
-        ]
-    }));
-    words::columns(&cells, 2, width)
-}
-
-/// Writing to a string cannot fail.
-fn text(details: &Details) -> String {
-    let discovery = &details.discovery;
-    let mut out = String::new();
-    let mut line = |label: &str, text: &str| {
-        let _ = writeln!(out, "{label:<11}{text}");
-    };
-    line("discovery", &details.id);
-    line("by", &details.author);
-    line("made", &words::timestamp(details.made_at));
-    line("change", &words::clean(&discovery.patch.to_string()));
-    line("because", &words::clean(&discovery.because));
-    line("claim", &format!("{}, {:.4} bpb", discovery.estimate, discovery.level.get()));
-    if let Some(audit) = &discovery.audit {
-        line("audit", &audit.to_string());
-    }
-    line("status", details.status.name());
-    let hardware = &discovery.hardware;
-    let device = words::clean(&hardware.device);
-    let speed = words::count(hardware.tokens_per_second);
-    line("on", &format!("{device}, {} × {} threads, {speed} tokens/s", hardware.slots, hardware.threads));
-    line("budget", &words::budget(discovery.budget, discovery.seconds));
-    line("tokens", &format!("{} with the change, {} without", discovery.tokens.0, discovery.tokens.1));
-    for id in &discovery.inspirations {
-        line("inspired", &id.to_string());
-    }
-    for (author, attestation) in &details.attestations {
-        let found = match &attestation.found {
-            Ok(estimate) => estimate.to_string(),
-            Err(class) => class.to_string(),
-        };
-        let kind = format!("{:?}", attestation.comparison).to_lowercase();
-        line("re-run", &format!("by {author}, {kind}: {found}"));
-    }
-    out.push_str("\nchanged from the defaults:\n");
-    for text in discovery.config.to_toml().lines().take_while(|line| !line.is_empty()) {
-        let _ = writeln!(out, "  {text}");
-    }
-    out
+    Ok((discoveries, incumbent))
 }

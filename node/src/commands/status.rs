@@ -8,16 +8,20 @@ use std::{
 };
 
 use anyhow::bail;
+use serde::Serialize;
 
 use crate::{
     cli::StatusArgs,
     commands::{self, now, print, stdout_width},
     control::{self, ControlError, Reply, Request},
+    discoveries::SwarmView,
     journal::Journal,
+    network::NetworkView,
     progress::RECENT_VERDICTS,
     view::{
         json,
         lists::{self, AtRest},
+        swarm,
     },
 };
 
@@ -44,8 +48,8 @@ fn once(home: &Path, as_json: bool) -> anyhow::Result<String> {
     match control::ask(home, &Request::Status, &mut |_| {}) {
         Ok(Reply::Status { snapshot }) if as_json => line(&*snapshot),
         Ok(Reply::Status { snapshot }) => Ok(lists::status(&snapshot, stdout_width())),
-        Ok(Reply::Network { view }) if as_json => line(&*view),
-        Ok(Reply::Network { view }) => Ok(lists::network(&view)),
+        Ok(Reply::Network { view, swarm }) if as_json => line(&Observing { network: &view, swarm: &swarm }),
+        Ok(Reply::Network { view, swarm }) => Ok(swarm::page(&view, &swarm, None)),
         Ok(other) => bail!("the running node answered with something else: {other:?}"),
         Err(ControlError::NotRunning) => {
             let _held = commands::open_existing(home)?;
@@ -58,7 +62,15 @@ fn once(home: &Path, as_json: bool) -> anyhow::Result<String> {
     }
 }
 
-fn line(value: &impl serde::Serialize) -> anyhow::Result<String> {
+/// What a node sees that trains nothing.
+#[derive(Serialize)]
+struct Observing<'a> {
+    #[serde(flatten)]
+    network: &'a NetworkView,
+    swarm: &'a SwarmView,
+}
+
+fn line(value: &impl Serialize) -> anyhow::Result<String> {
     let mut out = Vec::new();
     json::write_line(&mut out, value)?;
     Ok(String::from_utf8(out)?)

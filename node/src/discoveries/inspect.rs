@@ -1,12 +1,109 @@
-//! Discoveries as people look at them: rows of a list, and everything about one.
+//! Discoveries as people look at them: rows of a list under filters, and everything about one.
+
+use std::cmp::Reverse;
 
 use autoswarm_protocol::{
-    Budget, Estimate, Patch,
-    record::{Attestation, Discovery},
+    Bpb, Budget, Estimate, Knob, Patch,
+    id::RecordId,
+    record::{Attestation, Comparison, Discovery},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Discoveries, Status};
+use super::{
+    Attested, Discoveries, Found, Status, Trust,
+    lineage::{self, Lineage},
+    trust,
+};
+use crate::text;
+
+/// Most rows that one list holds, as the command line allows them.
+pub const MAX_ROWS: u32 = 10_000;
+
+/// Most JSON that the rows of one list take, bytes: a reply of the control socket holds 8 MiB.
+const MAX_LIST_BYTES: usize = 6 << 20;
+
+/// Most re-runs that are shown of one discovery; reproductions come first.
+const MAX_RE_RUNS: usize = 200;
+
+/// Whose discoveries a list holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Whose {
+    /// Everybody's.
+    #[default]
+    All,
+    /// This node's own.
+    Mine,
+    /// All but this node's own.
+    Foreign,
+}
+
+/// What a list is sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Sort {
+    /// When they were made by their authors' clocks, newest last.
+    #[default]
+    Age,
+    /// The claimed gain, largest first.
+    Delta,
+    /// The claimed gain in standard errors, surest first.
+    Surety,
+    /// How often they were re-run, most first.
+    ReRuns,
+}
+
+/// Which discoveries a list holds, and in what order. Of more than `limit` it holds the first of the order, by age the newest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// Only those whose id begins with these digits.
+    pub id: Option<String>,
+    /// Only those with this status.
+    pub status: Option<Status>,
+    /// Only those whose author's key begins with these digits.
+    pub author: Option<String>,
+    /// Whose.
+    pub whose: Whose,
+    /// Only those that change the knob of this name.
+    pub knob: Option<String>,
+    /// Only those measured with this budget.
+    pub budget: Option<Budget>,
+    /// Only those of the arena whose id begins with these digits.
+    pub arena: Option<String>,
+    /// Only those made at or after this time, seconds since 1970.
+    pub since: Option<u64>,
+    /// The order.
+    pub sort: Sort,
+    /// At most this many.
+    pub limit: u32,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self {
+            id: None,
+            status: None,
+            author: None,
+            whose: Whose::All,
+            knob: None,
+            budget: None,
+            arena: None,
+            since: None,
+            sort: Sort::Age,
+            limit: MAX_ROWS,
+        }
+    }
+}
+
+/// What a filter leaves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Listing {
+    /// The rows, in the filter's order.
+    pub rows: Vec<Row>,
+    /// How many more there are, beyond the limit or what one reply holds.
+    pub left_out: u32,
+}
 
 /// A discovery in a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,10 +118,22 @@ pub struct Row {
     pub patch: Patch,
     /// The claim.
     pub estimate: Estimate,
+    /// The same on audit.
+    pub audit: Option<Estimate>,
+    /// The child's mean on validation.
+    pub level: Bpb,
+    /// The first digits of the arena's id.
+    pub arena: String,
     /// The budget it was measured with.
     pub budget: Budget,
+    /// Training tokens of a run with the change, and without.
+    pub tokens: (u64, u64),
+    /// Training seconds of a run with the change.
+    pub seconds: f64,
     /// What re-runs say.
     pub status: Status,
+    /// Reproductions by others that agree with the claim.
+    pub confirmations: u32,
     /// Re-runs of it, of any kind.
     pub attestations: u32,
     /// Whether this node has tried it.
@@ -33,55 +142,74 @@ pub struct Row {
     pub made_at: u64,
 }
 
-impl Discoveries {
-    /// Returns all discoveries, newest last.
-    pub fn rows(&self) -> Vec<Row> {
-        let mut rows: Vec<Row> = self
-            .found
-            .iter()
-            .map(|(id, found)| Row {
-                id: id.to_string(),
-                author: found.author.fmt_short(),
-                own: found.author == self.own,
-                patch: found.discovery.patch.clone(),
-                estimate: found.discovery.estimate,
-                budget: found.discovery.budget,
-                status: self.status(*id),
-                attestations: self.attestations.get(id).map_or(0, Vec::len) as u32,
-                tried: self.tried.contains(id),
-                made_at: found.made_at,
-            })
-            .collect();
-        rows.sort_by(|a, b| (a.made_at, &a.id).cmp(&(b.made_at, &b.id)));
-        rows
+impl Row {
+    /// Returns a bound on the row's JSON, bytes: names of knobs and values have at most 64 together, all else at most 900.
+    fn weight(&self) -> usize {
+        900 + 64 * self.patch.len()
     }
+}
 
-    /// Returns a discovery and its re-runs by the first digits of its id; else says why not.
-    pub fn find(&self, id: &str) -> Result<Details, String> {
-        let prefix = id.trim().to_ascii_lowercase();
-        let mut matching = self.found.iter().filter(|(id, _)| id.to_string().starts_with(&prefix));
-        match (prefix.len() >= 4, matching.next(), matching.next()) {
-            (true, Some((id, found)), None) => Ok(Details {
-                id: id.to_string(),
-                author: found.author.to_string(),
-                made_at: found.made_at,
-                status: self.status(*id),
-                discovery: found.discovery.clone(),
-                attestations: self
-                    .attestations
-                    .get(id)
-                    .into_iter()
-                    .flatten()
-                    .map(|it| (it.author.fmt_short(), it.attestation.clone()))
-                    .collect(),
-            }),
-            (true, Some(_), Some(_)) => Err(format!("`{prefix}` begins more than one id; give more digits")),
-            _ => Err(format!(
-                "there is no discovery `{}`; `node discoveries` lists them",
-                crate::text::one_line(id, 80)
-            )),
+/// What a re-run says about the claim that it is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Says {
+    /// It reproduces the claim.
+    Agrees,
+    /// It is a reproduction that excludes the claim.
+    Refutes,
+    /// Under other conditions the change is a gain there too, by two standard errors.
+    Gains,
+    /// Under other conditions it is a loss, by two standard errors.
+    Loses,
+    /// Under other conditions it shows neither.
+    Unclear,
+    /// It crashed, or is its author's own.
+    Nothing,
+}
+
+impl Says {
+    /// Returns what lists print.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Agrees => "agrees",
+            Self::Refutes => "refutes it",
+            Self::Gains => "helps there too",
+            Self::Loses => "hurts there",
+            Self::Unclear => "neither for sure",
+            Self::Nothing => "",
         }
     }
+
+    fn of(found: &Found, re_run: &Attested) -> Self {
+        let Attested { author, attestation } = re_run;
+        let Ok(shown) = &attestation.found else { return Self::Nothing };
+        if attestation.comparison == Comparison::Reproduced {
+            return match (*author == found.author, trust::agrees(&found.discovery.estimate, shown)) {
+                (true, _) => Self::Nothing,
+                (_, Some(true)) => Self::Agrees,
+                (_, Some(false)) => Self::Refutes,
+                (_, None) => Self::Unclear,
+            };
+        }
+        match shown.delta / shown.standard_error.max(1e-9) {
+            sure if sure <= -2.0 => Self::Gains,
+            sure if sure >= 2.0 => Self::Loses,
+            _ => Self::Unclear,
+        }
+    }
+}
+
+/// A re-run of a discovery.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReRun {
+    /// The first digits of whose it is.
+    pub author: String,
+    /// Whether this node made it.
+    pub own: bool,
+    /// What it compared, and what came of it.
+    pub attestation: Attestation,
+    /// What that says about the claim.
+    pub says: Says,
 }
 
 /// Everything about one discovery.
@@ -91,12 +219,145 @@ pub struct Details {
     pub id: String,
     /// Who signed it.
     pub author: String,
+    /// Whether this node did.
+    pub own: bool,
     /// When, by the author's clock.
     pub made_at: u64,
     /// What re-runs say.
     pub status: Status,
     /// What it says.
     pub discovery: Discovery,
-    /// Who re-ran it, and what came of it.
-    pub attestations: Vec<(String, Attestation)>,
+    /// Who re-ran it, and what came of it: reproductions first, 200 at most.
+    pub attestations: Vec<ReRun>,
+    /// Re-runs in all.
+    pub re_runs: u32,
+    /// What it builds on, and what builds on it.
+    pub lineage: Lineage,
 }
+
+impl Discoveries {
+    /// Returns what a filter leaves.
+    pub fn list(&self, filter: &Filter) -> Listing {
+        let trust = self.trust();
+        let mut chosen: Vec<(&RecordId, &Found)> =
+            self.found.iter().filter(|(id, found)| self.passes(filter, **id, found, &trust)).collect();
+        let newest = |id: &RecordId, found: &Found| Reverse((found.made_at, *id));
+        let claim = |found: &Found| found.discovery.estimate;
+        match filter.sort {
+            Sort::Age => chosen.sort_by_key(|(id, found)| newest(id, found)),
+            Sort::ReRuns => {
+                chosen.sort_by_key(|(id, found)| (Reverse(self.re_runs(**id).count()), newest(id, found)));
+            }
+            Sort::Delta => chosen.sort_by(|a, b| claim(a.1).delta.total_cmp(&claim(b.1).delta)),
+            Sort::Surety => {
+                let sure = |found| claim(found).delta / claim(found).standard_error.max(1e-9);
+                chosen.sort_by(|a, b| sure(a.1).total_cmp(&sure(b.1)));
+            }
+        }
+        let (matching, mut bytes) = (chosen.len(), 0);
+        let mut rows: Vec<Row> = chosen
+            .into_iter()
+            .take(filter.limit.min(MAX_ROWS) as usize)
+            .map(|(id, found)| self.row(*id, found, &trust))
+            .take_while(|row| {
+                bytes += row.weight();
+                bytes <= MAX_LIST_BYTES
+            })
+            .collect();
+        if filter.sort == Sort::Age {
+            rows.reverse();
+        }
+        Listing { left_out: (matching - rows.len()) as u32, rows }
+    }
+
+    fn passes(&self, filter: &Filter, id: RecordId, found: &Found, trust: &Trust) -> bool {
+        let discovery = &found.discovery;
+        let begins = |wanted: &Option<String>, text: &dyn ToString| {
+            wanted.as_ref().is_none_or(|wanted| text.to_string().starts_with(&wanted.to_ascii_lowercase()))
+        };
+        let knob = filter.knob.as_deref().map(Knob::from_name);
+        (match filter.whose {
+            Whose::All => true,
+            Whose::Mine => found.author == self.own,
+            Whose::Foreign => found.author != self.own,
+        }) && filter.budget.is_none_or(|budget| budget == discovery.budget)
+            && filter.since.is_none_or(|since| found.made_at >= since)
+            && knob.is_none_or(|knob| discovery.patch.iter().any(|(changed, _)| Some(changed) == knob))
+            && begins(&filter.id, &id)
+            && begins(&filter.author, &found.author)
+            && begins(&filter.arena, &discovery.arena)
+            && filter.status.is_none_or(|status| status == self.status_by(id, trust))
+    }
+
+    fn re_runs(&self, id: RecordId) -> impl Iterator<Item = &Attested> {
+        self.attestations.get(&id).into_iter().flatten()
+    }
+
+    pub(super) fn row(&self, id: RecordId, found: &Found, trust: &Trust) -> Row {
+        let discovery = &found.discovery;
+        let agrees = |re_run: &&Attested| Says::of(found, re_run) == Says::Agrees;
+        Row {
+            id: id.to_string(),
+            author: found.author.fmt_short(),
+            own: found.author == self.own,
+            patch: discovery.patch.clone(),
+            estimate: discovery.estimate,
+            audit: discovery.audit,
+            level: discovery.level,
+            arena: discovery.arena.fmt_short(),
+            budget: discovery.budget,
+            tokens: discovery.tokens,
+            seconds: discovery.seconds,
+            status: self.status_by(id, trust),
+            confirmations: self.re_runs(id).filter(agrees).count() as u32,
+            attestations: self.re_runs(id).count() as u32,
+            tried: self.tried.contains(&id),
+            made_at: found.made_at,
+        }
+    }
+
+    /// Returns a discovery and its re-runs by the first digits of its id; else says why not.
+    pub fn find(&self, id: &str) -> Result<Details, String> {
+        let prefix = id.trim().to_ascii_lowercase();
+        let mut matching = self.found.iter().filter(|(id, _)| id.to_string().starts_with(&prefix));
+        match (prefix.len() >= 4, matching.next(), matching.next()) {
+            (true, Some((id, found)), None) => Ok(self.details(*id, found)),
+            (true, Some(_), Some(_)) => Err(format!("`{prefix}` begins more than one id; give more digits")),
+            _ => Err(format!(
+                "there is no discovery `{}`; `node discoveries` lists them",
+                text::one_line(id, 80)
+            )),
+        }
+    }
+
+    fn details(&self, id: RecordId, found: &Found) -> Details {
+        let trust = self.trust();
+        let mut attestations: Vec<ReRun> = self
+            .re_runs(id)
+            .map(|re_run| ReRun {
+                author: re_run.author.fmt_short(),
+                own: re_run.author == self.own,
+                attestation: re_run.attestation.clone(),
+                says: Says::of(found, re_run),
+            })
+            .collect();
+        let re_runs = attestations.len() as u32;
+        attestations.sort_by_key(|re_run| (re_run.attestation.comparison, !re_run.own));
+        attestations.truncate(MAX_RE_RUNS);
+        Details {
+            id: id.to_string(),
+            author: found.author.to_string(),
+            own: found.author == self.own,
+            made_at: found.made_at,
+            status: self.status_by(id, &trust),
+            discovery: found.discovery.clone(),
+            attestations,
+            re_runs,
+            lineage: lineage::of(self, id, &trust),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "inspect_tests.rs"]
+pub(crate) mod tests;

@@ -317,7 +317,13 @@ fn only_reproductions_by_others_confirm_and_strangers_refute_nothing() {
     let other = node.hear(&found("warmup 0.15", -0.02), 2);
     assert_eq!(node.attest(other, 3, Comparison::Reproduced, -0.015), Status::Confirmed);
     assert_eq!(node.attest(id, 1, Comparison::Reproduced, 0.02), Status::Refuted);
-    let row = node.discoveries.rows().into_iter().find(|row| row.id == id.to_string()).expect("there");
+    let row = node
+        .discoveries
+        .list(&Filter::default())
+        .rows
+        .into_iter()
+        .find(|row| row.id == id.to_string())
+        .expect("there");
     assert_eq!((row.attestations, row.status), (4, Status::Refuted));
     assert!(node.discoveries.find(&row.id[..8]).is_ok() && node.discoveries.find("zzzz").is_err());
 }

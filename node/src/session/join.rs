@@ -123,12 +123,18 @@ impl Session<'_> {
 
     /// Answers a request; true when it was to stop.
     fn answer_observing(&mut self, request: Request, responder: Responder) -> anyhow::Result<bool> {
-        let Some(swarm) = &self.swarm else { return Ok(true) };
+        let Some(swarm) = &mut self.swarm else { return Ok(true) };
         let reply = match request {
-            Request::Status => Reply::Network { view: Box::new(swarm.network.view()) },
-            Request::Discoveries => Reply::Discoveries { rows: swarm.discoveries.rows() },
+            Request::Status => {
+                swarm.look_now();
+                let overview = swarm.overview(&[], unix_now());
+                Reply::Network { view: Box::new(swarm.network.view()), swarm: Box::new(overview) }
+            }
+            Request::Discoveries { filter } => {
+                Reply::Discoveries { listing: swarm.discoveries.list(&filter) }
+            }
             Request::Discovery { id } => match swarm.discoveries.find(&id) {
-                Ok(details) => Reply::Discovery { details: Box::new(details) },
+                Ok(details) => Reply::Discovery { details: Box::new(details), incumbent: None },
                 Err(reason) => Reply::refused(reason, None),
             },
             Request::Stop => {

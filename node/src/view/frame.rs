@@ -48,6 +48,15 @@ pub fn render(snapshot: &Snapshot, look: Look) -> Vec<String> {
     lines
 }
 
+/// Returns the frame's lines with what is known of the swarm below, as far as there is room.
+pub fn with_swarm(snapshot: &Snapshot, look: Look) -> Vec<String> {
+    let mut lines = render(snapshot, look);
+    // As above: a terminal stays taller than what is redrawn.
+    let room = look.height.saturating_sub(lines.len() + 1);
+    lines.extend(super::swarm::lines(snapshot, look, room));
+    lines
+}
+
 fn header(snapshot: &Snapshot, look: Look) -> String {
     let budget = words::budget(snapshot.budget, snapshot.budget_seconds);
     let crashes =
@@ -193,12 +202,14 @@ fn join_cutting_last(pieces: Vec<Piece>, gap: &str, width: usize) -> String {
     words::fit(texts.join(gap).trim_end(), width)
 }
 
-const BOLD: &str = "1";
-const GREEN: &str = "32";
-const RED: &str = "31";
-const DIM: &str = "2";
+pub(super) const BOLD: &str = "1";
+pub(super) const GREEN: &str = "32";
+pub(super) const RED: &str = "31";
+pub(super) const CYAN: &str = "36";
+pub(super) const DIM: &str = "2";
 
-fn label(text: &str, colour: Colour, code: &str) -> String {
+/// Colours a text by the code of a terminal.
+pub(super) fn label(text: &str, colour: Colour, code: &str) -> String {
     match colour {
         Colour::On => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
         Colour::Off => text.to_owned(),
@@ -280,6 +291,7 @@ pub(crate) mod tests {
             next_verdict_seconds: Some(45.0),
             paused: None,
             network: None,
+            swarm: None,
         }
     }
 

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use autoswarm_protocol::{Experiment, Run, RunRole, TrainConfig, Verdict};
 use serde::{Deserialize, Serialize};
 
-use super::{Colour, frame, words};
-use crate::{network::NetworkView, progress::Snapshot};
+use super::{Colour, frame, swarm, words};
+use crate::progress::Snapshot;
 
 /// Most rows that one list holds, as the command line allows them.
 pub const MAX_ROWS: u32 = 10_000;
@@ -223,31 +223,10 @@ pub fn status(snapshot: &Snapshot, width: usize) -> String {
     for line in frame::render(snapshot, look).iter().filter(|line| !line.is_empty()) {
         let _ = writeln!(out, "{line}");
     }
-    if let Some(view) = &snapshot.network {
+    if let Some(network) = &snapshot.network {
+        let of_swarm = snapshot.swarm.clone().unwrap_or_default();
         out.push('\n');
-        out.push_str(&network(view));
-    }
-    out
-}
-
-/// Prints the swarm as a node sees it.
-pub fn network(view: &NetworkView) -> String {
-    let mut out = format!(
-        "swarm    {} connected, {} held, fingerprint {}\n",
-        words::plural(view.peers.len() as u32, "peer"),
-        words::plural(view.records as u32, "record"),
-        view.fingerprint
-    );
-    for peer in &view.peers {
-        let latency = peer.latency_ms.map_or_else(String::new, |ms| format!("  {ms:.1} ms"));
-        let agent = words::clean(&peer.agent);
-        let _ = writeln!(out, "  {}  {}{latency}  {agent}", peer.peer, words::clean(&peer.address));
-    }
-    if let Some(trouble) = &view.trouble {
-        let _ = writeln!(out, "  {}", words::clean(trouble));
-    }
-    if !view.ticket.is_empty() {
-        let _ = writeln!(out, "ticket   {}", view.ticket);
+        out.push_str(&swarm::page(network, &of_swarm, Some(&snapshot.arena)));
     }
     out
 }

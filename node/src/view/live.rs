@@ -58,7 +58,7 @@ impl Live {
     pub fn snapshot(&mut self, snapshot: &Snapshot) {
         let (height, width) = console_size();
         let look = frame::Look { width: width.saturating_sub(1), height, colour: self.colour };
-        let lines = frame::render(snapshot, look);
+        let lines = frame::with_swarm(snapshot, look);
         while self.lines.len() > lines.len() {
             if let Some(line) = self.lines.pop() {
                 self.screen.remove(&line);

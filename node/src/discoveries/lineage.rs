@@ -1,0 +1,104 @@
+//! Where a discovery comes from and what came of it: a small tree up, and one down.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use autoswarm_protocol::{Estimate, Patch, id::RecordId};
+use serde::{Deserialize, Serialize};
+
+use super::{Discoveries, Status, Trust};
+
+/// Generations shown: great-grandparents to great-grandchildren.
+const GENERATIONS: u8 = 3;
+/// Relatives shown in each direction: what fits on a screen.
+const MAX_KIN: usize = 24;
+
+/// A relative.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kin {
+    /// Its distance: 1 is a parent or a child.
+    pub generation: u8,
+    /// Its id.
+    pub id: String,
+    /// What is known of it; none while the record is not here.
+    pub known: Option<Known>,
+}
+
+/// What is known of a relative.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// Its author's first digits.
+    pub author: String,
+    /// Whether this node found it.
+    pub own: bool,
+    /// The change.
+    pub patch: Patch,
+    /// The claim.
+    pub estimate: Estimate,
+    /// What re-runs say.
+    pub status: Status,
+}
+
+/// Relatives in both directions, each before what hangs below it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Lineage {
+    /// What it builds on.
+    pub above: Vec<Kin>,
+    /// What builds on it.
+    pub below: Vec<Kin>,
+    /// Whether there are more than are shown.
+    pub cut: bool,
+}
+
+/// Returns the relatives of a discovery. Each is named once in a direction, also where two ways lead to it.
+pub(super) fn of(discoveries: &Discoveries, id: RecordId, trust: &Trust) -> Lineage {
+    let mut children: BTreeMap<RecordId, Vec<RecordId>> = BTreeMap::new();
+    for (child, found) in &discoveries.found {
+        for parent in &found.discovery.inspirations {
+            children.entry(*parent).or_default().push(*child);
+        }
+    }
+    let above = |id: RecordId| {
+        discoveries.found.get(&id).map(|found| found.discovery.inspirations.clone()).unwrap_or_default()
+    };
+    let below = |id: RecordId| children.get(&id).cloned().unwrap_or_default();
+    let mut lineage = Lineage::default();
+    lineage.above = walk(discoveries, id, &above, trust, &mut lineage.cut);
+    lineage.below = walk(discoveries, id, &below, trust, &mut lineage.cut);
+    lineage
+}
+
+fn walk(
+    discoveries: &Discoveries,
+    from: RecordId,
+    next: &dyn Fn(RecordId) -> Vec<RecordId>,
+    trust: &Trust,
+    cut: &mut bool,
+) -> Vec<Kin> {
+    let mut out = Vec::new();
+    let mut seen = BTreeSet::from([from]);
+    let later = |id: RecordId, generation: u8| next(id).into_iter().rev().map(move |id| (id, generation));
+    let mut waiting: Vec<(RecordId, u8)> = later(from, 1).collect();
+    while let Some((id, generation)) = waiting.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        if generation > GENERATIONS {
+            *cut = true;
+            continue;
+        }
+        if out.len() == MAX_KIN {
+            *cut = true;
+            break;
+        }
+        let known = discoveries.found.get(&id).map(|found| Known {
+            author: found.author.fmt_short(),
+            own: found.author == discoveries.own,
+            patch: found.discovery.patch.clone(),
+            estimate: found.discovery.estimate,
+            status: discoveries.status_by(id, trust),
+        });
+        out.push(Kin { generation, id: id.to_string(), known });
+        waiting.extend(later(id, generation + 1));
+    }
+    out
+}
