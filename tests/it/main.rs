@@ -1,5 +1,6 @@
 //! The node as a whole, in one binary: see each file.
 
+mod discoveries;
 mod network;
 mod nights;
 #[cfg(feature = "real-trainer")]

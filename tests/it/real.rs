@@ -1,12 +1,14 @@
-//! `node solo` with the real trainer and libtorch, at tiny budgets: nothing between a person and a result is faked.
+//! The node with the real trainer and libtorch, at tiny budgets: nothing between a person and a result is faked.
 
 #![allow(clippy::print_stdout)] // figures, for `--nocapture`
+
+mod swarm;
 
 use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
 };
 
@@ -17,15 +19,21 @@ use crate::{
     supervisor::FAKE_TRAINER,
 };
 
+/// The real trainer stands beside the fake one.
+fn trainer() -> PathBuf {
+    let trainer = Path::new(FAKE_TRAINER).with_file_name("trainer");
+    assert!(
+        trainer.is_file(),
+        "there is no `{}`: run scripts/test.sh, or `cargo build -p autoswarm-trainer`",
+        trainer.display()
+    );
+    trainer
+}
+
 /// A home beside a megabyte of text, and the real trainer.
 fn place() -> Place {
     let mut place = Place::new();
-    place.trainer = Path::new(FAKE_TRAINER).with_file_name("trainer");
-    assert!(
-        place.trainer.is_file(),
-        "there is no `{}`: run scripts/test.sh, or `cargo build -p autoswarm-trainer`",
-        place.trainer.display()
-    );
+    place.trainer = trainer();
     // Text with some structure: the numbers written out and their squares.
     let lines: Vec<String> = (0..30_000u64).map(|n| format!("the square of {n} is {}", n * n)).collect();
     fs::write(place.folder.path().join("text.txt"), lines.join("\n")).expect("a file");

@@ -2,52 +2,78 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
     time::{Duration, Instant},
 };
 
 use crate::solo::{Place, fail, succeed};
 
-const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
+pub(crate) const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
 /// How long a whole story may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A node of the swarm, working in the background.
-struct Node {
-    place: Place,
+pub(crate) struct Node {
+    pub(crate) place: Place,
     child: Child,
-    events: Box<dyn Iterator<Item = serde_json::Value> + Send>,
+    events: Receiver<serde_json::Value>,
+    patience: Duration,
 }
 
+/// Events that may wait to be looked at; a node whose output nobody reads would stand still.
+const MAX_EVENTS: usize = 100_000;
+
 impl Node {
-    fn start(place: Place, arguments: &[&str], seed: &str) -> Self {
+    pub(crate) fn start(place: Place, arguments: &[&str], seed: &str) -> Self {
         let mut command = place.node(arguments);
         command.args(["--listen", LISTEN, "--no-mdns", "--json", "--budget", "1s", "--devices", "cpu:1x1"]);
-        command.args(["--seed", seed]).env("FAKE_TRAINER", "slow=0.02").stdout(Stdio::piped());
-        let mut child = command.spawn().expect("the node starts");
+        command.args(["--seed", seed]).env("FAKE_TRAINER", "slow=0.02");
+        Self::spawn(place, &mut command, PATIENCE)
+    }
+
+    /// Starts a node that was told to print JSON; `patience` is for each thing waited for.
+    pub(crate) fn spawn(place: Place, command: &mut Command, patience: Duration) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the node starts");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let events = lines.map(|line| serde_json::from_str(&line).expect("a JSON line"));
-        Self { place, child, events: Box::new(events) }
+        let (sender, events) = mpsc::sync_channel(MAX_EVENTS);
+        thread::spawn(move || {
+            let mut events = lines.map(|line| serde_json::from_str(&line).expect("a JSON line"));
+            // The test may be over before its node.
+            events.all(|event| sender.send(event).is_ok())
+        });
+        Self { place, child, events, patience }
     }
 
     /// Waits for an event.
     #[track_caller]
-    fn wait_for(&mut self, what: &str, is_it: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
-        let until = Instant::now() + PATIENCE;
+    pub(crate) fn wait_for(
+        &mut self,
+        what: &str,
+        is_it: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        let until = Instant::now() + self.patience;
         let mut seen = Vec::new();
-        for event in self.events.by_ref() {
-            if is_it(&event) {
-                return event;
+        loop {
+            match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(event) if is_it(&event) => return event,
+                Ok(event) => seen.push(event.to_string()),
+                Err(error) => panic!("no {what} ({error}): {}", seen.join("\n")),
             }
-            seen.push(event.to_string());
-            assert!(Instant::now() < until, "no {what} within {PATIENCE:?}");
         }
-        panic!("the node ended before {what}: {}", seen.join("\n"));
+    }
+
+    /// Asks the node to stop, and waits until it has.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) {
+        succeed(&mut self.place.node(&["stop"]));
+        assert!(self.child.wait().expect("an ended node").success());
     }
 
     #[track_caller]
-    fn ticket(&mut self) -> String {
+    pub(crate) fn ticket(&mut self) -> String {
         let event = self.wait_for("a ticket", |event| event["event"] == "ticket");
         event["ticket"].as_str().expect("a text").to_owned()
     }
@@ -60,7 +86,7 @@ impl Node {
     }
 
     /// Returns the discoveries that this node has.
-    fn discoveries(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn discoveries(&self) -> Vec<serde_json::Value> {
         let list = succeed(&mut self.place.node(&["discoveries", "list", "--json"]));
         list.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
@@ -75,7 +101,7 @@ impl Drop for Node {
 }
 
 /// A place whose swarm config names its own little text.
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let place = Place::new();
     let text = place.folder.path().join("text.txt");
     let toml = format!(
@@ -86,7 +112,7 @@ fn place() -> Place {
     place
 }
 
-fn told(event: &serde_json::Value, what: &str) -> bool {
+pub(crate) fn told(event: &serde_json::Value, what: &str) -> bool {
     event["event"] == "swarm" && event["text"].as_str().is_some_and(|text| text.starts_with(what))
 }
 
@@ -139,7 +165,7 @@ fn a_discovery_travels_is_tried_and_its_re_run_comes_back() {
     let is_back = |node: &Node| node.discoveries().iter().any(|row| row["attestations"].as_u64() > Some(0));
     while !is_back(&seeder) || !is_back(&joiners[1]) {
         assert!(Instant::now() < until, "the re-run did not come back");
-        std::thread::sleep(Duration::from_millis(200));
+        thread::sleep(Duration::from_millis(200));
     }
     let status = succeed(&mut seeder.place.node(&["status"]));
     assert!(status.contains("2 peers connected") && status.contains("ticket   "), "{status}");
@@ -163,7 +189,7 @@ fn a_late_joiner_has_the_whole_history_also_when_the_seeder_is_gone() {
             break;
         }
         assert!(Instant::now() < until, "{here:?} lacks some of {known:?}");
-        std::thread::sleep(Duration::from_millis(200));
+        thread::sleep(Duration::from_millis(200));
     }
 }
 
