@@ -45,6 +45,9 @@ const WORTH_DIVIDING: f64 = 1.05;
 const MOST_RESTS: u32 = 40;
 const REST: Duration = Duration::from_secs(15);
 
+/// The same where the trainer said nothing at all: it may hang, or be kept from speaking.
+const MOST_SILENCES: u32 = 3;
+
 /// What a shape did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Shape {
@@ -175,6 +178,15 @@ async fn measure_shapes(
     Ok(())
 }
 
+/// Returns how often a price is tried again that ended like this.
+const fn rests_after(class: CrashClass) -> u32 {
+    match class {
+        CrashClass::Starved => MOST_RESTS,
+        CrashClass::Hung => MOST_SILENCES,
+        _ => 0,
+    }
+}
+
 async fn price(
     plan: RunPlan,
     slot: usize,
@@ -204,7 +216,7 @@ async fn price(
         let priced = experiment::price(spec.clone(), sender.clone(), watch.clone()).await;
         match priced.context("the probe was cancelled")? {
             Ok(price) => break price,
-            Err(crash) if crash.class == CrashClass::Starved && rests < MOST_RESTS => {
+            Err(crash) if rests < rests_after(crash.class) => {
                 rests += 1;
                 tokio::time::sleep(REST).await;
             }
