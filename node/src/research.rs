@@ -5,9 +5,11 @@ pub mod calibrated;
 pub mod core;
 pub mod hearsay;
 pub mod ledger;
+pub mod messages;
 pub mod proposer;
 pub mod verdict;
 
-pub use core::{Action, Event, Incumbent, Proposal, Propose, Rerun, Research, Rules, RunOrder};
+pub use core::Research;
 pub use hearsay::{Hearsay, Rumour};
+pub use messages::{Action, Event, Incumbent, Proposal, Propose, Rerun, Rules, RunOrder};
 pub use verdict::Policy;

@@ -95,9 +95,7 @@ impl Discoveries {
         open.truncate(MOST_CONSIDERED);
         let mut ideas: Vec<_> =
             open.iter().map(|(gain, id, found)| (*gain, Idea::Transplant(*id, found))).collect();
-        if let Some((gain, first, second)) = best_pair(&open) {
-            ideas.push((gain, Idea::Both(first, second)));
-        }
+        ideas.extend(best_pair(&open));
         let level = incumbent.mean().map(|(mean, _)| mean);
         ideas.extend(self.found.iter().filter_map(|(id, found)| {
             let Discovery { arena, level: theirs, .. } = &found.discovery;
@@ -127,15 +125,13 @@ impl Discoveries {
 }
 
 /// Returns the two most promising discoveries that share no knob, with what both together are expected to gain.
-fn best_pair<'a>(
-    open: &[(f64, RecordId, &'a Found)],
-) -> Option<(f64, (RecordId, &'a Found), (RecordId, &'a Found))> {
+fn best_pair<'a>(open: &[(f64, RecordId, &'a Found)]) -> Option<(f64, Idea<'a>)> {
     let knobs = |found: &Found| -> Vec<Knob> { found.discovery.patch.iter().map(|(knob, _)| knob).collect() };
     let (first_gain, first_id, first) = open.first()?;
     let taken = knobs(first);
     let apart = |found: &Found| knobs(found).iter().all(|knob| !taken.contains(knob));
     let (gain, id, second) = open[1..].iter().find(|(_, _, found)| apart(found))?;
-    Some((TOGETHER * (first_gain + gain), (*first_id, first), (*id, second)))
+    Some((TOGETHER * (first_gain + gain), Idea::Both((*first_id, first), (*id, second))))
 }
 
 fn proposal(idea: Idea<'_>, incumbent: &EffectiveConfig, context: usize) -> Option<Proposal> {

@@ -219,7 +219,7 @@ fn two_gains_are_tried_at_once_and_whole_configs_where_levels_can_be_compared() 
         assert_eq!(Patch::between(&incumbent().config, child), hypothesis.patch);
         kinds.insert((hypothesis.inspired_by.len(), hypothesis.because.split(' ').nth(1).map(str::to_owned)));
         if hypothesis.because.contains("whole config") {
-            assert_eq!(hypothesis.inspired_by, [adopted.clone()]);
+            assert_eq!(hypothesis.inspired_by.as_slice(), std::slice::from_ref(&adopted));
         }
     }
     let word = |text: &str| Some(text.to_owned());

@@ -168,10 +168,9 @@ pub(super) fn table_row(experiment: &Experiment, commit: &str) -> String {
     let memory = reports.filter_map(|run| run.outcome.report()).map(|report| report.peak_memory_bytes).max();
     let (status, crashed) = match experiment.verdict {
         Verdict::Baseline | Verdict::Keep { .. } => ("keep", false),
-        Verdict::Discard { .. } => ("discard", false),
         Verdict::Crash { .. } | Verdict::Rerun { found: Err(_), .. } => ("crash", true),
         // The reference has no word for a re-run; it is not kept.
-        Verdict::Rerun { .. } => ("discard", false),
+        Verdict::Discard { .. } | Verdict::Rerun { .. } => ("discard", false),
     };
     let value = experiment.mean_validation().filter(|_| !crashed).unwrap_or(0.0);
     let memory = memory.filter(|_| !crashed).unwrap_or(0) as f64 / GIBIBYTE;

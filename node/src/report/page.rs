@@ -85,13 +85,15 @@ fn row(experiment: &Experiment) -> String {
         Verdict::Keep { estimate, audit } => {
             (cell(estimate), audit.as_ref().map_or_else(String::new, cell), estimate.pairs)
         }
-        Verdict::Discard { estimate: Some(estimate), .. } => (cell(estimate), String::new(), estimate.pairs),
+        Verdict::Discard { estimate: Some(estimate), .. } | Verdict::Rerun { found: Ok(estimate), .. } => {
+            (cell(estimate), String::new(), estimate.pairs)
+        }
         Verdict::Discard { screened, .. } => {
             (screened.map_or_else(String::new, words::signed), String::new(), 0)
         }
-        Verdict::Crash { class, .. } => (class.to_string(), String::new(), 0),
-        Verdict::Rerun { found: Ok(estimate), .. } => (cell(estimate), String::new(), estimate.pairs),
-        Verdict::Rerun { found: Err(class), .. } => (class.to_string(), String::new(), 0),
+        Verdict::Crash { class, .. } | Verdict::Rerun { found: Err(class), .. } => {
+            (class.to_string(), String::new(), 0)
+        }
     };
     let change = words::clean(&words::change(experiment)).replace('|', "\\|");
     let pairs = if pairs == 0 { String::new() } else { pairs.to_string() };

@@ -8,7 +8,7 @@ use autoswarm_protocol::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    core::{Proposal, Rerun, RunOrder},
+    messages::{Proposal, Rerun, RunOrder},
     verdict::{Evidence, Screen},
 };
 

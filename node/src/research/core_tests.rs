@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use autoswarm_protocol::{
     Bpb, Crash, CrashClass, Knob, RunReport, TrainConfig, Value,
-    id::{CorpusHash, TokenizerHash},
+    id::{ArenaId, CorpusHash, RecordId, TokenizerHash},
 };
 
 use super::*;

@@ -32,9 +32,9 @@ pub use model::Belief;
 pub use predictor::{Machine, Misfit, Prediction, Predictor};
 
 use super::{
-    core::{Proposal, Propose},
     hearsay::{Hearsay, MOST_RUMOURS},
     ledger::Ledger,
+    messages::{Proposal, Propose},
 };
 use crate::program::{Direction, Scope};
 use model::Model;
