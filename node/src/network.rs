@@ -12,19 +12,24 @@ pub mod archive;
 mod behaviour;
 pub mod exchange;
 mod peers;
+mod records;
 pub mod sync;
 mod task;
 pub mod ticket;
 
 use std::{path::PathBuf, time::Duration};
 
-use autoswarm_protocol::record::{Body, Signed, Verified};
+use autoswarm_protocol::{
+    id::RecordId,
+    record::{Body, Fault, Signed, Verified},
+};
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use archive::Archive;
+use archive::{Archive, Taken};
 pub use behaviour::Switches;
+pub use records::RecordsOf;
 pub use task::fetch_swarm_config;
 pub use ticket::Ticket;
 
@@ -106,6 +111,12 @@ pub struct NetworkView {
 pub(crate) enum Command {
     /// Hold a record of this node's own and tell everybody.
     Publish(Signed),
+    /// Say which records are held.
+    Ids(oneshot::Sender<Vec<RecordId>>),
+    /// Give the bytes of those that are held.
+    Get(Vec<RecordId>, oneshot::Sender<Vec<Vec<u8>>>),
+    /// Take bytes that no peer brought; one answer for each.
+    Take(Vec<Vec<u8>>, oneshot::Sender<Vec<Result<Taken, Fault>>>),
 }
 
 /// What the task tells.
@@ -115,7 +126,7 @@ pub enum Heard {
     Record {
         /// What it says.
         record: Verified<Body>,
-        /// The connected peer that it came from.
+        /// The connected peer that it came from; this node itself for what came another way, as by `node sync`.
         relayed_by: PeerId,
     },
     /// A peer came.
@@ -153,6 +164,11 @@ impl Network {
     #[must_use]
     pub fn publish(&self, record: Signed) -> bool {
         self.commands.try_send(Command::Publish(record)).is_ok()
+    }
+
+    /// Returns a way to the records for threads that may wait.
+    pub fn records(&self) -> RecordsOf {
+        RecordsOf::new(self.commands.downgrade(), self.view.clone())
     }
 
     /// Waits until something listens, a few seconds at most, and returns what people see.

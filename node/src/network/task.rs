@@ -224,6 +224,26 @@ impl Task {
                     tracing::debug!("not gossiped now: {error}");
                 }
             }
+            // Whoever asked and went away needs no answer.
+            Command::Ids(answer) => {
+                let _ = answer.send(self.archive.iter().map(|held| held.record.id()).collect());
+            }
+            Command::Get(ids, answer) => {
+                let held = ids.iter().filter_map(|id| self.archive.get(*id));
+                let _ = answer.send(held.map(|held| held.bytes.clone()).collect());
+            }
+            Command::Take(records, answer) => {
+                let taken = records.iter().map(|bytes| self.archive.insert(bytes, unix_now()));
+                let taken: Vec<_> = taken.collect();
+                let relayed_by = *self.swarm.local_peer_id();
+                for record in taken.iter().filter_map(|taken| match taken {
+                    Ok(Taken::New(record)) => Some(record.clone()),
+                    _ => None,
+                }) {
+                    self.tell(Heard::Record { record, relayed_by });
+                }
+                let _ = answer.send(taken);
+            }
         }
     }
 

@@ -1,0 +1,54 @@
+//! The records that a running network holds, for threads that may wait: what is held, its bytes, and taking in more.
+
+use anyhow::Context;
+use autoswarm_protocol::{id::RecordId, record::Fault};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Command, NetworkView, archive::Taken};
+
+/// A way to the archive of a running network, which it does not keep alive. Every call blocks until the task answers, so
+/// none belongs on a thread of the runtime.
+#[derive(Debug, Clone)]
+pub struct RecordsOf {
+    commands: mpsc::WeakSender<Command>,
+    view: watch::Receiver<NetworkView>,
+}
+
+impl RecordsOf {
+    pub(super) const fn new(commands: mpsc::WeakSender<Command>, view: watch::Receiver<NetworkView>) -> Self {
+        Self { commands, view }
+    }
+
+    /// Returns a fingerprint of all ids, half a second old at most.
+    pub fn fingerprint(&self) -> String {
+        self.view.borrow().fingerprint.clone()
+    }
+
+    /// Returns whether the network is gone.
+    pub fn is_over(&self) -> bool {
+        self.commands.upgrade().is_none()
+    }
+
+    /// Returns the ids of all records.
+    pub fn held_ids(&self) -> anyhow::Result<Vec<RecordId>> {
+        self.ask(Command::Ids)
+    }
+
+    /// Returns the bytes of those that are held.
+    pub fn held(&self, ids: &[RecordId]) -> anyhow::Result<Vec<Vec<u8>>> {
+        let ids = ids.to_vec();
+        self.ask(|answer| Command::Get(ids, answer))
+    }
+
+    /// Hands over bytes from anywhere but a peer; the research hears of what is new.
+    pub fn hand_over(&self, records: Vec<Vec<u8>>) -> anyhow::Result<Vec<Result<Taken, Fault>>> {
+        self.ask(|answer| Command::Take(records, answer))
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> anyhow::Result<T> {
+        let over = "the network has ended";
+        let (answer, answered) = oneshot::channel();
+        self.commands.upgrade().context(over)?.blocking_send(command(answer)).ok().context(over)?;
+        answered.blocking_recv().context(over)
+    }
+}
