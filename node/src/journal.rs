@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `refs/heads/autoresearch/<tag>` | one branch per arena: its baseline and what was kept, in order |
 //! | `refs/discards/<number>` | everything else, discards and crashes, each on the branch's tip of its time |
+//! | `refs/swarm…` | the swarm's records, of which [`crate::swarm_git`] takes care; its packs have a `.keep` |
 //!
 //! A commit's tree holds `config.toml`, `result.json`, `curve.tsv` and `report.md`. **Objects are written first and the
 //! ref last, each synced, so a kill at any moment loses at most the experiment that was being written**, and that one is
@@ -11,6 +12,7 @@
 //!
 //! What is not here: judgement (`research`) and look-ups by anything but the number ([`crate::store`]).
 
+pub(crate) mod packed_refs;
 mod page;
 mod upkeep;
 
@@ -229,16 +231,16 @@ impl Journal {
                 damaged.push("a ref cannot be read".to_owned());
                 continue;
             };
-            if let (Ok(name), Some(id)) = (reference.name(), reference.target()) {
+            // The swarm's refs are not this module's, and there may be thousands.
+            if let (Ok(name), Some(id)) = (reference.name(), reference.target())
+                && (name.starts_with(BRANCHES) || name.starts_with(DISCARDS))
+            {
                 names.push((name.to_owned(), id));
             }
         }
         for (name, id) in names {
             let on_branch = name.starts_with(BRANCHES);
             let discard = name.strip_prefix(DISCARDS);
-            if !on_branch && discard.is_none() {
-                continue;
-            }
             self.highest = self.highest.max(discard.and_then(|number| number.parse().ok()));
             let mut next = Some(id);
             while let Some(id) = next.take() {

@@ -9,9 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use git2::{Oid, Repository, Sort};
+use git2::{ObjectType, Oid, Repository, Sort};
 
-use super::{DISCARDS, Journal, JournalError, page};
+use super::{DISCARDS, Journal, JournalError, packed_refs, page};
 
 /// When upkeep does something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Journal {
         let mut done = Upkeep::default();
         let (loose, packs) = (loose_objects(&path).len(), packs(&path).len());
         let result = (|| {
-            if size(&path) > caps.bytes {
+            if size(&path).saturating_sub(kept_size(&path)) > caps.bytes {
                 done.pruned = self.prune(caps.recent_curves)?;
             }
             if done.pruned > 0 || loose > caps.loose_objects || packs > caps.packs {
@@ -114,7 +114,17 @@ impl Journal {
         if everything {
             let mut walk = self.repository.revwalk()?;
             walk.set_sorting(Sort::TOPOLOGICAL)?;
-            walk.push_glob("refs/*")?;
+            for reference in self.repository.references()? {
+                let reference = reference?;
+                // The swarm's refs reach only what is in packs with a `.keep`, which stay.
+                if reference.name().is_ok_and(|name| name.starts_with("refs/swarm")) {
+                    continue;
+                }
+                // A person may point a ref at something that is no commit.
+                if let Ok(commit) = reference.peel(ObjectType::Any)?.peel_to_commit() {
+                    walk.push(commit.id())?;
+                }
+            }
             builder.insert_walk(&mut walk)?;
         } else {
             loose.iter().try_for_each(|(id, _)| builder.insert_object(*id, None))?;
@@ -125,7 +135,9 @@ impl Journal {
         builder.write(&folder, 0o444)?;
         let name = builder.name()?.map(str::to_owned);
         drop(builder);
+        let hold = packed_refs::hold(&path).map_err(|error| git2::Error::from_str(&error.to_string()))?;
         self.repository.refdb()?.compress()?;
+        drop(hold);
         // From here on only copies go; a kill leaves some of them, and the next time takes them.
         let new = name.map(|name| format!("pack-{name}"));
         if everything {
@@ -185,10 +197,21 @@ fn loose_objects(journal: &Path) -> Vec<(Oid, PathBuf)> {
     found
 }
 
+/// Returns the names of the packs, but for those that a `.keep` marks as somebody else's.
 fn packs(journal: &Path) -> BTreeSet<String> {
-    let files = fs::read_dir(journal.join("objects/pack")).into_iter().flatten().flatten();
+    let folder = journal.join("objects/pack");
+    let files = fs::read_dir(&folder).into_iter().flatten().flatten();
     let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
-    names.filter_map(|name| name.strip_suffix(".pack").map(str::to_owned)).collect()
+    let names = names.filter_map(|name| name.strip_suffix(".pack").map(str::to_owned));
+    names.filter(|name| !folder.join(format!("{name}.keep")).exists()).collect()
+}
+
+/// Returns the bytes of packs that a `.keep` marks: the swarm's records have a bound of their own.
+fn kept_size(journal: &Path) -> u64 {
+    let folder = journal.join("objects/pack");
+    let files = fs::read_dir(&folder).into_iter().flatten().flatten();
+    let kept = files.filter(|file| file.path().with_extension("keep").exists());
+    kept.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
 }
 
 fn size(folder: &Path) -> u64 {
