@@ -45,6 +45,8 @@ pub enum Command {
     Seed(Box<SeedArgs>),
     /// Look at what this node has received from the swarm
     Discoveries(DiscoveriesArgs),
+    /// Exchange the swarm's records through a git repository or a bundle, without a connection to anybody
+    Sync(SyncArgs),
     /// Measure this machine and say which class of budget it gets
     Probe(ProbeArgs),
     /// Look at what this node has done
@@ -173,6 +175,18 @@ pub struct NetworkArgs {
     /// Print every record that leaves this machine
     #[arg(long)]
     pub show_sent: bool,
+}
+
+/// Flags of `sync`.
+#[derive(Debug, Clone, Args)]
+pub struct SyncArgs {
+    /// A git repository that both can reach, as a path or URL, or a bundle file to carry
+    #[arg(long, value_name = "REMOTE|BUNDLE")]
+    pub git: String,
+
+    /// How to print.
+    #[command(flatten)]
+    pub output: JsonFlag,
 }
 
 /// Flags that say what to train on.

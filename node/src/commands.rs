@@ -11,6 +11,7 @@ pub mod replay;
 pub mod report;
 pub mod solo;
 pub mod status;
+pub mod sync;
 pub mod r#try;
 
 use std::{
@@ -63,6 +64,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Join(args) => join::join(&home, &args),
         Command::Seed(args) => join::seed(&home, &args),
         Command::Discoveries(args) => discoveries::run(&home, args),
+        Command::Sync(args) => sync::run(&home, &args),
         Command::Probe(args) => probe::run(&home, &args),
         Command::Report(args) => report::run(&home, &args),
     }

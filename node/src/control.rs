@@ -25,6 +25,7 @@ use crate::{
     discoveries::{self, SwarmView},
     network::NetworkView,
     progress::{Happened, Snapshot},
+    swarm_git::Imported,
     view::lists::{Filter, Row},
 };
 
@@ -65,6 +66,8 @@ pub enum Request {
         /// The first digits of its id.
         id: String,
     },
+    /// Take the records that `node sync` left in the home, and bring git level with what is held.
+    Sync,
     /// Put a change through the verdict; the answer comes when the verdict is there.
     Try {
         /// The change to the incumbent.
@@ -122,6 +125,11 @@ pub enum Reply {
         details: Box<discoveries::Details>,
         /// The config of this node's incumbent, where it has one.
         incumbent: Option<Box<TrainConfig>>,
+    },
+    /// To [`Request::Sync`].
+    Synced {
+        /// What came of them.
+        imported: Imported,
     },
     /// It is done.
     Done {

@@ -585,6 +585,13 @@ impl<'a> EventLoop<'a> {
                 Some(Err(reason)) => Reply::refused(reason, None),
                 None => Reply::refused("this node works alone", Some("`node join` takes part in a swarm")),
             },
+            Request::Sync => match self.swarm.as_deref().and_then(|swarm| swarm.git.as_ref()) {
+                Some(git) => {
+                    git.sync(responder);
+                    return Ok(());
+                }
+                None => Reply::refused("this node works alone", Some("`node join` takes part in a swarm")),
+            },
             Request::Pause => {
                 self.set_paused(true, self.on_battery)?;
                 done("paused; `node resume` goes on")

@@ -6,6 +6,7 @@
 //! | `pending.json`, `results.tsv` | experiments in flight; the journal as a table |
 //! | `index/` | the rebuildable index ([`crate::store`]) |
 //! | `data/`, `runs/`, `logs/` | prepared datasets; configs and logs of recent runs; logs |
+//! | `records/`, `sync/` | what the swarm told; what one `node sync` brings, for its time |
 //! | `lock`, `control.sock` | held by the process at work, with its id; its door |
 //!
 //! Folders are 0700 and files 0600. What is not here: what stands in those files.

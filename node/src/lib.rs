@@ -26,6 +26,7 @@ pub mod searcher;
 pub mod session;
 pub mod settings;
 pub mod store;
+pub mod swarm_git;
 pub mod swarm_side;
 pub mod text;
 pub mod view;

@@ -20,6 +20,7 @@ use crate::{
     network::{Heard, Network, NetworkView},
     progress::Happened,
     research::{Hearsay, Incumbent, Proposal, Rerun, active::Active, verdict::NoiseModel},
+    swarm_git::SwarmGit,
     text,
 };
 
@@ -44,6 +45,8 @@ pub struct SwarmSide {
     pub discoveries: Discoveries,
     /// Where this node works; none before the probe, and for one that observes.
     here: Option<Here>,
+    /// What keeps git level with the records.
+    pub git: Option<SwarmGit>,
     keys: Keypair,
     objective: Objective,
     /// Whether to show each record that leaves.
@@ -86,6 +89,7 @@ impl SwarmSide {
             network,
             discoveries,
             here: None,
+            git: None,
             keys,
             objective,
             show_sent,

@@ -42,13 +42,13 @@ pub enum ControlError {
 
 /// Asks the node that holds `home` and returns its final reply; events that come before it go to `on_event`.
 ///
-/// `Try` waits as long as it takes; everything else at most 15 s.
+/// `Try` and `Sync` wait as long as it takes; everything else at most 15 s.
 pub fn ask(home: &Path, request: &Request, on_event: &mut dyn FnMut(Reply)) -> Result<Reply, ControlError> {
     let mut stream = UnixStream::connect(socket_path(home)).map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => ControlError::NotRunning,
         _ => ControlError::Broken(error),
     })?;
-    let patience = (!matches!(request, Request::Try { .. })).then_some(PATIENCE);
+    let patience = (!matches!(request, Request::Try { .. } | Request::Sync)).then_some(PATIENCE);
     stream.set_read_timeout(patience).map_err(ControlError::Broken)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(ControlError::Broken)?;
     let mut line = serde_json::to_vec(request).map_err(|error| ControlError::Broken(error.into()))?;

@@ -20,6 +20,7 @@ use crate::{
     probe::Probe,
     progress::Happened,
     settings::Settings,
+    swarm_git::{self, SwarmGit},
     swarm_side::SwarmSide,
     view::View,
 };
@@ -59,17 +60,26 @@ impl Session<'_> {
         let own = Author::of(&keys).context("the identity is no ed25519 key")?;
         let objective = self.settings.objective.clone();
         let folder = self.memory.home().path().join(RECORDS);
-        let (archive, mended) = Archive::open(&folder, objective.clone(), unix_now())?;
+        let (mut archive, mended) = Archive::open(&folder, objective.clone(), unix_now())?;
         if let Some(mended) = mended {
             self.note(&mended)?;
+        }
+        let home = self.memory.home().path().to_owned();
+        if archive.is_empty() {
+            let restored = swarm_git::restore(&home.join("journal"), own, &mut archive, unix_now())?;
+            if restored > 0 {
+                self.note(&format!("{restored} records came back from the journal"))?;
+            }
         }
         let mut discoveries = Discoveries::new(own);
         for held in archive.iter() {
             discoveries.hear(&held.record, None, unix_now());
         }
         let network = Network::start(network, archive)?;
-        self.swarm =
-            Some(SwarmSide::new(network, discoveries, keys, objective, show_sent, self.settings.seed));
+        let git = SwarmGit::start(&home, own, objective.clone(), network.records())?;
+        let mut swarm = SwarmSide::new(network, discoveries, keys, objective, show_sent, self.settings.seed);
+        swarm.git = Some(git);
+        self.swarm = Some(swarm);
         self.say_ticket().await?;
         if observe { self.observe().await } else { self.run().await }
     }
@@ -137,6 +147,12 @@ impl Session<'_> {
                 Ok(details) => Reply::Discovery { details: Box::new(details), incumbent: None },
                 Err(reason) => Reply::refused(reason, None),
             },
+            Request::Sync => {
+                if let Some(git) = &swarm.git {
+                    git.sync(responder);
+                }
+                return Ok(false);
+            }
             Request::Stop => {
                 responder.finish(Reply::Done { text: "the node stops".to_owned() });
                 self.note("asked to stop")?;

@@ -1,0 +1,140 @@
+//! `node sync --git`: the swarm's records exchanged through a git repository or a bundle, with no connection to anybody.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Write},
+    path::Path,
+    sync::atomic::AtomicBool,
+};
+
+use anyhow::{Context, anyhow, bail};
+use autoswarm_protocol::{record::Author, swarm_config::Objective};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Serialize;
+
+use super::{hinted, join, open_existing, print};
+use crate::{
+    cli::SyncArgs,
+    control::{self, ControlError, Reply, Request},
+    event_loop::unix_now,
+    identity,
+    journal::Journal,
+    network::archive::Archive,
+    session,
+    swarm_git::{
+        AtRest, Imported, Writer, import, incoming,
+        remote::{Ours, Remote},
+        restore, sync_folder,
+    },
+    view::json::write_line,
+};
+
+/// Memory of this process while it reads what may be made to fill it: forty times what 100,000 records need.
+const MAX_MEMORY: u64 = 4 << 30;
+/// Largest file that it, or a git that it calls, may write.
+const MAX_FILE: u64 = 2 << 30;
+
+/// What went out.
+#[derive(Debug, Serialize)]
+struct Exported {
+    records: usize,
+    discoveries: usize,
+}
+
+/// Exchanges records.
+pub fn run(home: &Path, args: &SyncArgs) -> anyhow::Result<()> {
+    let Some((swarm_config, _)) = join::held(&home.join(join::SWARM_CONFIG)) else {
+        return Err(hinted(
+            "this home never joined a swarm",
+            "`node join` does, also with a swarm config and nobody there",
+        ));
+    };
+    let node = Author::of(&identity::load(home)?).ok_or_else(|| anyhow!("the identity is no ed25519 key"))?;
+    let remote = Remote::parse(&args.git)?;
+    let _alone = begin(home)?;
+    confine()?;
+    let mut out = BufWriter::new(File::create(incoming(home)).context("cannot write to the home")?);
+    let there = remote.read(home, &Ours::read(home, node)?.files, &mut out)?;
+    out.flush().context("cannot write to the home")?;
+    drop(out);
+    let mut imported = match control::ask(home, &Request::Sync, &mut |_| {}) {
+        Ok(Reply::Synced { imported }) => imported,
+        Ok(other) => bail!("the running node answered with something else: {other:?}"),
+        Err(ControlError::NotRunning) => at_rest(home, node, swarm_config.objective)?,
+        Err(error) => return Err(error.into()),
+    };
+    imported.add(there.imported.clone());
+    if !args.output.json {
+        print(&text(&imported))?;
+    }
+    let ours = Ours::read(home, node)?;
+    remote.write(home, &ours, &there)?;
+    let held: BTreeSet<_> = ours.files.values().collect();
+    let records = held.iter().filter(|id| !there.records.contains(id)).count();
+    let is_new = |found: &&(String, git2::Oid)| !there.refs.contains(found);
+    let discoveries = ours.refs.iter().filter(|(name, _)| name.starts_with(crate::swarm_git::DISCOVERIES));
+    let exported = Exported { records, discoveries: discoveries.filter(is_new).count() };
+    // What is left there is cleaned up by the next one, too.
+    let _ = fs::remove_dir_all(sync_folder(home));
+    if args.output.json {
+        #[derive(Serialize)]
+        struct Both {
+            imported: Imported,
+            exported: Exported,
+        }
+        return Ok(write_line(&mut io::stdout(), &Both { imported, exported })?);
+    }
+    let Exported { records, discoveries } = exported;
+    print(&format!("exported  {records} records, {discoveries} discoveries as commits\n"))
+}
+
+fn text(imported: &Imported) -> String {
+    let Imported { new, known, refused } = imported;
+    let lines = refused
+        .iter()
+        .map(|(reason, count)| format!("refused   {count}: {}\n", crate::text::one_line(reason, 200)));
+    std::iter::once(format!("imported  {new} new, {known} known\n")).chain(lines).collect()
+}
+
+/// Makes an empty folder for this sync. One at a time: the lock is held as long as the file.
+fn begin(home: &Path) -> anyhow::Result<File> {
+    let failed = || format!("cannot write to the home `{}`", home.display());
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).open(home.join("sync.lock"));
+    let lock = lock.with_context(failed)?;
+    if lock.try_lock().is_err() {
+        return Err(hinted("another `node sync` works on this home", "try again when it is done"));
+    }
+    let folder = sync_folder(home);
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(failed),
+        _ => fs::create_dir_all(&folder).with_context(failed)?,
+    }
+    Ok(lock)
+}
+
+/// Bounds what this process and those that it starts can take of the machine: packs can be made to grow when read.
+fn confine() -> anyhow::Result<()> {
+    for (resource, most) in [(Resource::As, MAX_MEMORY), (Resource::Fsize, MAX_FILE)] {
+        let Rlimit { current, maximum } = getrlimit(resource);
+        let current = Some(current.map_or(most, |now| now.min(most)));
+        setrlimit(resource, Rlimit { current, maximum }).context("cannot limit this process")?;
+    }
+    Ok(())
+}
+
+/// Does a running node's part where none runs.
+fn at_rest(home: &Path, node: Author, objective: Objective) -> anyhow::Result<Imported> {
+    let held_home = open_existing(home)?;
+    let journal = Journal::open(held_home.path())?.journal.path();
+    let now = unix_now();
+    let (mut archive, _) = Archive::open(&home.join(session::RECORDS), objective.clone(), now)?;
+    if archive.is_empty() {
+        restore(&journal, node, &mut archive, now)?;
+    }
+    let mut records = AtRest { archive: &mut archive, now };
+    let imported = import(&incoming(home), &mut records)?;
+    records.archive.flush()?;
+    Writer::open(&journal, node, objective)?.round(&mut records, &AtomicBool::new(false))?;
+    Ok(imported)
+}
