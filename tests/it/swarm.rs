@@ -127,7 +127,9 @@ fn a_discovery_travels_is_tried_and_its_re_run_comes_back() {
     }
     // Somebody finds something; another hears it, tries it with its author named, and answers.
     joiners[0].wait_for("news of a discovery", |event| told(event, "heard"));
-    joiners[0].wait_for("an answer", |event| told(event, "told what"));
+    joiners[0].wait_for("an answer", |event| {
+        told(event, "told what") && event["text"].as_str().is_some_and(|text| text.ends_with("transplanted"))
+    });
     let of_others = joiners[0].discoveries().into_iter().filter(|row| row["own"] == false);
     assert!(of_others.clone().any(|row| row["tried"] == true), "{:?}", of_others.collect::<Vec<_>>());
     let experiments =
@@ -135,7 +137,7 @@ fn a_discovery_travels_is_tried_and_its_re_run_comes_back() {
     let experiments =
         experiments.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
     let mut cited = experiments
-        .filter(|row| row["because"].as_str().is_some_and(|why| why.contains("a peer's discovery")));
+        .filter(|row| row["because"].as_str().is_some_and(|why| why.contains("a peer's")));
     let number = cited.next().expect("a hypothesis that names its inspiration")["number"].to_string();
     let shown = succeed(&mut joiners[0].place.node(&["experiments", "show", &number, "--json"]));
     let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");

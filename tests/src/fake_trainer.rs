@@ -447,7 +447,10 @@ fn prepare(out: &Path) -> Result<()> {
     }
     fs::create_dir_all(out)?;
     let manifest = serde_json::json!({ "corpus": corpus, "tokenizer": tokenizer, "fake": true });
-    fs::write(out.join("dataset.json"), manifest.to_string())?;
+    // At once, as the real one does: a kill leaves no half of it.
+    let new = out.join(format!("dataset.json.{}", std::process::id()));
+    fs::write(&new, manifest.to_string())?;
+    fs::rename(new, out.join("dataset.json"))?;
     let summary = |split| SplitSummary { split, bytes: 1 << 20, tokens: 1 << 20, overlap: 0.0 };
     let splits = Split::ALL.into_iter().map(summary).collect();
     say(&TrainerEvent::Prepared { corpus, tokenizer, vocabulary: surface::VOCABULARY, splits })
