@@ -172,6 +172,14 @@ pub struct NetworkArgs {
     #[arg(long)]
     pub no_mdns: bool,
 
+    /// Ask the router to let peers in (UPnP)
+    #[arg(long)]
+    pub upnp: bool,
+
+    /// Key of a private swarm, the same on every node: 64 hexadecimal digits or a passphrase; tcp only
+    #[arg(long, value_name = "KEY", env = "AUTOSWARM_PRIVATE", hide_env_values = true)]
+    pub private: Option<crate::network::PrivateKey>,
+
     /// Print every record that leaves this machine
     #[arg(long)]
     pub show_sent: bool,

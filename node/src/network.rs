@@ -1,8 +1,8 @@
 //! The network: one task owns the libp2p swarm and its `select!`; everybody else holds a [`Network`] handle.
 //!
 //! ```text
-//! research ──Command──▶ task ──gossip, answers──▶ peers
-//! research ◀──Heard──── task ◀──gossip, answers── peers      nothing comes out of it unverified
+//! research ──outbox, Command──▶ task ──gossip, answers──▶ peers
+//! research ◀──────Heard──────── task ◀──gossip, answers── peers      nothing comes out of it unverified
 //! ```
 //!
 //! Gossip is for latency, [`sync`] is the guarantee. **A fault of a peer never ends the task**, nobody home is no error,
@@ -11,13 +11,19 @@
 pub mod archive;
 mod behaviour;
 pub mod exchange;
+mod joining;
 mod peers;
+mod per_ip;
+mod quotas;
+pub mod reach;
 mod records;
+mod strangers;
 pub mod sync;
 mod task;
 pub mod ticket;
+mod transport;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
 use autoswarm_protocol::{
     id::RecordId,
@@ -25,16 +31,24 @@ use autoswarm_protocol::{
 };
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
 
 use archive::{Archive, Taken};
 pub use behaviour::Switches;
+pub use joining::fetch_swarm_config;
 pub use records::RecordsOf;
-pub use task::fetch_swarm_config;
 pub use ticket::Ticket;
+pub use transport::{Other, PrivateKey};
 
 /// Commands that wait for the task.
 const COMMANDS: usize = 64;
+/// Own records that wait for a place among the commands: years of them, for a task that takes none is as good as dead.
+const OUTBOX: usize = 4096;
+/// How long an ending node waits until its last records are on the disk.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// News that wait for the research; what is dropped is in the archive.
 const NEWS: usize = 256;
 
@@ -74,6 +88,8 @@ pub struct NetworkConfig {
     pub swarm_config: String,
     /// Mean time between two reconciliations with somebody.
     pub sync_every: Duration,
+    /// The key of a private swarm.
+    pub private: Option<PrivateKey>,
 }
 
 /// A peer as people see it.
@@ -87,6 +103,29 @@ pub struct PeerView {
     pub latency_ms: Option<f64>,
     /// Its version, as it says itself; one clean line.
     pub agent: String,
+    /// What gossip thinks of it: below zero it is out of the mesh.
+    #[serde(default)]
+    pub standing: Option<f64>,
+    /// Whether it is of the mesh that passes news on at once.
+    #[serde(default)]
+    pub meshed: bool,
+}
+
+/// What was counted since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// New records that came by gossip.
+    pub gossiped: u64,
+    /// New records that came by reconciliation.
+    pub reconciled: u64,
+    /// Messages over a peer's or an author's quota.
+    pub over_quota: u64,
+    /// Messages and answers that no honest peer sends.
+    pub faulty: u64,
+    /// Questions that were too many.
+    pub refused: u64,
+    /// Reconciliations that came to an end.
+    pub syncs: u64,
 }
 
 /// The network as people see it.
@@ -104,6 +143,12 @@ pub struct NetworkView {
     pub fingerprint: String,
     /// Why nobody is connected and what to do, when nobody is.
     pub trouble: Option<String>,
+    /// What was counted.
+    #[serde(default)]
+    pub counts: Counts,
+    /// Peers that are turned away for what they did.
+    #[serde(default)]
+    pub turned_away: usize,
 }
 
 /// What the task is asked.
@@ -133,37 +178,92 @@ pub enum Heard {
     Connected(PeerId),
     /// A peer left.
     Disconnected(PeerId),
+    /// Something that a person should know, in one line.
+    Note(String),
 }
 
 /// A running network.
 #[derive(Debug)]
 pub struct Network {
     commands: mpsc::Sender<Command>,
+    outbox: VecDeque<Signed>,
     heard: mpsc::Receiver<Heard>,
     view: watch::Receiver<NetworkView>,
+    task: JoinHandle<()>,
 }
 
 impl Network {
     /// Starts listening and dialling. It goes on for ever, with nobody home too.
     pub fn start(config: NetworkConfig, archive: Archive) -> Result<Self, NetworkError> {
-        let swarm = task::build(&config, archive.objective().id())?;
+        Self::start_over(None, config, archive)
+    }
+
+    /// The same over a transport of the caller's, when there is one.
+    pub fn start_over(
+        other: Option<Other>,
+        config: NetworkConfig,
+        archive: Archive,
+    ) -> Result<Self, NetworkError> {
+        let swarm = transport::build(&config, archive.objective().id(), other)?;
         let (commands, asked) = mpsc::channel(COMMANDS);
         let (news, heard) = mpsc::channel(NEWS);
         let (shown, view) = watch::channel(NetworkView::default());
         let task = task::Task::new(swarm, config, archive, asked, news, shown)?;
-        tokio::spawn(task.run());
-        Ok(Self { commands, heard, view })
+        let task = tokio::spawn(task.run());
+        Ok(Self { commands, outbox: VecDeque::new(), heard, view, task })
     }
 
-    /// Waits for news; none once the task is gone. Safe to cancel.
+    /// Waits for news, and hands on what waits in the outbox; none once the task is gone. Safe to cancel.
     pub async fn heard(&mut self) -> Option<Heard> {
-        self.heard.recv().await
+        loop {
+            tokio::select! {
+                biased;
+                place = self.commands.reserve(), if !self.outbox.is_empty() => {
+                    match (place, self.outbox.pop_front()) {
+                        (Ok(place), Some(record)) => place.send(Command::Publish(record)),
+                        _ => self.outbox.clear(),
+                    }
+                }
+                heard = self.heard.recv() => return heard,
+            }
+        }
     }
 
-    /// Tells everybody, also those who come later; false where the task is far behind.
+    /// Tells everybody, also those who come later. A record waits where the task is busy; false only when thousands wait.
     #[must_use]
-    pub fn publish(&self, record: Signed) -> bool {
-        self.commands.try_send(Command::Publish(record)).is_ok()
+    pub fn publish(&mut self, record: Signed) -> bool {
+        if self.outbox.len() >= OUTBOX {
+            return false;
+        }
+        self.outbox.push_back(record);
+        while let Ok(place) = self.commands.try_reserve() {
+            match self.outbox.pop_front() {
+                Some(record) => place.send(Command::Publish(record)),
+                None => break,
+            }
+        }
+        true
+    }
+
+    /// Ends the network when everything published is on the disk, or after a few seconds.
+    pub async fn close(self) {
+        let Self { commands, outbox, mut heard, view: _, task } = self;
+        let ended = async {
+            for record in outbox {
+                if commands.send(Command::Publish(record)).await.is_err() {
+                    return;
+                }
+            }
+            drop(commands);
+            heard.close();
+            // A task that panicked has ended too.
+            let _ = task.await;
+        };
+        if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
+            tracing::warn!(
+                "the network did not end in time; peers and the journal have what it did not write"
+            );
+        }
     }
 
     /// Returns a way to the records for threads that may wait.

@@ -134,6 +134,7 @@ impl SwarmSide {
             }
             Heard::Connected(peer) => format!("peer {peer} is there"),
             Heard::Disconnected(peer) => format!("peer {peer} left"),
+            Heard::Note(text) => text.clone(),
         };
         Some(Happened::Swarm { text: text::one_line(&text, 300) })
     }
@@ -246,7 +247,7 @@ impl SwarmSide {
             self.discoveries.hear(&verified, None, at);
         }
         if !self.network.publish(signed) {
-            tracing::warn!("the network is far behind; a record is not told");
+            tracing::warn!("the network has stopped; a record is not told");
         }
         shown
     }

@@ -45,10 +45,11 @@ async fn node(n: u32, peers: Vec<Multiaddr>, archive: Archive) -> (Network, Mult
         keys: keys(n),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
         peers,
-        switches: Switches { mdns: false, relay: false },
+        switches: Switches { mdns: false, autonat: false, ..Switches::default() },
         known_peers: None,
         swarm_config: String::new(),
         sync_every: Duration::from_secs(2),
+        private: None,
     };
     let mut network = Network::start(config, archive).expect("starts");
     let ticket = network.listening().await.ticket;
@@ -86,7 +87,7 @@ async fn every_record_reaches_every_node_of_a_line() {
         last = vec![address];
     }
     // Some speak before they know anybody, some later.
-    for (n, network) in nodes.iter().enumerate() {
+    for (n, network) in nodes.iter_mut().enumerate() {
         for m in 0..5 {
             assert!(network.publish(record(&objective, &keys(n as u32), m)));
         }

@@ -68,7 +68,9 @@ fn take_part(
     let is_first = !home.join("identity").exists();
     let keys = identity::load(home)?;
     let listen = if network.listen.is_empty() {
-        LISTEN.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>()?
+        // A private swarm has no quic.
+        let addresses = if network.private.is_some() { &LISTEN[..1] } else { &LISTEN[..] };
+        addresses.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>()?
     } else {
         network.listen.clone()
     };
@@ -76,15 +78,23 @@ fn take_part(
         keys,
         listen,
         peers: network.peer.clone(),
-        switches: Switches { mdns: !network.no_mdns, relay: observe },
+        switches: Switches {
+            mdns: !network.no_mdns,
+            relay: observe,
+            upnp: network.upnp,
+            ..Switches::default()
+        },
         known_peers: Some(home.join(PEERS)),
         swarm_config: String::new(),
         sync_every: SYNC_EVERY,
+        private: network.private,
     };
+    let mut greeting = if is_first { FIRST_JOIN.map(str::to_owned).to_vec() } else { Vec::new() };
     let runtime = runtime()?;
     let file = home.join(SWARM_CONFIG);
     config.swarm_config = if target.contains('@') {
         let ticket: Ticket = target.parse().map_err(anyhow::Error::msg)?;
+        greeting.extend(ticket.limits().map(str::to_owned));
         config.peers.extend(ticket.addresses.iter().cloned());
         match held(&file).filter(|(known, _)| known.objective.id() == ticket.objective) {
             Some((_, text)) => text,
@@ -98,7 +108,6 @@ fn take_part(
     files::replace(&file, config.swarm_config.as_bytes())
         .with_context(|| format!("cannot keep the swarm config in `{}`", file.display()))?;
     let settings = Settings::for_session(Some(path_text(&file)?), session)?;
-    let greeting = if is_first { FIRST_JOIN.map(str::to_owned).to_vec() } else { Vec::new() };
     let taking = Taking { network: config, observe, show_sent: network.show_sent, greeting };
     let view = View::for_stdout(session.output.json);
     runtime.block_on(session::join(&settings, home, view, taking))

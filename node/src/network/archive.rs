@@ -1,30 +1,24 @@
 //! The archive: every record that this node holds, its own and foreign ones, checked when they come in and again when
 //! they are read back. Memory first; a sled tree beside it, so that a restart has them again.
+//!
+//! What stays when there is no room for all is decided in [`worth`](self::Caps), as a pure function of the set.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-};
+mod disk;
+mod refused;
+mod worth;
+
+use std::{cell::OnceCell, collections::BTreeMap, fmt, mem, path::Path, sync::Arc};
 
 use autoswarm_protocol::{
     id::RecordId,
-    record::{Author, Body, Fault, Verified, verify},
+    record::{Body, Fault, Verified, verify},
     swarm_config::Objective,
 };
-use negentropy::{Id, NegentropyStorageVector};
+use negentropy::{Bound, Id, Item, NegentropyStorageBase, NegentropyStorageVector};
 
+pub use self::worth::Caps;
+use self::{refused::Refused, worth::Shelves};
 use crate::files;
-
-/// Memory that sled may cache.
-const CACHE_BYTES: u64 = 32 << 20;
-
-/// Most records of one author: a node that keeps ten experiments a night needs half a year for them.
-pub const MAX_PER_AUTHOR: u32 = 2000;
-
-/// Most records in all, about 150 MB of memory.
-pub const MAX_RECORDS: usize = 100_000;
 
 /// What became of bytes that came in.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +29,7 @@ pub enum Taken {
     Known,
     /// Valid, but not of the reconciled set: an intent of the moment.
     Passing(Verified<Body>),
-    /// Valid, but there is no room for more of this author, or of any.
+    /// Valid, but there is no room: others of the same size are worth more.
     NoRoom,
 }
 
@@ -52,8 +46,12 @@ pub struct Held {
 pub struct Archive {
     objective: Objective,
     records: BTreeMap<RecordId, Held>,
-    authors: HashMap<Author, u32>,
+    caps: Caps,
+    shelves: Shelves,
+    refused: Refused,
     tree: Option<sled::Db>,
+    /// Made when asked for, and gone at the next change.
+    set: OnceCell<Set>,
 }
 
 impl fmt::Debug for Archive {
@@ -65,14 +63,23 @@ impl fmt::Debug for Archive {
 impl Archive {
     /// Makes an empty archive that lives in memory alone.
     pub fn in_memory(objective: Objective) -> Self {
-        Self { objective, records: BTreeMap::new(), authors: HashMap::new(), tree: None }
+        let caps = Caps::default();
+        Self {
+            objective,
+            records: BTreeMap::new(),
+            caps,
+            shelves: Shelves::new(caps),
+            refused: Refused::default(),
+            tree: None,
+            set: OnceCell::new(),
+        }
     }
 
     /// Opens the archive in a folder; `now` is in seconds since 1970. Returns what had to be mended, in one line. A damaged
     /// folder is moved aside: what it held comes back from the peers.
     pub fn open(folder: &Path, objective: Objective, now: u64) -> anyhow::Result<(Self, Option<String>)> {
         let mut note = None;
-        let tree = match open_tree(folder) {
+        let tree = match disk::open_tree(folder) {
             Ok(tree) => tree,
             Err(reason) => {
                 let moved = files::move_aside(folder)?;
@@ -80,7 +87,7 @@ impl Archive {
                     "the records were damaged ({reason}); peers are asked for them again, the old ones are in `{}`",
                     moved.display()
                 ));
-                open_tree(folder).map_err(anyhow::Error::msg)?
+                disk::open_tree(folder).map_err(anyhow::Error::msg)?
             }
         };
         let mut archive = Self::in_memory(objective);
@@ -98,27 +105,73 @@ impl Archive {
         Ok((archive, note))
     }
 
+    /// Changes how much it holds; what is over the new caps goes.
+    #[must_use]
+    pub fn with_caps(mut self, caps: Caps) -> Self {
+        self.caps = caps;
+        self.shelves = Shelves::new(caps);
+        for (_, held) in mem::take(&mut self.records) {
+            self.shelve(held);
+        }
+        self
+    }
+
     /// Takes bytes from anywhere.
     pub fn insert(&mut self, bytes: &[u8], now: u64) -> Result<Taken, Fault> {
         let id = RecordId::of(bytes);
         if self.records.contains_key(&id) {
             return Ok(Taken::Known);
         }
-        let record = verify(bytes, &self.objective, now)?;
-        if !record.value().is_reconciled() {
-            return Ok(Taken::Passing(record));
-        }
-        let of_author = self.authors.entry(record.author()).or_insert(0);
-        if *of_author >= MAX_PER_AUTHOR || self.records.len() >= MAX_RECORDS {
+        if self.refused.contains(id) {
             return Ok(Taken::NoRoom);
         }
-        *of_author += 1;
-        if let Some(tree) = &self.tree {
-            // A write that fails is made good by the peers at the next start.
-            let _ = tree.insert(id.as_bytes(), bytes);
+        let record = self.check(bytes, now)?;
+        Ok(self.take(record, bytes))
+    }
+
+    /// Climbs the ladder of verification with bytes from anywhere.
+    pub fn check(&self, bytes: &[u8], now: u64) -> Result<Verified<Body>, Fault> {
+        verify(bytes, &self.objective, now)
+    }
+
+    /// Takes a record that was checked, with its bytes.
+    pub fn take(&mut self, record: Verified<Body>, bytes: &[u8]) -> Taken {
+        let id = record.id();
+        if self.records.contains_key(&id) {
+            return Taken::Known;
         }
-        self.records.insert(id, Held { record: record.clone(), bytes: bytes.to_vec() });
-        Ok(Taken::New(record))
+        if !record.value().is_reconciled() {
+            return Taken::Passing(record);
+        }
+        self.shelve(Held { record: record.clone(), bytes: bytes.to_vec() });
+        if self.records.contains_key(&id) { Taken::New(record) } else { Taken::NoRoom }
+    }
+
+    /// Takes a record in, and drops what has to go for it.
+    fn shelve(&mut self, held: Held) {
+        let id = held.record.id();
+        let dropped = self.shelves.put(&held.record, held.bytes.len());
+        if dropped != Some(id) {
+            if let Some(tree) = &self.tree {
+                // A write that fails is made good by the peers at the next start.
+                let _ = tree.insert(id.as_bytes(), held.bytes.as_slice());
+            }
+            self.records.insert(id, held);
+            self.set = OnceCell::new();
+        }
+        if let Some(dropped) = dropped {
+            self.refused.note(dropped);
+            if self.records.remove(&dropped).is_some()
+                && let Some(tree) = &self.tree
+            {
+                let _ = tree.remove(dropped.as_bytes());
+            }
+        }
+    }
+
+    /// Returns whether there was lately no room for a record, so that it need not be fetched.
+    pub fn refuses(&self, id: RecordId) -> bool {
+        self.refused.contains(id)
     }
 
     /// Waits until everything is on the disk: after a record of this node's own.
@@ -154,46 +207,56 @@ impl Archive {
         self.records.is_empty()
     }
 
-    /// Returns the set in the form that reconciliation compares.
-    pub fn set(&self) -> Result<NegentropyStorageVector, negentropy::Error> {
-        let mut set = NegentropyStorageVector::with_capacity(self.records.len());
-        for (id, held) in &self.records {
-            set.insert(held.record.made_at(), Id::from_byte_array(*id.as_bytes()))?;
+    /// Returns the set as it is now, in the form that reconciliation compares.
+    pub fn set(&self) -> Result<Set, negentropy::Error> {
+        if let Some(set) = self.set.get() {
+            return Ok(set.clone());
         }
-        set.seal()?;
-        Ok(set)
+        let mut items = NegentropyStorageVector::with_capacity(self.records.len());
+        let mut hasher = blake3::Hasher::new();
+        for (id, held) in &self.records {
+            items.insert(held.record.made_at(), Id::from_byte_array(*id.as_bytes()))?;
+            hasher.update(id.as_bytes());
+        }
+        items.seal()?;
+        let set = Set { items: Arc::new(items), fingerprint: hasher.finalize() };
+        Ok(self.set.get_or_init(|| set).clone())
     }
 
     /// Returns a hash of the set: equal sets, equal hashes.
     pub fn fingerprint(&self) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new();
-        for id in self.records.keys() {
-            hasher.update(id.as_bytes());
-        }
-        hasher.finalize()
+        // Sealing fails only for a set that is sealed already.
+        self.set().map_or_else(|_| blake3::hash(b""), |set| set.fingerprint)
     }
 }
 
-/// Opens the tree; says in one line why it cannot be trusted.
-fn open_tree(folder: &Path) -> Result<sled::Db, String> {
-    let existed = folder.join("db").exists();
-    let open = || {
-        let tree = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open()?;
-        // Over some kinds of damage sled begins anew without a word; a tree that was ours has this mark.
-        let marks = tree.open_tree("marks")?;
-        let is_ours = marks.contains_key("autoswarm")?;
-        if !is_ours {
-            marks.insert("autoswarm", b"1")?;
-            tree.flush()?;
-        }
-        Ok(((existed && !is_ours), tree))
-    };
-    // sled panics on other kinds.
-    match catch_unwind(AssertUnwindSafe(open)) {
-        Ok(Ok((false, tree))) => Ok(tree),
-        Ok(Ok((true, _))) => Err("what was in it is gone".to_owned()),
-        Ok(Err(error)) => Err::<_, sled::Error>(error).map_err(|error| error.to_string()),
-        Err(_) => Err("it cannot be read".to_owned()),
+/// The ids of an archive at one moment, shared by all who reconcile it.
+#[derive(Debug, Clone)]
+pub struct Set {
+    items: Arc<NegentropyStorageVector>,
+    fingerprint: blake3::Hash,
+}
+
+impl NegentropyStorageBase for Set {
+    fn size(&self) -> Result<usize, negentropy::Error> {
+        self.items.size()
+    }
+
+    fn get_item(&self, i: usize) -> Result<Option<Item>, negentropy::Error> {
+        self.items.get_item(i)
+    }
+
+    fn iterate(
+        &self,
+        begin: usize,
+        end: usize,
+        callback: &mut dyn FnMut(Item, usize) -> Result<bool, negentropy::Error>,
+    ) -> Result<(), negentropy::Error> {
+        self.items.iterate(begin, end, callback)
+    }
+
+    fn find_lower_bound(&self, first: usize, last: usize, value: &Bound) -> usize {
+        self.items.find_lower_bound(first, last, value)
     }
 }
 
@@ -220,11 +283,16 @@ mod tests {
     }
 
     fn bytes(author: u8, n: u32) -> Vec<u8> {
+        digest(author, n, 1)
+    }
+
+    /// A record of so many lines, some 120 bytes each.
+    fn digest(author: u8, n: u32, lines: usize) -> Vec<u8> {
         let parent = autoswarm_protocol::TrainConfig::new();
         let patch = autoswarm_protocol::Patch::parse("warmup 0.1", &parent).expect("a patch");
         let config = ConfigHash::of(&n.to_le_bytes());
         let line = Line { config, patch, ending: Ending::Discarded, found: None };
-        let body = Body::Digest(Digest { arena: ArenaId::of(b"a"), lines: vec![line] });
+        let body = Body::Digest(Digest { arena: ArenaId::of(b"a"), lines: vec![line; lines] });
         sign(&body, &objective(), &keys(author), NOW).expect("valid").bytes
     }
 
@@ -255,12 +323,92 @@ mod tests {
         assert!(archive.is_empty());
     }
 
+    /// Eight small records, two of an author.
+    const TIGHT: Caps = Caps { bytes_of_class: 8 * 1024, authors: 4 };
+
+    fn ids(archive: &Archive) -> Vec<RecordId> {
+        archive.iter().map(|held| held.record.id()).collect()
+    }
+
     #[test]
-    fn one_author_cannot_fill_it() {
-        let mut archive = Archive::in_memory(objective());
-        archive.authors.insert(Author::of(&keys(1)).expect("ed25519"), MAX_PER_AUTHOR);
-        assert_eq!(archive.insert(&bytes(1, 1), NOW), Ok(Taken::NoRoom));
-        assert!(matches!(archive.insert(&bytes(2, 1), NOW), Ok(Taken::New(_))));
+    fn one_author_has_its_share_and_everybody_a_place() {
+        let mut archive = Archive::in_memory(objective()).with_caps(TIGHT);
+        let taken: Vec<_> = (0..5).map(|n| archive.insert(&bytes(1, n), NOW)).collect();
+        let count = |wanted: fn(&Taken) -> bool| taken.iter().flatten().filter(|taken| wanted(taken)).count();
+        assert_eq!(archive.len(), 2);
+        assert_eq!(
+            taken.len(),
+            count(|taken| matches!(taken, Taken::New(_))) + count(|taken| *taken == Taken::NoRoom)
+        );
+        for author in 2..=20 {
+            for n in 0..2 {
+                archive.insert(&bytes(author, n), NOW).expect("valid");
+            }
+        }
+        assert_eq!(archive.len(), 8);
+        let authors: std::collections::BTreeSet<_> =
+            archive.iter().map(|held| held.record.author()).collect();
+        assert_eq!(authors.len(), 8, "nobody's second best before somebody's best");
+    }
+
+    #[test]
+    fn what_was_dropped_is_known_as_dropped_and_gone_from_the_disk() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (archive, _) = Archive::open(folder.path(), objective(), NOW).expect("opens");
+        let mut archive = archive.with_caps(TIGHT);
+        let all: Vec<Vec<u8>> = (0..10).map(|n| bytes(1, n)).collect();
+        for bytes in &all {
+            archive.insert(bytes, NOW).expect("valid");
+        }
+        let dropped: Vec<_> = all.iter().filter(|bytes| archive.get(RecordId::of(bytes)).is_none()).collect();
+        assert_eq!(dropped.len(), 8);
+        assert!(dropped.iter().all(|bytes| archive.refuses(RecordId::of(bytes))));
+        assert_eq!(archive.insert(dropped[0], NOW), Ok(Taken::NoRoom));
+        let kept = ids(&archive);
+        archive.flush().expect("flushed");
+        drop(archive);
+        let (archive, note) = Archive::open(folder.path(), objective(), NOW).expect("opens");
+        assert_eq!((ids(&archive), note), (kept, None));
+    }
+
+    #[test]
+    fn large_records_push_no_small_ones_out() {
+        let mut archive = Archive::in_memory(objective()).with_caps(TIGHT);
+        archive.insert(&bytes(1, 0), NOW).expect("valid");
+        for author in 2..10 {
+            archive.insert(&digest(author, 0, 64), NOW).expect("valid");
+        }
+        assert!(archive.get(RecordId::of(&bytes(1, 0))).is_some());
+        assert_eq!(archive.len(), 2, "one of up to 8 KiB, since a class has so many bytes");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(40))]
+        /// The sets commute and are idempotent: order, repetition and detours over other full archives change nothing.
+        #[test]
+        fn what_stays_is_a_function_of_the_set(
+            records in proptest::collection::vec((1u8..8, 0u32..6, 0usize..3), 1..40),
+            cut in 0usize..40,
+            order in proptest::prelude::any::<u64>(),
+        ) {
+            let all: Vec<Vec<u8>> =
+                records.iter().map(|(author, n, size)| digest(*author, *n, 1 + 8 * size)).collect();
+            let fill = |bytes: &[Vec<u8>]| {
+                let mut archive = Archive::in_memory(objective()).with_caps(TIGHT);
+                for bytes in bytes {
+                    archive.insert(bytes, NOW).expect("valid");
+                }
+                archive
+            };
+            let whole = fill(&all);
+            let mut shuffled = all.clone();
+            shuffled.sort_by_key(|bytes| blake3::hash(&[&order.to_le_bytes()[..], bytes].concat()).to_hex());
+            proptest::prop_assert_eq!(ids(&whole), ids(&fill(&shuffled)));
+            let (one, other) = shuffled.split_at(cut.min(shuffled.len()));
+            let joined: Vec<Vec<u8>> =
+                fill(one).iter().chain(fill(other).iter()).map(|held| held.bytes.clone()).collect();
+            proptest::prop_assert_eq!(ids(&whole), ids(&fill(&joined)));
+        }
     }
 
     #[test]

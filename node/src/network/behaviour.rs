@@ -2,33 +2,43 @@
 //! configurations of Lighthouse, Forest and Calimero, and libp2p's own defaults, as far as they fit small swarms of
 //! small, rare messages.
 
-use std::{collections::HashSet, net::IpAddr, time::Duration};
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
-use autoswarm_protocol::{id::ObjectiveId, record::MAX_RECORD_BYTES};
+use autoswarm_protocol::{
+    id::ObjectiveId,
+    record::{MAX_RECORD_BYTES, WIRE_MAJOR},
+};
 use libp2p::{
-    PeerId, StreamProtocol, allow_block_list, connection_limits, dcutr,
+    PeerId, allow_block_list, autonat, connection_limits, dcutr,
     gossipsub::{self, TopicHash},
     identify,
     identity::Keypair,
     kad, mdns, ping, relay,
     request_response::{self, ProtocolSupport},
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+    upnp,
 };
 
 use super::{
     NetworkError,
     exchange::{self, Codec},
+    per_ip,
 };
 
 /// Bytes around a record in a gossip message: topic, source, number, signature.
 const GOSSIP_OVERHEAD: usize = 1024;
 
-/// Connections: a swarm of home machines needs a few dozen each.
+/// Connections: a swarm of home machines needs a few dozen each. Those that come have places of their own, so that they never take
+/// all of those that this node chooses.
 const MAX_INCOMING: u32 = 64;
 const MAX_OUTGOING: u32 = 64;
 const MAX_PENDING: u32 = 32;
-/// Two, because both sides may dial at once.
-const MAX_PER_PEER: u32 = 2;
+/// Two, because both sides may dial at once, and one by which a peer tries how this node is reached.
+const MAX_PER_PEER: u32 = 3;
 
 /// Requests that one connection may have open.
 const MAX_STREAMS: usize = 32;
@@ -38,6 +48,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     pub(super) limits: connection_limits::Behaviour,
+    pub(super) per_ip: per_ip::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub(super) gossip: gossipsub::Behaviour<gossipsub::IdentityTransform, Filter>,
     pub(super) records: request_response::Behaviour<Codec>,
@@ -48,22 +59,38 @@ pub(super) struct Behaviour {
     pub(super) relay_client: relay::client::Behaviour,
     pub(super) relay_server: Toggle<relay::Behaviour>,
     pub(super) dcutr: dcutr::Behaviour,
+    pub(super) reachable: Toggle<autonat::v2::client::Behaviour>,
+    pub(super) reaching: Toggle<autonat::v2::server::Behaviour>,
+    pub(super) upnp: Toggle<upnp::tokio::Behaviour>,
 }
 
 type Filter = gossipsub::MaxCountSubscriptionFilter<gossipsub::WhitelistSubscriptionFilter>;
 
 /// What of it is switched on.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)] // each is a switch by itself
 pub struct Switches {
     /// Finds peers in the local network.
     pub mdns: bool,
     /// Relays for peers behind firewalls.
     pub relay: bool,
+    /// Finds out from peers, and for them, which addresses can be reached from outside.
+    pub autonat: bool,
+    /// Asks the router to let peers in.
+    pub upnp: bool,
+    /// Counts no connections within this machine: many nodes on one machine are a test, not an attack.
+    pub loopback_exempt: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self { mdns: true, relay: false, autonat: true, upnp: false, loopback_exempt: true }
+    }
 }
 
 /// Returns the one topic of an objective.
 pub(super) fn topic(objective: ObjectiveId) -> gossipsub::IdentTopic {
-    gossipsub::IdentTopic::new(format!("/autoswarm/1/{objective}"))
+    gossipsub::IdentTopic::new(format!("{}/{objective}", exchange::language(WIRE_MAJOR)))
 }
 
 impl Behaviour {
@@ -83,7 +110,7 @@ impl Behaviour {
             .with_max_established_per_peer(Some(MAX_PER_PEER));
         let agent = format!("autoswarm/{}", env!("CARGO_PKG_VERSION"));
         let identify =
-            identify::Config::new("/autoswarm/1".to_owned(), keys.public()).with_agent_version(agent);
+            identify::Config::new(exchange::language(WIRE_MAJOR), keys.public()).with_agent_version(agent);
         let mdns = if switches.mdns {
             let made = mdns::tokio::Behaviour::new(mdns::Config::default(), peer);
             Some(made.map_err(|error| NetworkError::Setup(format!("mdns: {error}")))?)
@@ -96,26 +123,30 @@ impl Behaviour {
         let relay_server = switches.relay.then(|| relay::Behaviour::new(peer, relay::Config::default()));
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
+            per_ip: per_ip::Behaviour::new(switches.loopback_exempt),
             blocked: allow_block_list::Behaviour::default(),
-            gossip: gossip(keys, objective)?,
+            gossip: gossip(keys, objective, switches.loopback_exempt)?,
             records: request_response::Behaviour::with_codec(
                 Codec,
-                [(exchange::PROTOCOL, ProtocolSupport::Full)],
+                [(exchange::protocol(objective, "records"), ProtocolSupport::Full)],
                 requests,
             ),
-            kad: kademlia(peer),
+            kad: kademlia(peer, objective),
             mdns: mdns.into(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::default(),
             relay_client,
             relay_server: relay_server.into(),
             dcutr: dcutr::Behaviour::new(peer),
+            reachable: switches.autonat.then(autonat::v2::client::Behaviour::default).into(),
+            reaching: switches.autonat.then(autonat::v2::server::Behaviour::default).into(),
+            upnp: switches.upnp.then(upnp::tokio::Behaviour::default).into(),
         })
     }
 }
 
-fn kademlia(peer: PeerId) -> kad::Behaviour<kad::store::MemoryStore> {
-    let mut config = kad::Config::new(StreamProtocol::new("/autoswarm/1/kad"));
+fn kademlia(peer: PeerId, objective: ObjectiveId) -> kad::Behaviour<kad::store::MemoryStore> {
+    let mut config = kad::Config::new(exchange::protocol(objective, "kad"));
     // Only addresses of peers are looked up; nobody stores anything here.
     config.set_record_filtering(kad::StoreInserts::FilterBoth);
     let mut behaviour = kad::Behaviour::with_config(peer, kad::store::MemoryStore::new(peer), config);
@@ -126,6 +157,7 @@ fn kademlia(peer: PeerId) -> kad::Behaviour<kad::store::MemoryStore> {
 fn gossip(
     keys: &Keypair,
     objective: ObjectiveId,
+    is_loopback_exempt: bool,
 ) -> Result<gossipsub::Behaviour<gossipsub::IdentityTransform, Filter>, NetworkError> {
     let topic = topic(objective);
     // The whole content, so that nobody can make two messages share an id.
@@ -162,14 +194,16 @@ fn gossip(
     let failed = |error: &str| NetworkError::Setup(format!("gossipsub: {error}"));
     let mut behaviour =
         gossipsub::Behaviour::new_with_subscription_filter(authenticity, config, filter).map_err(failed)?;
-    behaviour.with_peer_score(score(topic.hash()), thresholds()).map_err(|error| failed(&error))?;
+    behaviour
+        .with_peer_score(score(topic.hash(), is_loopback_exempt), thresholds())
+        .map_err(|error| failed(&error))?;
     behaviour.subscribe(&topic).map_err(|error| failed(&error.to_string()))?;
     Ok(behaviour)
 }
 
 /// An honest peer reaches 50 at most; one invalid message costs 100, which takes it out of the mesh, four graylist it,
 /// and an hour forgives one. Nothing is expected of a topic that is silent for hours (P3 and P3b are 0).
-fn score(topic: TopicHash) -> gossipsub::PeerScoreParams {
+fn score(topic: TopicHash, is_loopback_exempt: bool) -> gossipsub::PeerScoreParams {
     let ten_minutes = gossipsub::score_parameter_decay(Duration::from_mins(10));
     let hour = gossipsub::score_parameter_decay(Duration::from_hours(1));
     let of_topic = gossipsub::TopicScoreParams {
@@ -191,11 +225,11 @@ fn score(topic: TopicHash) -> gossipsub::PeerScoreParams {
         app_specific_weight: 1.0,
         ip_colocation_factor_weight: -20.0,
         ip_colocation_factor_threshold: 8.0,
-        // Many nodes on one machine are a test, not an attack.
-        ip_colocation_factor_whitelist: HashSet::from([
-            IpAddr::from([127, 0, 0, 1]),
-            IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
-        ]),
+        ip_colocation_factor_whitelist: if is_loopback_exempt {
+            HashSet::from([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
+        } else {
+            HashSet::new()
+        },
         behaviour_penalty_weight: -10.0,
         behaviour_penalty_threshold: 6.0,
         behaviour_penalty_decay: ten_minutes,

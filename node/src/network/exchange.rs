@@ -2,19 +2,37 @@
 
 use std::io;
 
-use autoswarm_protocol::{codec, id::RecordId, record::MAX_RECORD_BYTES};
+use autoswarm_protocol::{
+    codec,
+    id::{ObjectiveId, RecordId},
+    record::{MAX_RECORD_BYTES, WIRE_MAJOR},
+};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// The protocol's name with the wire's major version.
-pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/autoswarm/1/records");
+/// Returns how a major version of the wire is called, as identify says it.
+pub fn language(major: u8) -> String {
+    format!("/autoswarm/{major}")
+}
+
+/// Returns a protocol's name: the wire's major version and the objective's first digits are in it, so that nodes of different swarms have
+/// nothing to say to each other, and find no faults.
+pub fn protocol(objective: ObjectiveId, name: &str) -> StreamProtocol {
+    let name = format!("{}/{}/{name}", language(WIRE_MAJOR), objective.fmt_short());
+    StreamProtocol::try_from_owned(name).expect("it begins with a slash")
+}
 
 /// Most ids in one request for bodies (facts: 64 ids and a bounded answer keep one slow peer from holding a sync).
 pub const MAX_IDS: usize = 64;
 
 /// Most bytes of the bodies in one answer; the rest is asked for again.
 pub const MAX_ANSWER_BYTES: usize = 192 * 1024;
+
+/// Most addresses in an answer, and the longest that is looked at, bytes.
+pub const MAX_ADDRESSES: usize = 16;
+/// See [`MAX_ADDRESSES`]; an address over a relay has 120.
+pub const MAX_ADDRESS_BYTES: usize = 256;
 
 /// Largest frame of a reconciliation, bytes.
 pub const MAX_FRAME_BYTES: usize = 60 * 1024;
@@ -31,6 +49,8 @@ pub enum Ask {
     Get(Vec<RecordId>),
     /// The swarm config, as a joiner with nothing but a ticket asks.
     SwarmConfig,
+    /// Where other peers are.
+    Peers,
 }
 
 /// What is answered.
@@ -44,12 +64,14 @@ pub enum Answer {
     SwarmConfig(String),
     /// Not now: this peer asks too much.
     Busy,
+    /// Addresses as bytes, at most [`MAX_ADDRESSES`]: hints, not to be trusted.
+    Peers(Vec<Vec<u8>>),
 }
 
 const _: () = assert!(MAX_ANSWER_BYTES + MAX_RECORD_BYTES < codec::MAX_BYTES);
 
 /// Reads and writes both.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Codec;
 
 impl libp2p::request_response::Codec for Codec {

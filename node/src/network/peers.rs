@@ -1,5 +1,5 @@
-//! What is known of peers: where they were found, when to dial again, what they may ask, what they did wrong. Pure: the
-//! time and the randomness are arguments.
+//! What is known of peers: where they were found, when to dial again, what they did wrong. Pure: the time and the
+//! randomness are arguments.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,23 +9,42 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
+use super::{reach, ticket::peer_of};
+
 /// Peers remembered across runs.
 pub(super) const MAX_KNOWN: usize = 200;
+
+/// Addresses that other peers named and that were not reached yet: each peer names sixteen at most.
+const MAX_HINTS: usize = 64;
+/// Hints on one machine: a hostile peer cannot make a node knock on all doors of somebody's.
+const MAX_HINTS_OF_IP: usize = 4;
+/// Times that a hint is followed.
+const HINT_TRIES: u32 = 3;
+
+/// Dials of one look: half of what may be pending at once.
+const DIALS: usize = 16;
+
+/// Connections above which no more are looked for: twice the mesh.
+const ENOUGH: usize = 8;
+/// Connections above which none are looked for though too few of them were chosen by this node.
+const PLENTY: usize = 50;
+/// The part of the connections that this node wants to have chosen itself, in tenths: whoever comes by itself may be one attacker
+/// under many names (Lighthouse keeps 20 to 30 %).
+const OUTBOUND_TENTHS: usize = 3;
 
 /// First rest before dialling somebody again, its growth, and its end.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const REST_GROWTH: f64 = 1.5;
 const LONGEST_REST: Duration = Duration::from_mins(5);
+/// A connection that was shorter was refused there: dialling at once would go on for ever.
+const SHORTEST_CONNECTION: Duration = Duration::from_secs(10);
 
-/// Answers that a peer may get at once, bytes, and how fast they become free again: ten thousand records in seconds, and no more
-/// than a home connection carries.
-const BURST_BYTES: f64 = 16e6;
-const BYTES_PER_SECOND: f64 = 4e6;
-/// What a frame of a reconciliation costs of that, so that ids cannot be asked for without end.
-pub(super) const FRAME_COST: usize = 64 * 1024;
-
-/// Faults after which a peer is turned away for the rest of the session.
-const MOST_FAULTS: u32 = 3;
+/// Faults after which a peer is turned away, how fast they are forgotten, and for how long it stays away.
+const MOST_FAULTS: f64 = 3.0;
+const FAULT_FORGOTTEN: Duration = Duration::from_mins(20);
+const TURNED_AWAY: Duration = Duration::from_hours(1);
+/// Peers whose faults are remembered, and those turned away.
+const MAX_FAULTY: usize = 1024;
 
 /// A peer that was reached once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,27 +55,56 @@ pub(super) struct Known {
     pub(super) reached_at: u64,
 }
 
+/// Who wants an address dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Why {
+    /// Another peer named it.
+    Hinted,
+    /// It was reached before.
+    Reached,
+    /// The operator.
+    Asked,
+}
+
 /// When to dial an address again.
 #[derive(Debug, Clone, Copy)]
 struct Attempt {
+    why: Why,
     due: Duration,
     rest: Duration,
+    tries: u32,
 }
 
-/// What a peer may still ask.
+/// How many connections there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Connections {
+    /// In all.
+    pub(super) all: usize,
+    /// Those that this node began.
+    pub(super) outbound: usize,
+}
+
+impl Connections {
+    /// Returns whether more should be looked for.
+    pub(super) fn are_few(self) -> bool {
+        self.all < ENOUGH || (self.all < PLENTY && 10 * self.outbound < OUTBOUND_TENTHS * self.all)
+    }
+}
+
+/// What a peer did wrong, fading.
 #[derive(Debug, Clone, Copy)]
-struct Bucket {
-    bytes: f64,
+struct Faults {
+    count: f64,
     at: Duration,
 }
 
-/// The book of peers. Times are since the start of the session.
+/// The book of peers.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     known: BTreeMap<String, Known>,
     dialling: HashMap<Multiaddr, Attempt>,
-    buckets: HashMap<PeerId, Bucket>,
-    faults: HashMap<PeerId, u32>,
+    faults: BTreeMap<PeerId, Faults>,
+    turned_away: BTreeMap<PeerId, Duration>,
 }
 
 impl Peers {
@@ -65,42 +113,76 @@ impl Peers {
         let mut peers = Self { known, ..Self::default() };
         let remembered: Vec<Multiaddr> =
             peers.known.values().filter_map(|known| known.address.parse().ok()).collect();
-        for address in first.iter().cloned().chain(remembered) {
-            peers.seek(address);
+        for address in first {
+            peers.seek(address.clone(), Why::Asked);
+        }
+        for address in remembered {
+            peers.seek(address, Why::Reached);
         }
         peers
     }
 
-    /// Dials an address from now on, until it answers.
-    pub(super) fn seek(&mut self, address: Multiaddr) {
-        if self.dialling.len() < 2 * MAX_KNOWN {
-            self.dialling.entry(address).or_insert(Attempt { due: Duration::ZERO, rest: FIRST_REST });
+    /// Dials an address from now on.
+    pub(super) fn seek(&mut self, address: Multiaddr, why: Why) {
+        if let Some(attempt) = self.dialling.get_mut(&address) {
+            attempt.why = attempt.why.max(why);
+            return;
+        }
+        let room = match why {
+            Why::Asked => true,
+            Why::Reached => self.count(Why::Reached) < MAX_KNOWN,
+            Why::Hinted => self.has_room_for_hint(&address),
+        };
+        if room {
+            let attempt = Attempt { why, due: Duration::ZERO, rest: FIRST_REST, tries: 0 };
+            self.dialling.insert(address, attempt);
         }
     }
 
-    /// Returns the addresses that are due, except those of peers who are `connected`. The rest grows with each try, by half to
-    /// one and a half of it as `random` in [0, 1) says, so that a swarm whose bootstrap was down does not come back at once.
+    fn count(&self, why: Why) -> usize {
+        self.dialling.values().filter(|attempt| attempt.why == why).count()
+    }
+
+    fn has_room_for_hint(&self, address: &Multiaddr) -> bool {
+        let ip = reach::ip(address);
+        let hints = self.dialling.iter().filter(|(_, attempt)| attempt.why == Why::Hinted);
+        let of_ip = hints.filter(|(other, _)| ip.is_some() && reach::ip(other) == ip).count();
+        // Of this machine itself there may be many: a swarm on one machine is a test.
+        let is_own = reach::of(address) == Some(reach::Reach::Machine);
+        self.count(Why::Hinted) < MAX_HINTS && (is_own || of_ip < MAX_HINTS_OF_IP)
+    }
+
+    /// Returns the addresses to dial now, except those of peers who are `connected`; where there are connections enough, only those
+    /// that the operator asked for. The rest grows with each try, by half to one and a half of it as `random` in [0, 1) says, so
+    /// that a swarm whose bootstrap was down does not come back at once.
     pub(super) fn due(
         &mut self,
         now: Duration,
+        connections: Connections,
         connected: impl Fn(&PeerId) -> bool,
         mut random: impl FnMut() -> f64,
     ) -> Vec<Multiaddr> {
-        let mut due = Vec::new();
-        for (address, attempt) in &mut self.dialling {
-            if attempt.due > now {
-                continue;
-            }
-            if super::ticket::peer_of(address).is_some_and(|peer| connected(&peer)) {
+        self.dialling.retain(|_, attempt| attempt.why != Why::Hinted || attempt.tries < HINT_TRIES);
+        let mut due: Vec<(&Multiaddr, &mut Attempt)> = self
+            .dialling
+            .iter_mut()
+            .filter(|(_, attempt)| attempt.due <= now)
+            .filter(|(_, attempt)| attempt.why == Why::Asked || connections.are_few())
+            .collect();
+        due.sort_by_key(|(_, attempt)| std::cmp::Reverse(attempt.why));
+        let mut dialled = Vec::new();
+        for (address, attempt) in due {
+            if peer_of(address).is_some_and(|peer| connected(&peer) || self.turned_away.contains_key(&peer)) {
                 attempt.rest = FIRST_REST;
                 attempt.due = now + LONGEST_REST;
-                continue;
+            } else if dialled.len() < DIALS {
+                dialled.push(address.clone());
+                attempt.due = now + attempt.rest.mul_f64(0.5 + random());
+                attempt.rest = attempt.rest.mul_f64(REST_GROWTH).min(LONGEST_REST);
+                attempt.tries += 1;
             }
-            due.push(address.clone());
-            attempt.due = now + attempt.rest.mul_f64(0.5 + random());
-            attempt.rest = attempt.rest.mul_f64(REST_GROWTH).min(LONGEST_REST);
         }
-        due
+        dialled
     }
 
     /// Remembers where a peer was reached; `at` is in seconds since 1970. The longest not reached are forgotten first.
@@ -115,16 +197,31 @@ impl Peers {
                 None => break,
             };
         }
+        self.seek(address.clone(), Why::Reached);
     }
 
-    /// Dials a peer at once when it left.
-    pub(super) fn left(&mut self, peer: PeerId) {
+    /// Dials a peer at once when it left, unless it was there only for a moment.
+    pub(super) fn left(&mut self, peer: PeerId, lasted: Duration) {
+        if lasted < SHORTEST_CONNECTION {
+            return;
+        }
         for (address, attempt) in &mut self.dialling {
-            if super::ticket::peer_of(address) == Some(peer) {
-                *attempt = Attempt { due: Duration::ZERO, rest: FIRST_REST };
+            if peer_of(address) == Some(peer) {
+                attempt.due = Duration::ZERO;
+                attempt.rest = FIRST_REST;
             }
         }
-        self.buckets.remove(&peer);
+    }
+
+    /// Does not dial a peer any more, unless the operator asked for it.
+    pub(super) fn give_up(&mut self, peer: PeerId) {
+        self.known.remove(&peer.to_string());
+        self.dialling.retain(|address, attempt| attempt.why == Why::Asked || peer_of(address) != Some(peer));
+        for (address, attempt) in &mut self.dialling {
+            if peer_of(address) == Some(peer) {
+                attempt.rest = LONGEST_REST;
+            }
+        }
     }
 
     /// Returns what to keep for the next session.
@@ -132,31 +229,60 @@ impl Peers {
         &self.known
     }
 
-    /// Takes `bytes` from what a peer may ask; false if it has asked too much.
-    pub(super) fn may_ask(&mut self, peer: PeerId, bytes: usize, now: Duration) -> bool {
-        let bucket = self.buckets.entry(peer).or_insert(Bucket { bytes: BURST_BYTES, at: now });
-        let since = now.saturating_sub(bucket.at).as_secs_f64();
-        bucket.bytes = (bucket.bytes + since * BYTES_PER_SECOND).min(BURST_BYTES);
-        bucket.at = now;
-        let enough = bucket.bytes >= bytes as f64;
-        if enough {
-            bucket.bytes -= bytes as f64;
+    /// Notes a fault; true when the peer has had its last and is turned away.
+    pub(super) fn fault(&mut self, peer: PeerId, now: Duration) -> bool {
+        let faded = |faults: &Faults| {
+            let since = now.saturating_sub(faults.at).as_secs_f64();
+            (faults.count - since / FAULT_FORGOTTEN.as_secs_f64()).max(0.0)
+        };
+        if self.faults.len() >= MAX_FAULTY && !self.faults.contains_key(&peer) {
+            self.faults.retain(|_, faults| faded(faults) > 0.0);
+            if self.faults.len() >= MAX_FAULTY
+                && let Some(least) =
+                    self.faults.iter().min_by_key(|(_, faults)| faults.at).map(|(peer, _)| *peer)
+            {
+                self.faults.remove(&least);
+            }
         }
-        enough
+        let faults = self.faults.entry(peer).or_insert(Faults { count: 0.0, at: now });
+        *faults = Faults { count: faded(faults) + 1.0, at: now };
+        let is_last = faults.count > MOST_FAULTS - 1.0;
+        if is_last {
+            self.faults.remove(&peer);
+            self.turned_away.insert(peer, now + TURNED_AWAY);
+        }
+        is_last
     }
 
-    /// Notes a fault; true when the peer has had its last.
-    pub(super) fn fault(&mut self, peer: PeerId) -> bool {
-        // One entry per peer that was connected: the connection limits bound how fast that grows.
-        let faults = self.faults.entry(peer).or_insert(0);
-        *faults += 1;
-        *faults >= MOST_FAULTS
+    /// Returns the peers that may come again: their time is over, or others take their places.
+    pub(super) fn forgiven(&mut self, now: Duration) -> Vec<PeerId> {
+        let over = self.turned_away.len().saturating_sub(MAX_FAULTY);
+        let mut by_time: Vec<(Duration, PeerId)> =
+            self.turned_away.iter().map(|(peer, until)| (*until, *peer)).collect();
+        by_time.sort_unstable();
+        let forgiven: Vec<PeerId> = by_time
+            .iter()
+            .enumerate()
+            .filter(|(place, (until, _))| *place < over || *until <= now)
+            .map(|(_, (_, peer))| *peer)
+            .collect();
+        for peer in &forgiven {
+            self.turned_away.remove(peer);
+        }
+        forgiven
+    }
+
+    /// Returns how many are turned away.
+    pub(super) fn turned_away(&self) -> usize {
+        self.turned_away.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NONE: Connections = Connections { all: 0, outbound: 0 };
 
     fn address(peer: PeerId) -> Multiaddr {
         format!("/ip4/127.0.0.1/tcp/4001/p2p/{peer}").parse().expect("an address")
@@ -168,7 +294,7 @@ mod tests {
         let mut peers = Peers::new(BTreeMap::new(), std::slice::from_ref(&wanted));
         let (mut now, mut dials) = (Duration::ZERO, Vec::new());
         while now < Duration::from_hours(2) {
-            if peers.due(now, |_| false, || 0.5) == [wanted.clone()] {
+            if peers.due(now, NONE, |_| false, || 0.5) == [wanted.clone()] {
                 dials.push(now);
             }
             now += Duration::from_millis(500);
@@ -183,10 +309,15 @@ mod tests {
     fn a_peer_that_is_there_is_not_dialled_and_one_that_left_at_once() {
         let peer = PeerId::random();
         let mut peers = Peers::new(BTreeMap::new(), &[address(peer)]);
-        assert!(peers.due(Duration::ZERO, |_| true, || 0.5).is_empty());
-        assert!(peers.due(Duration::from_secs(1), |_| false, || 0.5).is_empty());
-        peers.left(peer);
-        assert_eq!(peers.due(Duration::from_secs(2), |_| false, || 0.5).len(), 1);
+        assert!(peers.due(Duration::ZERO, NONE, |_| true, || 0.5).is_empty());
+        assert!(peers.due(Duration::from_secs(1), NONE, |_| false, || 0.5).is_empty());
+        peers.left(peer, Duration::from_secs(1));
+        assert!(
+            peers.due(Duration::from_secs(2), NONE, |_| false, || 0.5).is_empty(),
+            "it was refused there"
+        );
+        peers.left(peer, Duration::from_mins(1));
+        assert_eq!(peers.due(Duration::from_secs(3), NONE, |_| false, || 0.5).len(), 1);
     }
 
     #[test]
@@ -199,23 +330,67 @@ mod tests {
         assert_eq!(peers.known().len(), MAX_KNOWN);
         assert!(peers.known().values().all(|known| known.reached_at >= 50));
         let mut again = Peers::new(peers.known().clone(), &[]);
-        assert_eq!(again.due(Duration::ZERO, |_| false, || 0.5).len(), MAX_KNOWN);
+        let dialled: usize = (0..20).map(|_| again.due(Duration::ZERO, NONE, |_| false, || 0.5).len()).sum();
+        assert_eq!(dialled, MAX_KNOWN);
     }
 
     #[test]
-    fn a_peer_gets_a_burst_and_then_a_rate() {
-        let (mut peers, peer) = (Peers::default(), PeerId::random());
-        let now = Duration::from_secs(100);
-        let asked = (0..1000).filter(|_| peers.may_ask(peer, 100_000, now)).count();
-        assert_eq!(asked, 160);
-        let asked = (0..1000).filter(|_| peers.may_ask(peer, 100_000, now + Duration::from_secs(1))).count();
-        assert_eq!(asked, 40);
-        assert!(peers.may_ask(PeerId::random(), 100_000, now), "another peer's burst is its own");
+    fn more_are_looked_for_while_few_are_there_or_few_were_chosen() {
+        let few = |all, outbound| Connections { all, outbound }.are_few();
+        assert!(few(0, 0) && few(7, 7) && few(20, 5));
+        assert!(!few(8, 3) && !few(20, 6) && !few(50, 0));
+        let (asked, reached) = (address(PeerId::random()), address(PeerId::random()));
+        let mut peers = Peers::new(BTreeMap::new(), std::slice::from_ref(&asked));
+        peers.seek(reached.clone(), Why::Reached);
+        let enough = Connections { all: 10, outbound: 5 };
+        assert_eq!(peers.due(Duration::ZERO, enough, |_| false, || 0.5), [asked]);
+        assert_eq!(peers.due(Duration::ZERO, NONE, |_| false, || 0.5), [reached]);
     }
 
     #[test]
-    fn the_third_fault_is_the_last() {
+    fn hints_are_few_and_tried_a_few_times() {
+        let mut peers = Peers::default();
+        for n in 0..200 {
+            let text = format!("/ip4/93.184.{}.{}/tcp/1/p2p/{}", n / 10, n % 3, PeerId::random());
+            peers.seek(text.parse().expect("an address"), Why::Hinted);
+        }
+        assert_eq!(peers.count(Why::Hinted), MAX_HINTS);
+        let (mut now, mut dials) = (Duration::ZERO, 0);
+        while now < Duration::from_mins(10) {
+            dials += peers.due(now, NONE, |_| false, || 0.5).len();
+            now += Duration::from_millis(500);
+        }
+        assert_eq!((dials, peers.dialling.len()), (MAX_HINTS * HINT_TRIES as usize, 0));
+        for _ in 0..20 {
+            let text = format!("/ip4/93.184.216.34/tcp/1/p2p/{}", PeerId::random());
+            peers.seek(text.parse().expect("an address"), Why::Hinted);
+        }
+        assert_eq!(peers.dialling.len(), MAX_HINTS_OF_IP);
+    }
+
+    #[test]
+    fn the_third_fault_turns_away_for_an_hour_and_old_ones_fade() {
         let (mut peers, peer) = (Peers::default(), PeerId::random());
-        assert_eq!([(); 3].map(|()| peers.fault(peer)), [false, false, true]);
+        let at = |minutes| Duration::from_mins(minutes);
+        assert_eq!([0, 1, 2].map(|minute| peers.fault(peer, at(minute))), [false, false, true]);
+        peers.seek(address(peer), Why::Asked);
+        assert!(peers.due(at(3), NONE, |_| false, || 0.5).is_empty());
+        assert!(peers.forgiven(at(3)).is_empty());
+        assert_eq!((peers.forgiven(at(63)), peers.turned_away()), (vec![peer], 0));
+        let clumsy = PeerId::random();
+        assert!((0..20).all(|n| !peers.fault(clumsy, at(100 + 21 * n))));
+    }
+
+    #[test]
+    fn no_more_faults_are_remembered_than_there_is_room_for() {
+        let mut peers = Peers::default();
+        for n in 0..3 * MAX_FAULTY as u64 {
+            let peer = PeerId::random();
+            for _ in 0..1 + n % 3 {
+                peers.fault(peer, Duration::from_secs(n));
+            }
+            peers.forgiven(Duration::from_secs(n));
+            assert!(peers.faults.len() <= MAX_FAULTY && peers.turned_away() <= MAX_FAULTY);
+        }
     }
 }

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use autoswarm_protocol::id::ObjectiveId;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
+use super::reach::{self, Reach};
+
 /// Most addresses of a ticket.
 pub const MAX_ADDRESSES: usize = 16;
 
@@ -22,6 +24,31 @@ pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     match address.iter().last() {
         Some(Protocol::P2p(peer)) => Some(peer),
         _ => None,
+    }
+}
+
+/// Returns an address with the peer that it leads to.
+pub fn whole(address: &Multiaddr, peer: PeerId) -> Multiaddr {
+    match peer_of(address) {
+        Some(_) => address.clone(),
+        None => address.clone().with(Protocol::P2p(peer)),
+    }
+}
+
+impl Ticket {
+    /// Returns in one line who can use the ticket, when that is not everybody.
+    pub fn limits(&self) -> Option<&'static str> {
+        // A name may lead anywhere.
+        let reach = self.addresses.iter().map(|address| reach::of(address).unwrap_or(Reach::World)).max()?;
+        match reach {
+            Reach::World => None,
+            Reach::Local => Some(
+                "all addresses of the ticket are private: it works in the same local network only; from elsewhere a peer with a public address is needed, as `node join --observe` on a rented machine",
+            ),
+            Reach::Machine => Some(
+                "all addresses of the ticket are of this machine alone: nobody else can use it; `--listen /ip4/0.0.0.0/tcp/0` listens to others too",
+            ),
+        }
     }
 }
 
@@ -77,6 +104,20 @@ mod tests {
         let ticket: Ticket = text.parse().expect("valid");
         assert_eq!(ticket.addresses.len(), 2);
         assert_eq!(ticket.to_string(), text);
+    }
+
+    #[test]
+    fn a_ticket_says_who_can_use_it() {
+        let limits = |hosts: &[&str]| {
+            let addresses: Vec<_> =
+                hosts.iter().map(|host| ADDRESS.replace("/ip4/127.0.0.1", host)).collect();
+            let ticket = format!("{}@{}", ObjectiveId::of(b"x"), addresses.join(","));
+            ticket.parse::<Ticket>().expect("valid").limits()
+        };
+        assert!(limits(&["/ip4/127.0.0.1"]).expect("said").contains("this machine alone"));
+        assert!(limits(&["/ip4/127.0.0.1", "/ip4/192.168.1.2"]).expect("said").contains("local network"));
+        assert_eq!(limits(&["/ip4/192.168.1.2", "/ip4/93.184.216.34"]), None);
+        assert_eq!(limits(&["/dns4/example.org"]), None);
     }
 
     #[track_caller]

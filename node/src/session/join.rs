@@ -16,7 +16,7 @@ use crate::{
     control::{Reply, Request, Responder},
     discoveries::{Discoveries, Here},
     event_loop::{RunPlan, unix_now},
-    network::{Network, NetworkConfig, archive::Archive},
+    network::{Network, NetworkConfig, Ticket, archive::Archive},
     probe::Probe,
     progress::Happened,
     settings::Settings,
@@ -46,6 +46,9 @@ pub async fn join(settings: &Settings, home: &Path, view: View, taking: Taking) 
     let mut session = Session::open(settings, home, view)?;
     settings.text.remember(home)?;
     let result = session.take_part(taking).await;
+    if let Some(swarm) = session.swarm.take() {
+        swarm.network.close().await;
+    }
     session.view.finish();
     result
 }
@@ -90,7 +93,9 @@ impl Session<'_> {
         let view = swarm.network.listening().await;
         self.tell(&Happened::Swarm { text: format!("this node is {}", view.peer) })?;
         // Whole, since it is there to be copied.
-        self.tell(&Happened::Ticket { ticket: view.ticket })
+        let limits = view.ticket.parse().ok().and_then(|ticket: Ticket| ticket.limits());
+        self.tell(&Happened::Ticket { ticket: view.ticket })?;
+        limits.map_or(Ok(()), |limits| self.note(limits))
     }
 
     /// Tells the swarm's side where it works from now on.

@@ -1,0 +1,32 @@
+//! The sled tree behind an archive: opened with care, since it may be damaged in ways that sled does not report.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+/// Memory that sled may cache.
+const CACHE_BYTES: u64 = 32 << 20;
+
+/// Opens the tree; says in one line why it cannot be trusted.
+pub(super) fn open_tree(folder: &Path) -> Result<sled::Db, String> {
+    let existed = folder.join("db").exists();
+    let open = || {
+        let tree = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open()?;
+        // Over some kinds of damage sled begins anew without a word; a tree that was ours has this mark.
+        let marks = tree.open_tree("marks")?;
+        let is_ours = marks.contains_key("autoswarm")?;
+        if !is_ours {
+            marks.insert("autoswarm", b"1")?;
+            tree.flush()?;
+        }
+        Ok(((existed && !is_ours), tree))
+    };
+    // sled panics on other kinds.
+    match catch_unwind(AssertUnwindSafe(open)) {
+        Ok(Ok((false, tree))) => Ok(tree),
+        Ok(Ok((true, _))) => Err("what was in it is gone".to_owned()),
+        Ok(Err(error)) => Err::<_, sled::Error>(error).map_err(|error| error.to_string()),
+        Err(_) => Err("it cannot be read".to_owned()),
+    }
+}

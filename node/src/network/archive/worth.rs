@@ -1,0 +1,131 @@
+//! Who stays where there is no room for all: a pure function of the set of records, so that two full archives that have
+//! seen the same keep the same, in whatever order it came.
+//!
+//! Records are shelved by size class, each class with the same bytes, so that memory is bounded. On a shelf an author's
+//! records stand in order of worth, and a shelf that overflows drops the last record of whoever has most on it: everybody's best stays
+//! before anybody's second best. What an author claims moves its own records only, never those of another.
+//!
+//! The order is of single records and of their places in their author's row, and both can only fall while a set grows. Hence
+//! nothing that was dropped ever comes back, and keeping part of two sets and joining keeps what joining first would have kept.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use autoswarm_protocol::{
+    id::RecordId,
+    record::{Author, Body, MAX_RECORD_BYTES, Verified},
+};
+
+/// Bytes of the smallest class: most records are smaller.
+const SMALLEST_CLASS: usize = 1024;
+
+/// How much an archive holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Bytes of each size class (up to 1, 2, 4 … 32 KiB).
+    pub bytes_of_class: usize,
+    /// The part of a class that one author may take, as its divisor.
+    pub authors: usize,
+}
+
+impl Default for Caps {
+    /// 65,536 records of up to 1 KiB and 32,768 of up to 2 KiB, 384 MiB in the worst case; of one author 2,048 small ones, half a year
+    /// of nights in which ten experiments are kept.
+    fn default() -> Self {
+        Self { bytes_of_class: 64 << 20, authors: 32 }
+    }
+}
+
+/// A record's place in its author's row; the smaller the better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Worth {
+    /// Discoveries first, re-runs next, digests last.
+    kind: u8,
+    /// Thousandths of Δ/se, of discoveries: the author's own ranking.
+    strength: i64,
+    newest: Reverse<u64>,
+    id: RecordId,
+}
+
+impl Worth {
+    fn of(record: &Verified<Body>) -> Self {
+        let (kind, strength) = match record.value() {
+            Body::Discovery(discovery) => {
+                let estimate = &discovery.estimate;
+                // Floats to integers saturate, and no error at all is as good as a small one.
+                (0, (estimate.delta / estimate.standard_error.max(1e-9) * 1000.0) as i64)
+            }
+            Body::Attestation(_) => (1, 0),
+            Body::Digest(_) | Body::Claim(_) => (2, 0),
+        };
+        Self { kind, strength, newest: Reverse(record.made_at()), id: record.id() }
+    }
+}
+
+/// The records of one size class.
+#[derive(Debug, Default)]
+struct Shelf {
+    rows: BTreeMap<Author, BTreeSet<Worth>>,
+    /// Authors by how many records they have here.
+    by_length: BTreeSet<(usize, Author)>,
+    records: usize,
+}
+
+impl Shelf {
+    fn put(&mut self, author: Author, worth: Worth) {
+        let row = self.rows.entry(author).or_default();
+        let before = row.len();
+        row.insert(worth);
+        let after = row.len();
+        self.by_length.remove(&(before, author));
+        self.by_length.insert((after, author));
+        self.records += after - before;
+    }
+
+    /// Takes the last record out of an author's row.
+    fn drop_last(&mut self, author: Author) -> Option<RecordId> {
+        let row = self.rows.get_mut(&author)?;
+        let last = row.pop_last()?;
+        self.records -= 1;
+        self.by_length.remove(&(row.len() + 1, author));
+        if row.is_empty() {
+            self.rows.remove(&author);
+        } else {
+            self.by_length.insert((row.len(), author));
+        }
+        Some(last.id)
+    }
+}
+
+/// All shelves of an archive.
+#[derive(Debug)]
+pub(super) struct Shelves {
+    caps: Caps,
+    shelves: BTreeMap<usize, Shelf>,
+}
+
+impl Shelves {
+    pub(super) const fn new(caps: Caps) -> Self {
+        Self { caps, shelves: BTreeMap::new() }
+    }
+
+    /// Puts a record of so many bytes into its place; returns what had to go for it, which may be the record itself.
+    pub(super) fn put(&mut self, record: &Verified<Body>, bytes: usize) -> Option<RecordId> {
+        let class = bytes.clamp(SMALLEST_CLASS, MAX_RECORD_BYTES).next_power_of_two();
+        let room = (self.caps.bytes_of_class / class).max(1);
+        let of_author = (room / self.caps.authors).max(1);
+        let author = record.author();
+        let shelf = self.shelves.entry(class).or_default();
+        shelf.put(author, Worth::of(record));
+        if shelf.rows.get(&author).is_some_and(|row| row.len() > of_author) {
+            return shelf.drop_last(author);
+        }
+        if shelf.records > room {
+            let (_, longest) = *shelf.by_length.last()?;
+            return shelf.drop_last(longest);
+        }
+        None
+    }
+}

@@ -1,0 +1,85 @@
+//! A joiner's first question: the swarm config that its ticket names, from whichever peer of the ticket answers.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use autoswarm_protocol::SwarmConfig;
+use futures::StreamExt;
+use libp2p::{
+    identity::Keypair,
+    request_response::{self, Message},
+    swarm::SwarmEvent,
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    NetworkConfig, NetworkError, Ticket,
+    behaviour::BehaviourEvent,
+    exchange::{Answer, Ask},
+    peers::{Connections, Peers},
+    strangers, transport,
+};
+use crate::{event_loop::unix_now, text};
+
+/// How long a joiner waits for the swarm config.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How often due dials are looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Asks the peers of a ticket for the swarm config and checks it against the ticket's id.
+pub async fn fetch_swarm_config(
+    config: &NetworkConfig,
+    ticket: &Ticket,
+) -> Result<(SwarmConfig, String), NetworkError> {
+    let mut swarm = transport::build(config, ticket.objective, None)?;
+    let mut peers = Peers::new(BTreeMap::new(), &ticket.addresses);
+    let started = Instant::now();
+    let mut tick = tokio::time::interval(TICK);
+    let mut rng = rng_of(&config.keys);
+    let mut last =
+        "none of its addresses answered; is the seeder running and reachable from here?".to_owned();
+    while started.elapsed() < PATIENCE {
+        tokio::select! {
+            _ = tick.tick() => {
+                let (now, none) = (started.elapsed(), Connections::default());
+                for address in peers.due(now, none, |peer| swarm.is_connected(peer), || rng.random()) {
+                    // What cannot be dialled now is tried again.
+                    let _ = swarm.dial(address);
+                }
+            }
+            event = swarm.select_next_some() => match event {
+                SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                    swarm.behaviour_mut().records.send_request(&peer_id, Ask::SwarmConfig);
+                }
+                SwarmEvent::OutgoingConnectionError { error, .. } => {
+                    last = strangers::why_not(&error, config.private.is_some());
+                }
+                SwarmEvent::Behaviour(BehaviourEvent::Identify(libp2p::identify::Event::Received { peer_id, info, .. })) => {
+                    if let Some(stranger) = strangers::judge(&peer_id, &info, ticket.objective) {
+                        last = stranger;
+                    }
+                }
+                SwarmEvent::Behaviour(BehaviourEvent::Records(request_response::Event::Message {
+                    message: Message::Response { response: Answer::SwarmConfig(toml), .. },
+                    ..
+                })) => match SwarmConfig::parse(&toml) {
+                    Ok(found) if found.objective.id() == ticket.objective => return Ok((found, toml)),
+                    Ok(_) => last = String::from("a peer sent another objective than the ticket names"),
+                    Err(error) => last = format!("a peer's swarm config is wrong: {}", text::one_line(&error.to_string(), 200)),
+                },
+                _ => {}
+            },
+        }
+    }
+    Err(NetworkError::NoSwarmConfig(last))
+}
+
+/// Makes a generator for rests between dials: different on every node and at every start, which is all that is asked of it.
+pub(super) fn rng_of(keys: &Keypair) -> ChaCha8Rng {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&keys.public().encode_protobuf()).update(&unix_now().to_le_bytes());
+    ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
+}

@@ -1,0 +1,91 @@
+//! From where an address can be reached.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+
+/// From where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// From this machine alone.
+    Machine,
+    /// From the same local network.
+    Local,
+    /// From anywhere.
+    World,
+}
+
+/// Returns the IP address that an address begins with.
+pub fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+/// Returns from where an address can be reached; none for one that leads nowhere, and for names, whose meaning is elsewhere.
+pub fn of(address: &Multiaddr) -> Option<Reach> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => of_ip4(ip),
+        Protocol::Ip6(ip) => of_ip6(ip),
+        Protocol::Memory(_) => Some(Reach::Machine),
+        _ => None,
+    }
+}
+
+fn of_ip4(ip: Ipv4Addr) -> Option<Reach> {
+    let [a, b, ..] = ip.octets();
+    if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() || a == 0 || a >= 240 {
+        None
+    } else if ip.is_loopback() {
+        Some(Reach::Machine)
+    } else if ip.is_private() || ip.is_link_local() || (a == 100 && b & 0xc0 == 64) {
+        // 100.64.0.0/10: behind a provider's NAT (RFC 6598).
+        Some(Reach::Local)
+    } else {
+        Some(Reach::World)
+    }
+}
+
+fn of_ip6(ip: Ipv6Addr) -> Option<Reach> {
+    if let Some(ip) = ip.to_ipv4_mapped() {
+        return of_ip4(ip);
+    }
+    if ip.is_unspecified() || ip.is_multicast() {
+        None
+    } else if ip.is_loopback() {
+        Some(Reach::Machine)
+    } else if ip.is_unique_local() || ip.is_unicast_link_local() {
+        Some(Reach::Local)
+    } else {
+        Some(Reach::World)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(address: &str, expected: Option<Reach>) {
+        assert_eq!(of(&address.parse().expect("an address")), expected, "{address}");
+    }
+
+    #[test]
+    fn addresses_have_a_reach() {
+        check("/ip4/127.8.0.1/tcp/1", Some(Reach::Machine));
+        check("/memory/7", Some(Reach::Machine));
+        check("/ip6/::1/tcp/1", Some(Reach::Machine));
+        check("/ip4/192.168.1.2/tcp/1", Some(Reach::Local));
+        check("/ip4/10.0.0.1/udp/1/quic-v1", Some(Reach::Local));
+        check("/ip4/100.64.3.2/tcp/1", Some(Reach::Local));
+        check("/ip6/fe80::1/tcp/1", Some(Reach::Local));
+        check("/ip6/::ffff:10.0.0.1/tcp/1", Some(Reach::Local));
+        check("/ip4/93.184.216.34/tcp/1", Some(Reach::World));
+        check("/ip6/2606:2800:220:1::1/tcp/1", Some(Reach::World));
+        check("/ip4/0.0.0.0/tcp/1", None);
+        check("/ip4/224.0.0.1/udp/1", None);
+        check("/dns4/example.org/tcp/1", None);
+    }
+}

@@ -1,0 +1,53 @@
+//! Peers with whom there is nothing to talk about: another version, another swarm, another key. No fault of theirs; said in
+//! one line that says what to do.
+
+use autoswarm_protocol::{id::ObjectiveId, record::WIRE_MAJOR};
+use libp2p::{PeerId, identify, swarm::DialError};
+
+use super::exchange;
+use crate::text;
+
+/// Returns why a peer that introduced itself is none of this swarm; none for one that is.
+pub(super) fn judge(peer: &PeerId, info: &identify::Info, objective: ObjectiveId) -> Option<String> {
+    let language = &info.protocol_version;
+    if *language == exchange::language(WIRE_MAJOR) {
+        let records = exchange::protocol(objective, "records");
+        return (!info.protocols.contains(&records))
+            .then(|| format!("peer {peer} belongs to another swarm; nothing is exchanged with it"));
+    }
+    let theirs = language.strip_prefix("/autoswarm/").and_then(|major| major.parse::<u8>().ok());
+    Some(match theirs {
+        Some(theirs) if theirs > WIRE_MAJOR => format!(
+            "peer {peer} speaks version {theirs} of the wire, this node {WIRE_MAJOR}: update this node to talk with it"
+        ),
+        Some(theirs) => format!(
+            "peer {peer} speaks version {theirs} of the wire, this node {WIRE_MAJOR}: that peer needs an update"
+        ),
+        None => format!("peer {peer} is no Autoswarm node but `{}`", text::one_line(&info.agent_version, 60)),
+    })
+}
+
+/// Returns in one line why a peer could not be dialled.
+pub(super) fn why_not(error: &DialError, is_private: bool) -> String {
+    let text = text::one_line(&error.to_string(), 200);
+    match (is_a_riddle(error), is_private) {
+        (true, true) => format!("{OTHER_KEY} ({text})"),
+        (true, false) => format!("{text}; if the swarm is private, `--private KEY` is missing"),
+        (false, _) => text,
+    }
+}
+
+/// Said where a connection of a private swarm cannot be understood.
+pub(super) const OTHER_KEY: &str =
+    "a peer has another `--private` key, or none: it must be the same on every node of a private swarm";
+
+/// Returns whether somebody is there but cannot be understood, as with another key.
+fn is_a_riddle(error: &DialError) -> bool {
+    match error {
+        DialError::Transport(errors) => errors.iter().any(|(_, error)| {
+            let text = format!("{error:?}");
+            ["Select", "Upgrade", "Noise", "Handshake", "Pnet"].iter().any(|word| text.contains(word))
+        }),
+        _ => false,
+    }
+}

@@ -1,0 +1,58 @@
+//! What becomes of a message of gossip: known, over a quota, new or faulty. Only what every honest node would refuse from the
+//! bytes alone is rejected, since that costs whoever relayed it its standing.
+
+use autoswarm_protocol::{
+    id::RecordId,
+    record::{Blame, Body, Verified},
+};
+use libp2p::{PeerId, gossipsub::MessageAcceptance};
+
+use super::{Heard, Task};
+use crate::{event_loop::unix_now, network::archive::Taken};
+
+impl Task {
+    pub(super) fn gossiped(&mut self, relayed_by: PeerId, bytes: &[u8]) -> MessageAcceptance {
+        let now = self.now();
+        // Old records can be played again for ever; looking up is all that they cost.
+        let id = RecordId::of(bytes);
+        if self.archive.get(id).is_some() || self.archive.refuses(id) {
+            return MessageAcceptance::Ignore;
+        }
+        // Before the signature is checked, which is what costs.
+        if !self.quotas.may_relay(relayed_by, now) {
+            self.counts.over_quota += 1;
+            return MessageAcceptance::Ignore;
+        }
+        let taken = match self.archive.check(bytes, unix_now()) {
+            Ok(record) if !self.quotas.may_say(record.author(), now) => {
+                self.counts.over_quota += 1;
+                return MessageAcceptance::Ignore;
+            }
+            // So can intents, which nobody holds.
+            Ok(record) if is_over(&record, unix_now()) => return MessageAcceptance::Ignore,
+            Ok(record) => self.archive.take(record, bytes),
+            Err(fault) => {
+                return match fault.blame() {
+                    Blame::Ignore => MessageAcceptance::Ignore,
+                    Blame::Reject => {
+                        self.counts.faulty += 1;
+                        MessageAcceptance::Reject
+                    }
+                };
+            }
+        };
+        match taken {
+            Taken::New(record) | Taken::Passing(record) => {
+                self.counts.gossiped += 1;
+                self.tell(Heard::Record { record, relayed_by });
+                MessageAcceptance::Accept
+            }
+            Taken::Known | Taken::NoRoom => MessageAcceptance::Ignore,
+        }
+    }
+}
+
+/// Returns whether a record is an intent whose time is over.
+fn is_over(record: &Verified<Body>, now: u64) -> bool {
+    matches!(record.value(), Body::Claim(claim) if record.made_at().saturating_add(claim.seconds.into()) < now)
+}
