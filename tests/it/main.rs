@@ -2,11 +2,15 @@
 
 mod discoveries;
 mod git_sync;
+mod hostile;
 mod network;
 mod nights;
+mod nodes;
 #[cfg(feature = "real-trainer")]
 mod real;
 mod solo;
 mod supervisor;
 mod swarm;
+mod topologies;
 mod verbs;
+mod weather;

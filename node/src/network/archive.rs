@@ -18,6 +18,7 @@ use negentropy::{Bound, Id, Item, NegentropyStorageBase, NegentropyStorageVector
 
 pub use self::worth::Caps;
 use self::{refused::Refused, worth::Shelves};
+use super::exchange::ShortId;
 use crate::files;
 
 /// What became of bytes that came in.
@@ -192,6 +193,14 @@ impl Archive {
         self.records.get(&id)
     }
 
+    /// Returns the record whose id begins like this.
+    pub fn find(&self, short: ShortId) -> Option<&Held> {
+        let mut first = [0; 32];
+        first[..short.len()].copy_from_slice(&short);
+        let (id, held) = self.records.range(RecordId::from_bytes(first)..).next()?;
+        id.as_bytes().starts_with(&short).then_some(held)
+    }
+
     /// Iterates over all records by their ids.
     pub fn iter(&self) -> impl Iterator<Item = &Held> {
         self.records.values()
@@ -311,7 +320,10 @@ mod tests {
         let (archive, note) = Archive::open(folder.path(), objective(), NOW).expect("opens");
         assert_eq!((archive.len(), note), (1, None));
         assert_eq!(archive.fingerprint(), fingerprint);
-        assert_eq!(archive.get(RecordId::of(&record)).expect("held").bytes, record);
+        let id = RecordId::of(&record);
+        assert_eq!(archive.get(id).expect("held").bytes, record);
+        assert_eq!(archive.find(crate::network::exchange::short(id)).expect("held").bytes, record);
+        assert!(archive.find([0; 16]).is_none() && archive.find([0xff; 16]).is_none());
     }
 
     #[test]

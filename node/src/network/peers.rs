@@ -32,6 +32,10 @@ const PLENTY: usize = 50;
 /// under many names (Lighthouse keeps 20 to 30 %).
 const OUTBOUND_TENTHS: usize = 3;
 
+/// How often a peer of earlier is dialled though there are connections enough: two halves of a swarm that lost each other would
+/// otherwise be content with themselves.
+const EXPLORE_EVERY: Duration = Duration::from_mins(1);
+
 /// First rest before dialling somebody again, its growth, and its end.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const REST_GROWTH: f64 = 1.5;
@@ -103,6 +107,7 @@ struct Faults {
 pub(super) struct Peers {
     known: BTreeMap<String, Known>,
     dialling: HashMap<Multiaddr, Attempt>,
+    explored: Duration,
     faults: BTreeMap<PeerId, Faults>,
     turned_away: BTreeMap<PeerId, Duration>,
 }
@@ -153,7 +158,7 @@ impl Peers {
     }
 
     /// Returns the addresses to dial now, except those of peers who are `connected`; where there are connections enough, only those
-    /// that the operator asked for. The rest grows with each try, by half to one and a half of it as `random` in [0, 1) says, so
+    /// that the operator asked for and now and then one more. The rest grows with each try, by half to one and a half of it as `random` in [0, 1) says, so
     /// that a swarm whose bootstrap was down does not come back at once.
     pub(super) fn due(
         &mut self,
@@ -163,19 +168,24 @@ impl Peers {
         mut random: impl FnMut() -> f64,
     ) -> Vec<Multiaddr> {
         self.dialling.retain(|_, attempt| attempt.why != Why::Hinted || attempt.tries < HINT_TRIES);
-        let mut due: Vec<(&Multiaddr, &mut Attempt)> = self
-            .dialling
-            .iter_mut()
-            .filter(|(_, attempt)| attempt.due <= now)
-            .filter(|(_, attempt)| attempt.why == Why::Asked || connections.are_few())
-            .collect();
+        let mut others = if connections.are_few() {
+            DIALS
+        } else if now >= self.explored + EXPLORE_EVERY {
+            self.explored = now;
+            1
+        } else {
+            0
+        };
+        let mut due: Vec<(&Multiaddr, &mut Attempt)> =
+            self.dialling.iter_mut().filter(|(_, attempt)| attempt.due <= now).collect();
         due.sort_by_key(|(_, attempt)| std::cmp::Reverse(attempt.why));
         let mut dialled = Vec::new();
         for (address, attempt) in due {
             if peer_of(address).is_some_and(|peer| connected(&peer) || self.turned_away.contains_key(&peer)) {
                 attempt.rest = FIRST_REST;
                 attempt.due = now + LONGEST_REST;
-            } else if dialled.len() < DIALS {
+            } else if dialled.len() < DIALS && (attempt.why == Why::Asked || others > 0) {
+                others -= usize::from(attempt.why != Why::Asked);
                 dialled.push(address.clone());
                 attempt.due = now + attempt.rest.mul_f64(0.5 + random());
                 attempt.rest = attempt.rest.mul_f64(REST_GROWTH).min(LONGEST_REST);
@@ -344,7 +354,9 @@ mod tests {
         peers.seek(reached.clone(), Why::Reached);
         let enough = Connections { all: 10, outbound: 5 };
         assert_eq!(peers.due(Duration::ZERO, enough, |_| false, || 0.5), [asked]);
-        assert_eq!(peers.due(Duration::ZERO, NONE, |_| false, || 0.5), [reached]);
+        assert_eq!(peers.due(EXPLORE_EVERY, enough, |_| false, || 0.5).len(), 2, "now and then one more");
+        assert_eq!(peers.due(2 * EXPLORE_EVERY, NONE, |_| false, || 0.5).len(), 2);
+        assert!(peers.dialling.contains_key(&reached));
     }
 
     #[test]

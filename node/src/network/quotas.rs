@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use autoswarm_protocol::record::Author;
+use autoswarm_protocol::record::{Author, Body, Verified};
 use libp2p::PeerId;
 
 /// A bucket's size, and how fast it fills again, per second.
@@ -96,6 +96,8 @@ impl Rate {
 pub(super) struct Quotas {
     relayers: Buckets<PeerId>,
     authors: Buckets<Author>,
+    /// Intents have buckets of their own, so that they take no place from what an author found.
+    intents: Buckets<Author>,
     questions: Buckets<PeerId>,
     bodies: Buckets<PeerId>,
     withheld: Buckets<PeerId>,
@@ -106,6 +108,7 @@ impl Default for Quotas {
         Self {
             relayers: Buckets::new(OF_RELAYER),
             authors: Buckets::new(OF_AUTHOR),
+            intents: Buckets::new(OF_AUTHOR),
             questions: Buckets::new(QUESTIONS),
             bodies: Buckets::new(BODIES),
             withheld: Buckets::new(WITHHELD),
@@ -119,9 +122,10 @@ impl Quotas {
         self.relayers.take(peer, 1.0, now)
     }
 
-    /// Returns whether one more record of an author may pass as gossip.
-    pub(super) fn may_say(&mut self, author: Author, now: Duration) -> bool {
-        self.authors.take(author, 1.0, now)
+    /// Returns whether one more record may pass as gossip.
+    pub(super) fn may_say(&mut self, record: &Verified<Body>, now: Duration) -> bool {
+        let buckets = if record.value().is_reconciled() { &mut self.authors } else { &mut self.intents };
+        buckets.take(record.author(), 1.0, now)
     }
 
     /// Returns whether a peer may ask one more question.
@@ -142,6 +146,12 @@ impl Quotas {
 
 #[cfg(test)]
 mod tests {
+    use autoswarm_protocol::{
+        CrashClass, SwarmConfig,
+        id::{ArenaId, ConfigHash, RecordId},
+        record::{Attestation, Claim, Comparison, Hardware, sign, verify},
+    };
+
     use super::*;
 
     const NOW: Duration = Duration::from_secs(100);
@@ -159,17 +169,39 @@ mod tests {
         assert_eq!((0..10_000).filter(|_| quotas.may_fetch(other, 0, NOW)).count(), 4096);
     }
 
+    /// An intent or an attestation of one author.
+    fn record(is_intent: bool) -> Verified<Body> {
+        let keys = libp2p::identity::Keypair::ed25519_from_bytes([1; 32]).expect("a key");
+        let objective = SwarmConfig::parse(crate::settings::BUILT_IN[0].1).expect("valid").objective;
+        let hardware = Hardware { device: "cpu".to_owned(), threads: 1, slots: 1, tokens_per_second: 1.0 };
+        let body = if is_intent {
+            Body::Claim(Claim { config: ConfigHash::of(b"c"), seconds: 60 })
+        } else {
+            Body::Attestation(Box::new(Attestation {
+                discovery: RecordId::of(b"d"),
+                comparison: Comparison::Transplants,
+                arena: ArenaId::of(b"a"),
+                hardware,
+                found: Err(CrashClass::Diverged),
+                tokens: None,
+            }))
+        };
+        let signed = sign(&body, &objective, &keys, 1).expect("valid");
+        verify(&signed.bytes, &objective, 1).expect("valid")
+    }
+
     #[test]
     fn gossip_and_questions_have_the_rates_of_the_design() {
         let (mut quotas, peer) = (Quotas::default(), PeerId::random());
-        let author = Author::of(&libp2p::identity::Keypair::ed25519_from_bytes([1; 32]).expect("a key"));
-        let author = author.expect("ed25519");
+        let [intent, found] = [true, false].map(record);
         let count = |may: &mut dyn FnMut(Duration) -> bool, now| (0..1000).filter(|_| may(now)).count();
         let later = NOW + 10 * SECOND;
         let mut relay = |now| quotas.may_relay(peer, now);
         assert_eq!((count(&mut relay, NOW), count(&mut relay, NOW + SECOND)), (200, 50));
-        let mut say = |now| quotas.may_say(author, now);
+        let mut say = |now| quotas.may_say(&intent, now);
         assert_eq!((count(&mut say, NOW), count(&mut say, later)), (20, 1));
+        let mut say = |now| quotas.may_say(&found, now);
+        assert_eq!((count(&mut say, NOW), count(&mut say, later)), (20, 1), "intents take no place of it");
         let mut ask = |now| quotas.may_ask(peer, now);
         assert_eq!((count(&mut ask, NOW), count(&mut ask, later)), (30, 30));
     }

@@ -32,7 +32,7 @@ pub(super) fn why_not(error: &DialError, is_private: bool) -> String {
     let text = text::one_line(&error.to_string(), 200);
     match (is_a_riddle(error), is_private) {
         (true, true) => format!("{OTHER_KEY} ({text})"),
-        (true, false) => format!("{text}; if the swarm is private, `--private KEY` is missing"),
+        (true, false) => format!("{text}; if the swarm is private, its `--private KEY` is missing here"),
         (false, _) => text,
     }
 }
@@ -41,12 +41,14 @@ pub(super) fn why_not(error: &DialError, is_private: bool) -> String {
 pub(super) const OTHER_KEY: &str =
     "a peer has another `--private` key, or none: it must be the same on every node of a private swarm";
 
-/// Returns whether somebody is there but cannot be understood, as with another key.
+/// Returns whether somebody may be there who cannot be understood, as with another key: both sides wait for what makes sense.
 fn is_a_riddle(error: &DialError) -> bool {
     match error {
         DialError::Transport(errors) => errors.iter().any(|(_, error)| {
             let text = format!("{error:?}");
-            ["Select", "Upgrade", "Noise", "Handshake", "Pnet"].iter().any(|word| text.contains(word))
+            ["Select", "Upgrade", "Noise", "Handshake", "Pnet", "Timeout"]
+                .iter()
+                .any(|word| text.contains(word))
         }),
         _ => false,
     }

@@ -9,7 +9,7 @@ use negentropy::Negentropy;
 
 use super::{
     archive::{Archive, Set},
-    exchange::{Answer, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, MAX_IDS},
+    exchange::{Answer, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, MAX_IDS, ShortId},
 };
 
 /// Most rounds of one reconciliation: the largest archives that can be, with nothing in common, take half as many.
@@ -37,7 +37,7 @@ pub enum Misled {
 pub struct Lead {
     negentropy: Negentropy<'static, Set>,
     rounds: u32,
-    /// Ids that the peer has and this node lacks, in the order in which they will be asked for.
+    /// Ids that the peer has and this node lacks; the last is asked for first.
     needed: Vec<RecordId>,
 }
 
@@ -79,16 +79,21 @@ impl Lead {
     /// Takes the ids of the next request for bodies, without those that are under way from somebody; none when there is nothing
     /// to ask for now.
     pub fn next_ids(&mut self, archive: &Archive, under_way: &BTreeSet<RecordId>) -> Option<Vec<RecordId>> {
-        // Gossip may have brought some meanwhile, and for some there is no room.
-        self.needed.retain(|id| archive.get(*id).is_none() && !archive.refuses(*id));
-        let mut ids = Vec::new();
-        self.needed.retain(|id| {
-            let is_taken = ids.len() < MAX_IDS && !under_way.contains(id);
-            if is_taken {
-                ids.push(*id);
+        let (mut ids, mut later) = (Vec::new(), Vec::new());
+        while ids.len() < MAX_IDS
+            && let Some(id) = self.needed.pop()
+        {
+            // Gossip may have brought it meanwhile, or there is no room for it.
+            if archive.get(id).is_some() || archive.refuses(id) {
+                continue;
             }
-            !is_taken
-        });
+            if under_way.contains(&id) {
+                later.push(id);
+            } else {
+                ids.push(id);
+            }
+        }
+        self.needed.append(&mut later);
         (!ids.is_empty()).then_some(ids)
     }
 
@@ -114,10 +119,10 @@ pub fn answer_frame(archive: &Archive, frame: &[u8]) -> Result<Vec<u8>, negentro
 }
 
 /// Answers a request for bodies, as far as they fit.
-pub fn answer_ids(archive: &Archive, ids: &[RecordId]) -> Answer {
+pub fn answer_ids(archive: &Archive, ids: &[ShortId]) -> Answer {
     let mut records = Vec::new();
     let mut bytes = 0;
-    for held in ids.iter().take(MAX_IDS).filter_map(|id| archive.get(*id)) {
+    for held in ids.iter().take(MAX_IDS).filter_map(|id| archive.find(*id)) {
         bytes += held.bytes.len() + RECORD_OVERHEAD;
         if bytes > MAX_ANSWER_BYTES {
             break;
@@ -138,7 +143,7 @@ mod tests {
     use libp2p::identity::Keypair;
 
     use super::*;
-    use crate::network::archive::Caps;
+    use crate::network::{archive::Caps, exchange};
 
     const NOW: u64 = 1_795_219_384;
 
@@ -174,7 +179,8 @@ mod tests {
             }
         }
         while let Some(ids) = lead.next_ids(to, &BTreeSet::new()) {
-            let Answer::Records(records) = answer_ids(from, &ids) else { panic!("records") };
+            let short: Vec<ShortId> = ids.iter().map(|id| exchange::short(*id)).collect();
+            let Answer::Records(records) = answer_ids(from, &short) else { panic!("records") };
             assert_eq!(records.len(), ids.len());
             fetched += records.len();
             for record in records {

@@ -24,12 +24,12 @@ impl Task {
             return MessageAcceptance::Ignore;
         }
         let taken = match self.archive.check(bytes, unix_now()) {
-            Ok(record) if !self.quotas.may_say(record.author(), now) => {
+            // So can intents, which nobody holds.
+            Ok(record) if is_over(&record, unix_now()) => return MessageAcceptance::Ignore,
+            Ok(record) if !self.quotas.may_say(&record, now) => {
                 self.counts.over_quota += 1;
                 return MessageAcceptance::Ignore;
             }
-            // So can intents, which nobody holds.
-            Ok(record) if is_over(&record, unix_now()) => return MessageAcceptance::Ignore,
             Ok(record) => self.archive.take(record, bytes),
             Err(fault) => {
                 return match fault.blame() {

@@ -96,10 +96,12 @@ impl Task {
             let _ = self.swarm.disconnect_peer_id(peer);
             return;
         }
+        // What leads less far than the connection that is there leads elsewhere, as the peer's own loopback.
+        let reach = self.reach_of(&peer);
         let listens: Vec<Multiaddr> = info
             .listen_addrs
             .into_iter()
-            .filter(|address| address.len() <= MAX_ADDRESS_BYTES && reach::of(address).is_some())
+            .filter(|address| address.len() <= MAX_ADDRESS_BYTES && reach::of(address) >= Some(reach))
             .take(ADDRESSES_OF_PEER)
             .collect();
         for address in &listens {

@@ -18,7 +18,8 @@ use crate::{
     event_loop::unix_now,
     network::{
         archive::Taken,
-        exchange::{Answer, Ask, MAX_IDS},
+        behaviour,
+        exchange::{self, Answer, Ask, MAX_IDS},
         sync::{self, Lead, Misled, Step},
     },
     text,
@@ -28,6 +29,8 @@ use crate::{
 const MAX_LEADS: usize = 8;
 /// Requests for bodies that are under way with one peer, so that a round trip does not decide the speed (Psyche fetches four at once).
 const PIPELINE: usize = 4;
+/// Most new records of one reconciliation that are gossiped on: a hole in gossip, not a joiner's history.
+const MOST_NEWS: usize = 16;
 /// Rest after a peer said that it is busy; and after so many in a row it is given up until the next round.
 const BUSY_REST: Duration = Duration::from_secs(1);
 const MOST_BUSY: u32 = 60;
@@ -49,6 +52,8 @@ struct Syncing {
     /// Nothing is asked before this.
     rest_until: Duration,
     busy: u32,
+    /// What it brought, as far as it is few.
+    news: Vec<RecordId>,
 }
 
 /// All reconciliations.
@@ -175,7 +180,8 @@ impl Task {
         match Lead::begin(&self.archive) {
             Ok((lead, frame)) => {
                 let phase = Phase::Comparing { request: None, frame };
-                self.go_on(peer, Syncing { lead, phase, rest_until: Duration::ZERO, busy: 0 });
+                let news = Vec::new();
+                self.go_on(peer, Syncing { lead, phase, rest_until: Duration::ZERO, busy: 0, news });
             }
             Err(error) => tracing::warn!("cannot reconcile: {error}"),
         }
@@ -197,10 +203,12 @@ impl Task {
                         && let Some(ids) = syncing.lead.next_ids(&self.archive, &under_way)
                     {
                         under_way.extend(&ids);
-                        asked.insert(records.send_request(&peer, Ask::Get(ids.clone())), ids);
+                        let short = ids.iter().map(|id| exchange::short(*id)).collect();
+                        asked.insert(records.send_request(&peer, Ask::Get(short)), ids);
                     }
                     if asked.is_empty() && syncing.lead.is_done() {
                         self.counts.syncs += 1;
+                        self.pass_on(&syncing.news);
                         return;
                     }
                 }
@@ -243,7 +251,11 @@ impl Task {
                 }
                 (Some(ids), Answer::Records(records)) => {
                     syncing.busy = 0;
-                    self.fetched(peer, ids, &records).map(|missing| syncing.lead.again(missing))
+                    self.fetched(peer, ids, &records).map(|(missing, new)| {
+                        syncing.lead.again(missing);
+                        let room = (MOST_NEWS + 1).saturating_sub(syncing.news.len());
+                        syncing.news.extend(new.into_iter().take(room));
+                    })
                 }
                 (Some(_), _) => Err("answered something else than was asked".to_owned()),
             },
@@ -256,15 +268,16 @@ impl Task {
         }
     }
 
-    /// Takes bodies that were asked for; returns the ids to ask for again, because the answer had no room for them.
+    /// Takes bodies that were asked for; returns the ids to ask for again, because the answer had no room for them, and those of the
+    /// records that are new.
     fn fetched(
         &mut self,
         peer: PeerId,
         ids: Vec<RecordId>,
         records: &[Vec<u8>],
-    ) -> Result<Vec<RecordId>, String> {
+    ) -> Result<(Vec<RecordId>, Vec<RecordId>), String> {
         let mut missing: BTreeSet<RecordId> = ids.into_iter().collect();
-        let mut bytes = 0;
+        let (mut bytes, mut new) = (0, Vec::new());
         for record in records {
             bytes += record.len() + sync::RECORD_OVERHEAD;
             if !missing.remove(&RecordId::of(record)) {
@@ -273,6 +286,7 @@ impl Task {
             match self.archive.insert(record, unix_now()) {
                 Ok(Taken::New(record)) => {
                     self.counts.reconciled += 1;
+                    new.push(record.id());
                     self.tell(Heard::Record { record, relayed_by: peer });
                 }
                 Ok(_) => {}
@@ -281,13 +295,27 @@ impl Task {
             }
         }
         if !sync::had_room(bytes) {
-            return Ok(missing.into_iter().collect());
+            return Ok((missing.into_iter().collect(), new));
         }
         let now = self.now();
         if missing.is_empty() || self.quotas.may_withhold(peer, missing.len(), now) {
-            Ok(Vec::new())
+            Ok((Vec::new(), new))
         } else {
             Err("has records that it does not hand out".to_owned())
+        }
+    }
+
+    /// Gossips what a reconciliation brought, when that is little: it is news to those behind this node too. A history is none.
+    fn pass_on(&mut self, news: &[RecordId]) {
+        if news.len() > MOST_NEWS {
+            return;
+        }
+        let (now, topic) = (self.now(), behaviour::topic(self.archive.objective().id()));
+        for held in news.iter().filter_map(|id| self.archive.get(*id)) {
+            if self.quotas.may_say(&held.record, now) {
+                // Gossip knows by itself whether it has passed already.
+                let _ = self.swarm.behaviour_mut().gossip.publish(topic.clone(), held.bytes.clone());
+            }
         }
     }
 
