@@ -290,12 +290,17 @@ async fn who_advertises_what_it_withholds_is_turned_away() {
     for n in 0..400 {
         archive.insert(&record(&objective(), &keys(30 + n % 5), n).bytes, NOW + 1000).expect("valid");
     }
-    misled(Serving::Withholding(archive), "withholding").await;
+    misled(Serving::Withholding(Box::new(archive)), "withholding").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_never_agrees_is_turned_away() {
     misled(Serving::Endless, "endless comparing").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_answers_something_else_is_turned_away() {
+    misled(Serving::Evasive, "evasive answers").await;
 }
 
 /// A discovery better than anything that can be.

@@ -398,7 +398,7 @@ mod tests {
         let mut peers = Peers::default();
         for n in 0..3 * MAX_FAULTY as u64 {
             let peer = PeerId::random();
-            for _ in 0..1 + n % 3 {
+            for _ in 0..=n % 3 {
                 peers.fault(peer, Duration::from_secs(n));
             }
             peers.forgiven(Duration::from_secs(n));

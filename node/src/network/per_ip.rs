@@ -49,13 +49,16 @@ impl Behaviour {
         if address.iter().any(|part| part == Protocol::P2pCircuit) {
             return None;
         }
-        match reach::ip(address)? {
-            ip if ip.is_loopback() && self.is_loopback_exempt => None,
+        let ip = reach::ip(address)?;
+        if ip.is_loopback() && self.is_loopback_exempt {
+            return None;
+        }
+        match ip {
             IpAddr::V6(ip) => {
                 let [a, b, c, d, ..] = ip.segments();
                 Some(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
             }
-            ip @ IpAddr::V4(_) => Some(ip),
+            IpAddr::V4(_) => Some(ip),
         }
     }
 

@@ -26,9 +26,11 @@ pub(crate) enum Serving {
     /// It has none.
     Nothing,
     /// It says which it has, and hands none out.
-    Withholding(Archive),
+    Withholding(Box<Archive>),
     /// It never agrees.
     Endless,
+    /// It answers something else.
+    Evasive,
 }
 
 /// What a test has it do.
@@ -231,6 +233,7 @@ async fn live(
 impl Serving {
     fn answer(&self, ask: &Ask) -> Answer {
         match (self, ask) {
+            (Self::Evasive, _) => Answer::Peers(Vec::new()),
             (_, Ask::SwarmConfig) => Answer::SwarmConfig("not = \"a swarm config".to_owned()),
             (_, Ask::Peers) => Answer::Peers(bogus_addresses()),
             (_, Ask::Get(_)) => Answer::Records(Vec::new()),

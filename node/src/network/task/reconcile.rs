@@ -56,6 +56,16 @@ struct Syncing {
     news: Vec<RecordId>,
 }
 
+impl Syncing {
+    /// Returns whether this reconciliation waits for the answer to a request.
+    fn awaits(&self, id: OutboundRequestId) -> bool {
+        match &self.phase {
+            Phase::Comparing { request, .. } => *request == Some(id),
+            Phase::Fetching(asked) => asked.contains_key(&id),
+        }
+    }
+}
+
 /// All reconciliations.
 #[derive(Debug)]
 pub(super) struct Reconciling {
@@ -104,11 +114,7 @@ impl Task {
                 ..
             } => self.answered(peer, request_id, response),
             request_response::Event::OutboundFailure { peer, request_id, .. } => {
-                let is_of_it = |syncing: &Syncing| match &syncing.phase {
-                    Phase::Comparing { request, .. } => *request == Some(request_id),
-                    Phase::Fetching(asked) => asked.contains_key(&request_id),
-                };
-                if self.reconciling.open.get(&peer).is_some_and(is_of_it) {
+                if self.reconciling.open.get(&peer).is_some_and(|syncing| syncing.awaits(request_id)) {
                     // Another round comes later, with this peer or another.
                     self.reconciling.drop(&peer);
                 }
@@ -218,14 +224,16 @@ impl Task {
     }
 
     fn answered(&mut self, peer: PeerId, request: OutboundRequestId, answer: Answer) {
-        if let Answer::Peers(addresses) = answer {
-            return self.hinted(peer, &addresses);
+        if !self.reconciling.open.get(&peer).is_some_and(|syncing| syncing.awaits(request)) {
+            // What else comes answers something that was given up.
+            if let Answer::Peers(addresses) = answer {
+                self.hinted(peer, &addresses);
+            }
+            return;
         }
-        // An answer to something that was given up.
         let Some(mut syncing) = self.reconciling.open.remove(&peer) else { return };
         let rest = self.now() + BUSY_REST;
         let done = match (&mut syncing.phase, answer) {
-            (Phase::Comparing { request: asked, .. }, _) if *asked != Some(request) => Ok(()),
             (Phase::Comparing { request, .. }, Answer::Busy) => {
                 *request = None;
                 syncing.busy += 1;
