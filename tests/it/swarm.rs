@@ -136,8 +136,8 @@ fn a_discovery_travels_is_tried_and_its_re_run_comes_back() {
         succeed(&mut joiners[0].place.node(&["experiments", "list", "--json", "--limit", "1000"]));
     let experiments =
         experiments.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
-    let mut cited = experiments
-        .filter(|row| row["because"].as_str().is_some_and(|why| why.contains("a peer's")));
+    let mut cited =
+        experiments.filter(|row| row["because"].as_str().is_some_and(|why| why.contains("a peer's")));
     let number = cited.next().expect("a hypothesis that names its inspiration")["number"].to_string();
     let shown = succeed(&mut joiners[0].place.node(&["experiments", "show", &number, "--json"]));
     let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");

@@ -16,7 +16,7 @@ use autoswarm_protocol::{
 };
 use negentropy::{Bound, Id, Item, NegentropyStorageBase, NegentropyStorageVector};
 
-pub use self::worth::Caps;
+pub use self::worth::{Caps, MAX_RECORDS};
 use self::{refused::Refused, worth::Shelves};
 use super::exchange::ShortId;
 use crate::files;
@@ -381,6 +381,12 @@ mod tests {
         drop(archive);
         let (archive, note) = Archive::open(folder.path(), objective(), NOW).expect("opens");
         assert_eq!((ids(&archive), note), (kept, None));
+    }
+
+    #[test]
+    fn the_usual_caps_hold_so_many() {
+        let of_classes = (0..6).map(|class| Caps::default().bytes_of_class / (1024 << class));
+        assert_eq!((MAX_RECORDS, of_classes.sum::<usize>()), (129_024, 129_024));
     }
 
     #[test]

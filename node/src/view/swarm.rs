@@ -147,6 +147,8 @@ mod tests {
             address: "/ip4/192.168.1.7/tcp/40123".to_owned(),
             latency_ms,
             agent: "autoswarm/0.1.0\u{1b}[2J".to_owned(),
+            standing: None,
+            meshed: false,
         };
         NetworkView {
             peer: "12D3KooWSelf".to_owned(),
@@ -158,7 +160,7 @@ mod tests {
             ],
             records: 11,
             fingerprint: "1a2b3c4d5e6f".to_owned(),
-            trouble: None,
+            ..NetworkView::default()
         }
     }
 

@@ -21,6 +21,12 @@ use autoswarm_protocol::{
 /// Bytes of the smallest class: most records are smaller.
 const SMALLEST_CLASS: usize = 1024;
 
+/// Most records that an archive with the usual caps holds: of each class half as many as of the one below it, six classes.
+pub const MAX_RECORDS: usize = 2 * (BYTES_OF_CLASS / SMALLEST_CLASS) - BYTES_OF_CLASS / MAX_RECORD_BYTES;
+
+/// Bytes of a class, usually.
+const BYTES_OF_CLASS: usize = 64 << 20;
+
 /// How much an archive holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
@@ -34,7 +40,7 @@ impl Default for Caps {
     /// 65,536 records of up to 1 KiB and 32,768 of up to 2 KiB, 384 MiB in the worst case; of one author 2,048 small ones, half a year
     /// of nights in which ten experiments are kept.
     fn default() -> Self {
-        Self { bytes_of_class: 64 << 20, authors: 32 }
+        Self { bytes_of_class: BYTES_OF_CLASS, authors: 32 }
     }
 }
 
