@@ -49,7 +49,7 @@ const COMMANDS: usize = 64;
 const OUTBOX: usize = 4096;
 /// How long an ending node waits until its last records are on the disk.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// News that wait for the research; what is dropped is in the archive.
+/// News that wait for the research; records beyond that wait by their ids.
 const NEWS: usize = 256;
 
 /// Why there is no network.

@@ -67,6 +67,11 @@ async fn a_joiner_fetches_ten_thousand_records_and_then_almost_nothing() {
         Start { sync_every: rarely, ..Start::in_weather(&weather, 2, port(), vec![address_at(1, place)]) };
     let nodes = [old.start(archive).await, new.start(empty()).await];
     let took = converge(&nodes, HISTORY as usize).await;
+    until("the node above has heard of every record", async || {
+        let heard = nodes[1].heard();
+        if heard == HISTORY as usize { Ok(()) } else { Err(heard) }
+    })
+    .await;
     let part = weather.bytes() as f64 / bytes as f64;
     println!("fetched in {took:.1?} with {part:.3} of the bytes that were missing, encryption and all");
     assert!(part <= 1.2, "{part:.3} times the missing bytes");

@@ -184,6 +184,10 @@ impl Node {
         self.view().await.peers.into_iter().find(|view| view.peer == peer)
     }
 
+    pub(crate) fn heard(&self) -> usize {
+        self.arrivals.lock().expect("no panic in it").len()
+    }
+
     pub(crate) fn arrival(&self, id: RecordId) -> Option<Instant> {
         self.arrivals.lock().expect("no panic in it").get(&id).copied()
     }

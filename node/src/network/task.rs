@@ -8,10 +8,11 @@ mod reconcile;
 mod view;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
+use autoswarm_protocol::id::RecordId;
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Swarm, autonat, gossipsub, identify, kad, mdns, ping,
@@ -58,6 +59,8 @@ pub(super) struct Task {
     commands: mpsc::Receiver<Command>,
     news: mpsc::Sender<Heard>,
     shown: watch::Sender<NetworkView>,
+    /// Records that the node had no room to hear of yet; each came into the archive once, so it bounds them.
+    late: VecDeque<(RecordId, PeerId)>,
     peers: Peers,
     quotas: Quotas,
     /// Bounded by the limits of connections.
@@ -89,13 +92,14 @@ impl Task {
         let peers = Peers::new(known, &config.peers);
         let reconciling = Reconciling::new(config.sync_every);
         let rng = joining::rng_of(&config.keys);
-        let task = Self {
+        let mut task = Self {
             swarm,
             config,
             archive,
             commands,
             news,
             shown,
+            late: VecDeque::new(),
             peers,
             quotas: Quotas::default(),
             connected: BTreeMap::new(),
@@ -116,6 +120,7 @@ impl Task {
     pub(super) async fn run(mut self) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let news = self.news.clone();
         loop {
             tokio::select! {
                 command = self.commands.recv() => match command {
@@ -123,6 +128,15 @@ impl Task {
                     None => break,
                 },
                 event = self.swarm.select_next_some() => self.swarm_event(event),
+                permit = news.reserve(), if !self.late.is_empty() => match permit {
+                    Ok(permit) => {
+                        if let Some(heard) = Self::next_late(&mut self.late, &self.archive) {
+                            permit.send(heard);
+                        }
+                    }
+                    // Nobody listens any more.
+                    Err(_) => self.late.clear(),
+                },
                 _ = tick.tick() => self.tick(),
             }
         }
@@ -279,9 +293,20 @@ impl Task {
         }
     }
 
-    fn tell(&self, heard: Heard) {
-        if self.news.try_send(heard).is_err() {
-            tracing::debug!("the node is too busy for news; the record is in the archive");
+    /// Tells the node; a record for which it has no room now waits by its id, anything else is news of the moment.
+    fn tell(&mut self, heard: Heard) {
+        if let Err(mpsc::error::TrySendError::Full(Heard::Record { record, relayed_by })) =
+            self.news.try_send(heard)
+            && self.archive.get(record.id()).is_some()
+        {
+            self.late.push_back((record.id(), relayed_by));
         }
+    }
+
+    /// Returns the next record that waited, unless something worthier has taken its place in the archive meanwhile.
+    fn next_late(late: &mut VecDeque<(RecordId, PeerId)>, archive: &Archive) -> Option<Heard> {
+        let (id, relayed_by) = late.pop_front()?;
+        let record = archive.get(id)?.record.clone();
+        Some(Heard::Record { record, relayed_by })
     }
 }
