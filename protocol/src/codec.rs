@@ -2,9 +2,18 @@
 //!
 //! **Size first, then decoding, then belief.** A decoder here refuses input over its limit, trailing bytes, and any
 //! input that encoding the result would not reproduce (non-canonical lengths and lists). Floats that are not finite are
-//! refused by the types that hold them.
+//! refused by the types that hold them. Lists, bytes and texts that peers send have their bounds from [`bounded`], so
+//! that decoding takes at most four times the memory of the largest input.
 
-use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+pub mod bounded;
+
+use std::io;
+
+use bincode::{
+    config::{Configuration, Fixint, Limit, LittleEndian},
+    enc::write::Writer,
+    error::EncodeError,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Largest encoded value. Records are a few KB; sync batches are cut to fit (gossipsub's default message limit is 64 KiB).
@@ -37,6 +46,13 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     if bytes.len() > MAX_BYTES { Err(CodecError::TooLarge(bytes.len())) } else { Ok(bytes) }
 }
 
+/// Encodes a value into a writer that keeps no bytes, such as a hasher.
+pub(crate) fn encode_into<T: Serialize>(value: &T, writer: &mut impl io::Write) -> Result<(), CodecError> {
+    bincode::serde::encode_into_std_write(value, writer, CONFIG)
+        .map(|_| ())
+        .map_err(|error| CodecError::Malformed(error.to_string()))
+}
+
 /// Decodes a value and refuses everything that [`encode`] would not have written.
 pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if bytes.len() > MAX_BYTES {
@@ -47,7 +63,21 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecE
     if used < bytes.len() {
         return Err(CodecError::Trailing(bytes.len() - used));
     }
-    if encode(&value)? == bytes { Ok(value) } else { Err(CodecError::NotCanonical) }
+    let mut expected = Expected(bytes);
+    match bincode::serde::encode_into_writer(&value, &mut expected, CONFIG) {
+        Ok(()) if expected.0.is_empty() => Ok(value),
+        _ => Err(CodecError::NotCanonical),
+    }
+}
+
+/// Compares what is written with what was read, and keeps nothing.
+struct Expected<'a>(&'a [u8]);
+
+impl Writer for &mut Expected<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(EncodeError::Other("other bytes were read"))?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
-    knobs::{Knob, KnobGroup},
-    train_config::{ConfigError, TrainConfig, Value, checked, find_knob, parse_value},
+    codec::bounded,
+    knobs::{KNOBS, Knob, KnobGroup},
+    train_config::{ConfigError, TrainConfig, Value, find_knob, parse_value},
 };
 
 /// One knob's change.
@@ -164,7 +165,9 @@ impl Patch {
 fn parse_change(part: &str) -> Result<(Knob, Option<Value>, Value), PatchError> {
     let syntax = || PatchError::Syntax(part.chars().take(80).collect());
     let spaced = part.replace("->", " ").replace(['→', '=', ':'], " ");
-    let words: Vec<&str> = spaced.split_whitespace().map(|word| word.trim_matches(['"', '`'])).collect();
+    // One word more than there may be.
+    let words = spaced.split_whitespace().take(4);
+    let words: Vec<&str> = words.map(|word| word.trim_matches(['"', '`'])).collect();
     match words[..] {
         [name, to] => {
             let knob = find_knob(name)?;
@@ -215,28 +218,35 @@ impl Serialize for Patch {
 
 impl<'de> Deserialize<'de> for Patch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let triples: Vec<(Knob, String, String)> = if deserializer.is_human_readable() {
-            Vec::<(String, String, String)>::deserialize(deserializer)?
-                .into_iter()
-                .map(|(name, from, to)| Ok((find_knob(&name)?, from, to)))
-                .collect::<Result<_, ConfigError>>()
-                .map_err(de::Error::custom)?
+        if deserializer.is_human_readable() {
+            let triples = Vec::<(String, String, String)>::deserialize(deserializer)?;
+            let triples = triples.iter().map(|(name, from, to)| {
+                Ok((find_knob(name).map_err(de::Error::custom)?, from.as_str(), to.as_str()))
+            });
+            Self::from_triples(triples)
         } else {
-            Vec::<(u16, String, String)>::deserialize(deserializer)?
+            let triples: Vec<(u16, &str, &str)> = bounded::list::<{ KNOBS.len() }, _, _>(deserializer)?;
+            let lacking = || de::Error::custom("the patch names a knob that this version lacks");
+            let triples = triples
                 .into_iter()
-                .map(|(id, from, to)| Some((Knob::from_id(id)?, from, to)))
-                .collect::<Option<_>>()
-                .ok_or_else(|| de::Error::custom("the patch names a knob that this version lacks"))?
-        };
+                .map(|(id, from, to)| Ok((Knob::from_id(id).ok_or_else(lacking)?, from, to)));
+            Self::from_triples(triples)
+        }
+    }
+}
+
+impl Patch {
+    /// Reads what [`Serialize`] wrote: knobs in rising order, each with two values that differ.
+    fn from_triples<'a, E: de::Error>(
+        triples: impl Iterator<Item = Result<(Knob, &'a str, &'a str), E>>,
+    ) -> Result<Self, E> {
         let mut changes = BTreeMap::new();
-        for (knob, from, to) in triples {
-            let read = |text: &str| -> Result<Value, D::Error> {
-                let value = parse_value(knob, text).map_err(de::Error::custom)?;
-                checked(knob, value).map_err(de::Error::custom)
-            };
-            let change = Change { from: read(&from)?, to: read(&to)? };
+        for triple in triples {
+            let (knob, from, to) = triple?;
+            let read = |text| parse_value(knob, text).map_err(E::custom);
+            let change = Change { from: read(from)?, to: read(to)? };
             if change.from == change.to || changes.keys().next_back().is_some_and(|&last| last >= knob) {
-                return Err(de::Error::custom("the patch is not canonical"));
+                return Err(E::custom("the patch is not canonical"));
             }
             changes.insert(knob, change);
         }

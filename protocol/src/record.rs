@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Bpb, Budget, CrashClass, Estimate, Patch, TrainConfig,
-    codec::{self, CodecError},
+    codec::{self, CodecError, bounded},
+    experiment::MAX_HYPOTHESIS_BYTES,
     id::{ArenaId, ConfigHash, ObjectiveId, RecordId},
     knobs,
 };
@@ -39,7 +40,7 @@ pub const MAX_DIGEST: usize = 128;
 pub const MAX_CLAIM_SECONDS: u32 = 3600;
 /// Longest name of a device, bytes.
 pub const MAX_DEVICE_BYTES: usize = 64;
-/// Most bytes of extensions that this version does not know.
+/// Most extensions that this version does not know.
 pub const MAX_EXTENSIONS: usize = 8;
 
 /// The public key of who signs.
@@ -73,6 +74,7 @@ impl std::fmt::Display for Author {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hardware {
     /// The device's name, in one line.
+    #[serde(deserialize_with = "bounded::text::<MAX_DEVICE_BYTES, _>")]
     pub device: String,
     /// Threads of the slot on a CPU.
     pub threads: u16,
@@ -106,10 +108,13 @@ pub struct Discovery {
     /// Training seconds of a run of the child.
     pub seconds: f64,
     /// The child's training loss at even steps of progress, nats per token.
+    #[serde(deserialize_with = "bounded::list::<MAX_CURVE, _, _>")]
     pub curve: Vec<f32>,
     /// Discoveries that it builds on.
+    #[serde(deserialize_with = "bounded::list::<MAX_INSPIRATIONS, _, _>")]
     pub inspirations: Vec<RecordId>,
     /// Why it was tried, in one line.
+    #[serde(deserialize_with = "bounded::text::<MAX_HYPOTHESIS_BYTES, _>")]
     pub because: String,
 }
 
@@ -200,6 +205,7 @@ pub struct Digest {
     /// Where they were measured.
     pub arena: ArenaId,
     /// Oldest first.
+    #[serde(deserialize_with = "bounded::list::<MAX_DIGEST, _, _>")]
     pub lines: Vec<Line>,
 }
 
@@ -247,14 +253,32 @@ struct Content {
     /// Seconds since 1970 by the author's clock.
     made_at: u64,
     /// The encoded [`Body`], decoded only once the signature holds.
+    #[serde(
+        serialize_with = "bounded::write_bytes",
+        deserialize_with = "bounded::bytes::<MAX_RECORD_BYTES, _>"
+    )]
     body: Vec<u8>,
-    extensions: Vec<(u16, Vec<u8>)>,
+    #[serde(deserialize_with = "bounded::list::<MAX_EXTENSIONS, _, _>")]
+    extensions: Vec<Extension>,
+}
+
+/// What a later version adds to a record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Extension {
+    kind: u16,
+    #[serde(
+        serialize_with = "bounded::write_bytes",
+        deserialize_with = "bounded::bytes::<MAX_RECORD_BYTES, _>"
+    )]
+    bytes: Vec<u8>,
 }
 
 impl Content {
     /// Returns what the key signs: a hash that no other use of the key can produce.
     fn digest(&self) -> Result<[u8; 32], CodecError> {
-        Ok(blake3::derive_key("autoswarm 1 record signature", &codec::encode(self)?))
+        let mut hasher = blake3::Hasher::new_derive_key("autoswarm 1 record signature");
+        codec::encode_into(self, &mut hasher)?;
+        Ok(*hasher.finalize().as_bytes())
     }
 }
 

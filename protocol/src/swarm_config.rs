@@ -15,6 +15,13 @@ use crate::{
     train_config::{ConfigError, TrainConfig, Value, find_knob, parse_value},
 };
 
+/// Largest swarm config, bytes: four times the shipped ones.
+pub const MAX_SWARM_CONFIG_BYTES: usize = 4 * 1024;
+
+/// Most signs of a swarm config that set a key, open a list or a table, or close one: `=`, `.`, `[`, `]`, `{`, `}`. Ranges and a
+/// baseline for half of all knobs take 300. Each may cost the parser a table, 1.3 KB (measured): without this limit two bytes would.
+const MAX_SIGNS: usize = 512;
+
 /// Where the text comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -82,6 +89,12 @@ pub struct SwarmConfig {
 /// Why a file is not a swarm config.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SwarmConfigError {
+    /// Over the limit.
+    #[error("it has {0} bytes; at most {MAX_SWARM_CONFIG_BYTES} are read")]
+    TooLarge(usize),
+    /// Over the other limit.
+    #[error("it has {0} signs `= . [ ] {{ }}`; at most {MAX_SIGNS} are read")]
+    TooManySigns(usize),
     /// Not TOML, an unknown key, or a value of another type.
     #[error("{0}")]
     Toml(String),
@@ -188,6 +201,13 @@ fn invalid(key: &str, reason: impl Into<String>) -> SwarmConfigError {
 impl SwarmConfig {
     /// Parses and cross-checks a file.
     pub fn parse(text: &str) -> Result<Self, SwarmConfigError> {
+        if text.len() > MAX_SWARM_CONFIG_BYTES {
+            return Err(SwarmConfigError::TooLarge(text.len()));
+        }
+        let signs = text.bytes().filter(|byte| b"=.[]{}".contains(byte)).count();
+        if signs > MAX_SIGNS {
+            return Err(SwarmConfigError::TooManySigns(signs));
+        }
         let file: File =
             toml::from_str(text).map_err(|e| SwarmConfigError::Toml(e.to_string().trim_end().to_owned()))?;
         if file.name.trim().is_empty() || file.name.len() > 64 {
@@ -508,6 +528,14 @@ search = { frozen = ["dropout"], ranges = { depth = [1, 8], activation = ["relu2
             "`objective.corpus.path`: source = \"path\" needs the path of a folder or file",
         );
         check("\"crates\"", "\"moon\"", "`objective.corpus.source`: `moon` is not known; use crates or path");
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read() {
+        let error = SwarmConfig::parse(&"#".repeat(MAX_SWARM_CONFIG_BYTES + 1)).expect_err("too large");
+        assert_eq!(error.to_string(), "it has 4097 bytes; at most 4096 are read");
+        let error = SwarmConfig::parse(&"a.".repeat(MAX_SIGNS + 1)).expect_err("too many tables");
+        assert!(error.to_string().starts_with("it has 513 signs"), "{error}");
     }
 
     #[test]

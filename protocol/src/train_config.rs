@@ -13,6 +13,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
+    codec::bounded,
     id::{ConfigHash, SpeedHash},
     knobs::{Default as RowDefault, Domain, KNOBS, Knob},
 };
@@ -530,7 +531,8 @@ impl TrainConfig {
             last = Some(knob);
             let value =
                 Value::from_bits(tag, bits).ok_or(ConfigError::NotCanonical("a value has no such type"))?;
-            if checked(knob, value)? != value || value == Value::default_of(knob) {
+            // By their bits: −0 equals 0, and would be a second spelling of it.
+            if checked(knob, value)?.bits() != value.bits() || value == Value::default_of(knob) {
                 return Err(ConfigError::NotCanonical("a value is off its grid or at its default"));
             }
             config.values.insert(knob, value);
@@ -575,7 +577,7 @@ impl<'de> Deserialize<'de> for TrainConfig {
             let table = toml::Table::deserialize(deserializer)?;
             Self::from_table(&table).map_err(de::Error::custom)
         } else {
-            let entries = Vec::<(u16, u8, u64)>::deserialize(deserializer)?;
+            let entries: Vec<(u16, u8, u64)> = bounded::list::<{ KNOBS.len() }, _, _>(deserializer)?;
             Self::from_entries(entries.into_iter()).map_err(de::Error::custom)
         }
     }

@@ -3,9 +3,10 @@
 use std::io;
 
 use autoswarm_protocol::{
-    codec,
+    codec::{self, bounded},
     id::{ObjectiveId, RecordId},
     record::{MAX_RECORD_BYTES, WIRE_MAJOR},
+    swarm_config::MAX_SWARM_CONFIG_BYTES,
 };
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
@@ -55,9 +56,15 @@ pub fn short(id: RecordId) -> ShortId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask {
     /// A frame of a reconciliation; the asker leads.
-    Reconcile(Vec<u8>),
+    Reconcile(
+        #[serde(
+            serialize_with = "bounded::write_bytes",
+            deserialize_with = "bounded::bytes::<MAX_FRAME_BYTES, _>"
+        )]
+        Vec<u8>,
+    ),
     /// Bodies by id, at most [`MAX_IDS`].
-    Get(Vec<ShortId>),
+    Get(#[serde(deserialize_with = "bounded::list::<MAX_IDS, _, _>")] Vec<ShortId>),
     /// The swarm config, as a joiner with nothing but a ticket asks.
     SwarmConfig,
     /// Where other peers are.
@@ -68,15 +75,25 @@ pub enum Ask {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// The next frame of a reconciliation.
-    Reconcile(Vec<u8>),
+    Reconcile(
+        #[serde(
+            serialize_with = "bounded::write_bytes",
+            deserialize_with = "bounded::bytes::<MAX_FRAME_BYTES, _>"
+        )]
+        Vec<u8>,
+    ),
     /// The bodies that are held, as far as they fit.
-    Records(Vec<Vec<u8>>),
+    Records(
+        #[serde(deserialize_with = "bounded::list_of_bytes::<MAX_IDS, MAX_RECORD_BYTES, _>")] Vec<Vec<u8>>,
+    ),
     /// The swarm config as text; whoever asked checks it against the ticket.
-    SwarmConfig(String),
+    SwarmConfig(#[serde(deserialize_with = "bounded::text::<MAX_SWARM_CONFIG_BYTES, _>")] String),
     /// Not now: this peer asks too much.
     Busy,
     /// Addresses as bytes, at most [`MAX_ADDRESSES`]: hints, not to be trusted.
-    Peers(Vec<Vec<u8>>),
+    Peers(
+        #[serde(deserialize_with = "bounded::list_of_bytes::<MAX_ADDRESSES, MAX_ADDRESS_BYTES, _>")] Vec<Vec<u8>>,
+    ),
 }
 
 const _: () = assert!(MAX_ANSWER_BYTES + MAX_RECORD_BYTES < codec::MAX_BYTES);

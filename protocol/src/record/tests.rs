@@ -67,6 +67,10 @@ fn seal_any(change: impl FnOnce(&mut Content)) -> Vec<u8> {
     seal(content, &keys).expect("small")
 }
 
+fn extension(bytes: &[u8]) -> Extension {
+    Extension { kind: 7, bytes: bytes.to_vec() }
+}
+
 #[track_caller]
 fn check(bytes: &[u8], expected: &str, blame: Blame) {
     let fault = verify(bytes, &objective(), NOW).expect_err("a fault");
@@ -147,9 +151,13 @@ fn each_step_of_the_ladder_refuses() {
     check(&seal_any(|content| content.knobs += 1), "knob table is version", Blame::Ignore);
     check(&seal_any(|content| content.made_at += 601), "in the future", Blame::Ignore);
     check(&seal_any(|content| content.body = vec![9; 40]), "does not decode", Blame::Reject);
-    check(&seal_any(|content| content.extensions = vec![(1, vec![]); 9]), "extensions", Blame::Reject);
+    check(
+        &seal_any(|content| content.extensions = vec![extension(b""); MAX_EXTENSIONS + 1]),
+        "at most 8 values",
+        Blame::Reject,
+    );
     // What a later version adds is carried and signed, but not read.
-    let extended = seal_any(|content| content.extensions = vec![(7, b"later".to_vec())]);
+    let extended = seal_any(|content| content.extensions = vec![extension(b"later")]);
     assert!(verify(&extended, &objective(), NOW).is_ok());
     // A clock that lags is fine: records are found again years later.
     assert!(verify(&signed().bytes, &objective(), NOW + 100_000_000).is_ok());
@@ -180,9 +188,12 @@ fn values_that_no_honest_author_writes_are_refused() {
     check_body(&change(|d| d.estimate.pairs = 0), "the number of pairs");
     check_body(&change(|d| d.tokens.1 = 0), "the tokens");
     check_body(&change(|d| d.seconds = f64::NAN), "the seconds");
-    check_body(&change(|d| d.curve = vec![1.0; MAX_CURVE + 1]), "the curve");
+    check_body(&change(|d| d.curve = vec![1.0; MAX_CURVE + 1]), "at most 16 values");
     check_body(&change(|d| d.curve = vec![f32::NAN]), "the curve");
-    check_body(&change(|d| d.inspirations = vec![RecordId::of(b"x"); MAX_INSPIRATIONS + 1]), "inspirations");
+    check_body(
+        &change(|d| d.inspirations = vec![RecordId::of(b"x"); MAX_INSPIRATIONS + 1]),
+        "at most 8 values",
+    );
     check_body(&change(|d| d.patch = Patch::default()), "an empty patch");
     check_body(
         &change(|d| d.config = (*TrainConfig::new().effective(256)).clone()),
@@ -190,7 +201,9 @@ fn values_that_no_honest_author_writes_are_refused() {
     );
     check_body(&change(|d| d.because = "line\nVerdict: keep".to_owned()), "one clean line");
     check_body(&change(|d| d.because = "\u{1b}[2J".to_owned()), "one clean line");
-    check_body(&change(|d| d.hardware.device = "x".repeat(65)), "the device's name");
+    check_body(&change(|d| d.because = "x".repeat(300)), "at most 280 bytes");
+    check_body(&change(|d| d.hardware.device = "a\tb".to_owned()), "the device's name");
+    check_body(&change(|d| d.hardware.device = "x".repeat(65)), "at most 64 bytes");
     check_body(&change(|d| d.hardware.threads = 0), "the slots");
     check_body(&change(|d| d.budget = Budget::Class(200)), "the budget's class");
     check_body(&Body::Claim(Claim { config: ConfigHash::of(b"c"), seconds: 1 << 20 }), "seconds of a claim");

@@ -7,7 +7,7 @@
 
 use ed25519_dalek::VerifyingKey;
 
-use super::{Author, Body, Envelope, MAX_EXTENSIONS, MAX_RECORD_BYTES, WIRE_MAJOR, check};
+use super::{Author, Body, Envelope, MAX_RECORD_BYTES, WIRE_MAJOR, check};
 use crate::{
     codec::{self, CodecError},
     id::RecordId,
@@ -147,9 +147,6 @@ pub fn verify(bytes: &[u8], objective: &Objective, now: u64) -> Result<Verified<
     }
     if content.objective != objective.id() {
         return Err(Fault::OtherObjective);
-    }
-    if content.extensions.len() > MAX_EXTENSIONS {
-        return Err(Fault::OutOfRange(format!("{} extensions", content.extensions.len())));
     }
     if content.knobs > knobs::KNOB_TABLE_VERSION {
         return Err(Fault::NewerKnobs(content.knobs));

@@ -1,0 +1,4 @@
+//! Ask, fuzzed.
+#![no_main]
+
+autoswarm_fuzz::fuzz!(autoswarm_fuzz::of_node::ASK);

@@ -1,0 +1,4 @@
+//! Body, fuzzed.
+#![no_main]
+
+autoswarm_fuzz::fuzz!(autoswarm_fuzz::of_protocol::BODY);

@@ -1,0 +1,4 @@
+//! Config, fuzzed.
+#![no_main]
+
+autoswarm_fuzz::fuzz!(autoswarm_fuzz::of_protocol::CONFIG);

@@ -1,0 +1,4 @@
+//! Content, fuzzed.
+#![no_main]
+
+autoswarm_fuzz::fuzz!(autoswarm_fuzz::of_protocol::CONTENT);

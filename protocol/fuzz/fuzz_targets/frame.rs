@@ -1,0 +1,4 @@
+//! Frame, fuzzed.
+#![no_main]
+
+autoswarm_fuzz::fuzz!(autoswarm_fuzz::of_node::FRAME);

@@ -1,0 +1,4 @@
+//! Patch text, fuzzed.
+#![no_main]
+
+autoswarm_fuzz::fuzz!(autoswarm_fuzz::of_protocol::PATCH_TEXT);

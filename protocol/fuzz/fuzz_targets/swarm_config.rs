@@ -1,0 +1,4 @@
+//! Swarm config, fuzzed.
+#![no_main]
+
+autoswarm_fuzz::fuzz!(autoswarm_fuzz::of_protocol::SWARM_CONFIG);

@@ -1,0 +1,4 @@
+//! Ticket, fuzzed.
+#![no_main]
+
+autoswarm_fuzz::fuzz!(autoswarm_fuzz::of_node::TICKET);
