@@ -232,7 +232,7 @@ impl Store {
 
 /// Opens a database. A node that was just killed may have left its lock to a child that was about to become a trainer:
 /// it is gone in a moment, and nobody else can hold it, since we hold the home.
-fn open_patiently(config: &sled::Config) -> sled::Result<sled::Db> {
+pub(crate) fn open_patiently(config: &sled::Config) -> sled::Result<sled::Db> {
     for _ in 0..LOCK_TRIES {
         match config.open() {
             Err(sled::Error::Io(error)) if error.to_string().contains("lock") => thread::sleep(LOCK_REST),

@@ -3,6 +3,8 @@
 mod discoveries;
 mod git_sync;
 mod hostile;
+mod kills;
+mod many;
 mod network;
 mod nights;
 mod nodes;

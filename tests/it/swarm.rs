@@ -13,7 +13,7 @@ use crate::solo::{Place, fail, succeed};
 pub(crate) const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
 /// How long a whole story may take on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(2);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A node of the swarm, working in the background.
 pub(crate) struct Node {

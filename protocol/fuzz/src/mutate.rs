@@ -106,6 +106,12 @@ pub fn seed_from_env() -> u64 {
     std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
 
+/// Returns the targets that `TARGET` names, or all.
+pub fn chosen(targets: &[&'static Target]) -> Vec<&'static Target> {
+    let name = std::env::var("TARGET").ok();
+    targets.iter().copied().filter(|it| name.as_ref().is_none_or(|name| name == it.name)).collect()
+}
+
 /// How long to go on.
 #[derive(Debug, Clone, Copy)]
 pub enum Effort {

@@ -3,12 +3,12 @@
 use autoswarm_node::network::{
     Ticket,
     archive::Archive,
-    exchange::{Answer, Ask, Codec, MAX_FRAME_BYTES, MAX_IDS},
+    exchange::{Answer, Ask, Codec, MAX_FRAME_BYTES, MAX_IDS, ShortId},
     sync::{Lead, Step, answer_frame},
 };
 use autoswarm_protocol::{
     Patch, SwarmConfig, TrainConfig, codec,
-    id::{ArenaId, ConfigHash, ObjectiveId, RecordId},
+    id::{ArenaId, ConfigHash, ObjectiveId},
     record::{Body, Digest, Ending, Line, sign},
 };
 use futures::{executor::block_on, io::Cursor};
@@ -235,7 +235,7 @@ fn hostile_frames() -> Vec<(&'static str, Vec<u8>)> {
 fn asks() -> Vec<Ask> {
     let frame = conversation().0.pop().expect("frames");
     let ids = (0..MAX_IDS as u8).map(id);
-    vec![Ask::Reconcile(frame), Ask::Get(ids.collect()), Ask::Get(Vec::new()), Ask::SwarmConfig]
+    vec![Ask::Reconcile(frame), Ask::Get(ids.collect()), Ask::Get(Vec::new()), Ask::SwarmConfig, Ask::Peers]
 }
 
 fn answers() -> Vec<Answer> {
@@ -245,11 +245,12 @@ fn answers() -> Vec<Answer> {
         Answer::Records(vec![vec![7; 3000]; MAX_IDS]),
         Answer::SwarmConfig(include_str!("../../../swarm-configs/default.toml").to_owned()),
         Answer::Busy,
+        Answer::Peers(vec![b"/ip4/127.0.0.1/tcp/4001".to_vec(); 16]),
     ]
 }
 
-fn id(n: u8) -> RecordId {
-    RecordId::from_bytes([n; 32])
+fn id(n: u8) -> ShortId {
+    [n; 16]
 }
 
 /// A message of a kind that holds so many bytes.

@@ -5,6 +5,8 @@ use std::{
     path::Path,
 };
 
+use crate::store;
+
 /// Memory that sled may cache.
 const CACHE_BYTES: u64 = 32 << 20;
 
@@ -12,7 +14,8 @@ const CACHE_BYTES: u64 = 32 << 20;
 pub(super) fn open_tree(folder: &Path) -> Result<sled::Db, String> {
     let existed = folder.join("db").exists();
     let open = || {
-        let tree = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open()?;
+        let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES);
+        let tree = store::open_patiently(&config)?;
         // Over some kinds of damage sled begins anew without a word; a tree that was ours has this mark.
         let marks = tree.open_tree("marks")?;
         let is_ours = marks.contains_key("autoswarm")?;
