@@ -24,7 +24,6 @@ pub(super) fn apply(command: &mut Command, habits: &Habits) {
     let (parent, cpus) = (rustix::process::getpid(), cpu_set(&habits.cpus));
     let hook = move || {
         use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit};
-        setpriority_process(None, niceness)?;
         setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
         #[cfg(target_os = "linux")]
         {
@@ -37,6 +36,8 @@ pub(super) fn apply(command: &mut Command, habits: &Habits) {
                 return Err(io::Error::from(rustix::io::Errno::SRCH));
             }
         }
+        // Last: until exec this is a copy of the node that holds its locks, and should not be slow about it.
+        setpriority_process(None, niceness)?;
         Ok::<(), io::Error>(())
     };
     // SAFETY: between fork and exec only async-signal-safe work is allowed. The hook makes raw system calls through
