@@ -1,5 +1,7 @@
 //! The decoders of `node`: what peers ask and answer, frames of a reconciliation from both sides, and tickets.
 
+use std::collections::BTreeSet;
+
 use autoswarm_node::network::{
     Ticket,
     archive::Archive,
@@ -106,7 +108,7 @@ pub const LEAD: Target = Target {
         let mut lead = led(frames).expect("led before");
         let archive = Archive::in_memory(objective());
         let mut wanted = 0;
-        while let Some(ids) = lead.next_ids(&archive) {
+        while let Some(ids) = lead.next_ids(&archive, &BTreeSet::new()) {
             assert!((1..=MAX_IDS).contains(&ids.len()));
             wanted += ids.len();
         }
