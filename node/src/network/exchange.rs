@@ -92,7 +92,8 @@ pub enum Answer {
     Busy,
     /// Addresses as bytes, at most [`MAX_ADDRESSES`]: hints, not to be trusted.
     Peers(
-        #[serde(deserialize_with = "bounded::list_of_bytes::<MAX_ADDRESSES, MAX_ADDRESS_BYTES, _>")] Vec<Vec<u8>>,
+        #[serde(deserialize_with = "bounded::list_of_bytes::<MAX_ADDRESSES, MAX_ADDRESS_BYTES, _>")]
+        Vec<Vec<u8>>,
     ),
 }
 

@@ -72,7 +72,7 @@ impl Mutator {
                 input.drain(at..end);
             }
             6 if at < input.len() => {
-                let part = input[at..at + self.below((input.len() - at).min(64)) + 1].to_vec();
+                let part = input[at..=at + self.below((input.len() - at).min(64))].to_vec();
                 let again = self.below(8) + 1;
                 input.splice(at..at, part.repeat(again));
             }
