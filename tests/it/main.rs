@@ -10,8 +10,10 @@ mod nights;
 mod nodes;
 #[cfg(feature = "real-trainer")]
 mod real;
+mod simulation;
 mod solo;
 mod supervisor;
+mod surrogate;
 mod swarm;
 mod topologies;
 mod verbs;

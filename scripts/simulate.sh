@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Simulates every condition of node/docs/simulation.md and prints its table;
+# `SEEDS=3 COMPUTE=4 ONLY='16 nodes,16 silent' scripts/simulate.sh` fewer.
+# From new runs of scripts/surface/collect.py to new figures:
+#   cp RUNS.csv tests/data/surface-runs.csv
+#   scripts/simulate.sh fit        writes tests/data/surface.json, and says how good it is
+#   scripts/simulate.sh targets    writes tests/data/targets.json
+#   scripts/simulate.sh
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+runs=tests/data/surface-runs.csv
+
+# Optimised as a release, but beside what the tests have built already.
+export CARGO_PROFILE_DEV_OPT_LEVEL=3
+cargo build --quiet --workspace --locked --bin test-bed
+bed() { "${CARGO_TARGET_DIR:-target}/debug/test-bed" "$@"; }
+
+case "${1:-compare}" in
+fit)
+    bed fit "$runs" >tests/data/surface.json.new
+    mv tests/data/surface.json.new tests/data/surface.json
+    bed score "$runs" tests/data/surface.json ;;
+targets)
+    bed optimum --climbs "${CLIMBS:-200}" >tests/data/targets.json.new
+    mv tests/data/targets.json.new tests/data/targets.json
+    cat tests/data/targets.json ;;
+compare) bed compare --seeds "${SEEDS:-10}" --compute "${COMPUTE:-8}" ${ONLY:+--only "$ONLY"} ;;
+*)
+    echo "simulate.sh: \`$1\` is not known; use fit, targets, or nothing" >&2
+    exit 2 ;;
+esac

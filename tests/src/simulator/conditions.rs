@@ -1,0 +1,245 @@
+//! Conditions side by side: a swarm of a kind, simulated on several seeds, and the figures that are compared.
+
+use std::{fmt::Write as _, sync::Mutex, thread};
+
+use super::{
+    Spec, Story,
+    measures::{Mean, median},
+    simulate,
+};
+use crate::{chance::Chance, surrogate::Surrogate};
+
+/// Resamplings of an interval.
+const RESAMPLINGS: u64 = 2000;
+
+/// What a search on the surface is measured by, fixed before anything is compared.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Targets {
+    /// The start's level, bits per byte.
+    pub start: f64,
+    /// The best level that is known, bits per byte.
+    pub best: f64,
+    /// The config that has it, as `knob=value` pairs.
+    pub config: String,
+}
+
+impl Targets {
+    /// Returns the committed targets.
+    pub fn committed() -> Self {
+        let text = include_str!("../../data/targets.json");
+        serde_json::from_str(text).expect("the committed targets are well-formed")
+    }
+
+    /// Returns the gain that is a share of the best known one, bits per byte.
+    pub fn gain(&self, share: f64) -> f64 {
+        share * (self.start - self.best)
+    }
+}
+
+/// Shares of the best known gain that are looked for.
+pub const SHARES: [f64; 3] = [0.25, 0.5, 0.9];
+
+/// A condition with its stories, one a seed.
+#[derive(Debug)]
+pub struct Condition {
+    /// What it is called.
+    pub name: String,
+    /// What was simulated, the seed apart.
+    pub spec: Spec,
+    /// What happened.
+    pub stories: Vec<Story>,
+}
+
+impl Condition {
+    /// Simulates a condition on seeds 1 to `seeds`, on `threads` threads.
+    pub fn run(name: &str, spec: Spec, seeds: u64, threads: usize, surface: &Surrogate) -> Self {
+        let next = Mutex::new(1..=seeds);
+        let done = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..threads.max(1) {
+                scope.spawn(|| {
+                    loop {
+                        let Some(seed) = next.lock().expect("no thread panics with it").next() else {
+                            return;
+                        };
+                        let story = simulate(&Spec { seed, ..spec.clone() }, surface);
+                        done.lock().expect("no thread panics with it").push((seed, story));
+                    }
+                });
+            }
+        });
+        let mut done = done.into_inner().expect("all threads are over");
+        done.sort_by_key(|(seed, _)| *seed);
+        Self { name: name.to_owned(), spec, stories: done.into_iter().map(|(_, story)| story).collect() }
+    }
+
+    /// Returns one figure of each story.
+    pub fn figures(&self, of: impl Fn(&Story) -> f64) -> Vec<f64> {
+        self.stories.iter().map(of).collect()
+    }
+
+    /// Returns each story's hours until a share of the nodes has a true gain; the horizon where it was not reached.
+    pub fn hours_to(&self, gain: f64, share: f64) -> Vec<f64> {
+        self.figures(|story| story.reached(gain, share).unwrap_or(story.length) / 3600.0)
+    }
+
+    /// Returns in how many stories a share of the nodes had a true gain in the end.
+    pub fn times_reached(&self, gain: f64, share: f64) -> usize {
+        self.stories.iter().filter(|story| story.reached(gain, share).is_some()).count()
+    }
+
+    /// Prints what own ideas, others' ideas and re-runs came to, all seeds together.
+    pub fn ideas(&self) -> String {
+        let of = |kind: usize| {
+            let sum = |get: fn(&(usize, usize, usize)) -> usize| -> usize {
+                self.stories.iter().map(|story| get(&story.ideas[kind])).sum()
+            };
+            (sum(|it| it.0), sum(|it| it.1), sum(|it| it.2))
+        };
+        let [own, foreign, reruns] = [0, 1, 2].map(of);
+        let different: usize = self.stories.iter().map(|story| story.experiments.1).sum();
+        format!(
+            "own ideas {} in {} runs, {} kept; others' {} in {} runs, {} kept; re-runs {} in {} runs; {different} \
+             different configs tried",
+            own.0, own.2, own.1, foreign.0, foreign.2, foreign.1, reruns.0, reruns.2
+        )
+    }
+
+    /// Prints a row of the table in `node/docs/simulation.md`.
+    pub fn row(&self, targets: &Targets) -> String {
+        let mut out = format!("| {} | {} ", self.name, self.stories.len());
+        for share in [0.0, 0.5] {
+            for target in SHARES {
+                let gain = targets.gain(target);
+                let count = self.times_reached(gain, share);
+                let hours = self.hours_to(gain, share);
+                let _ = match count {
+                    0 => write!(out, "| – "),
+                    _ if count == self.stories.len() => write!(out, "| {} ", show(&hours, 1.0, 2)),
+                    _ => write!(out, "| ≥ {:.2} ({count}) ", median(&hours)),
+                }; // writing to a string cannot fail
+            }
+        }
+        let whole = targets.gain(1.0);
+        let gain = self.figures(|story| 100.0 * story.mean_gain(story.length) / whole);
+        let per_hour = self.figures(|story| {
+            let honest = story.seconds / 3600.0;
+            story.gains.len() as f64 * story.mean_gain(story.length) / honest
+        });
+        let half: Vec<f64> = self.stories.iter().filter_map(|story| story.half_life().0).collect();
+        let true_share: Vec<f64> = self.stories.iter().filter_map(Story::true_share).collect();
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} |",
+            show(&gain, 1.0, 0),
+            show(&per_hour, 1.0, 3),
+            show(&true_share, 100.0, 1),
+            show(&half, 1.0 / 60.0, 1),
+            show(&self.figures(Story::foreign_share), 100.0, 0),
+            show(&self.figures(|story| story.harmful_lies() as f64), 1.0, 1),
+        ); // writing to a string cannot fail
+        out
+    }
+}
+
+/// The table's head.
+pub const HEAD: &str = "| swarm | seeds | first node: 25 % | 50 % | 90 % | half of the nodes: 25 % | 50 % | 90 % | gain in the end, % of the best known | bpb per node hour | adopted and true, % | minutes until half have it | on others' claims, % | harmful lies adopted |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+
+fn show(values: &[f64], factor: f64, digits: usize) -> String {
+    let values: Vec<f64> = values.iter().map(|value| value * factor).collect();
+    match Mean::of(&values) {
+        None => "–".to_owned(),
+        Some(Mean { mean, half: Some(half), .. }) => format!("{mean:.digits$} ± {half:.digits$}"),
+        Some(Mean { mean, .. }) => format!("{mean:.digits$}"),
+    }
+}
+
+/// Returns the ratio of two medians with its 95 % bootstrap interval.
+pub fn ratio(above: &[f64], below: &[f64]) -> (f64, f64, f64) {
+    let drawn = |values: &[f64], round: u64, side: u64| -> f64 {
+        let chance = Chance::new(0xb007).of(&[round, side]);
+        let count = values.len() as u64;
+        median(&(0..count).map(|k| values[(chance.bits(&[k]) % count) as usize]).collect::<Vec<_>>())
+    };
+    let mut ratios: Vec<f64> =
+        (0..RESAMPLINGS).map(|round| drawn(above, round, 0) / drawn(below, round, 1)).collect();
+    ratios.sort_by(f64::total_cmp);
+    let at = |share: f64| ratios[(share * (ratios.len() - 1) as f64) as usize];
+    (median(above) / median(below), at(0.025), at(0.975))
+}
+
+/// Prints what the aims are about: how much sooner 16 nodes reach a target than one, what talking gains over silence at equal
+/// compute, and what liars cost, each with its 95 % interval; a target that is not always reached counts as the horizon.
+pub fn ratios(conditions: &[Condition], targets: &Targets) -> String {
+    let find = |name: &str| conditions.iter().find(|condition| condition.name == name);
+    let mut out = String::new();
+    let mut line = |what: String, (middle, low, high): (f64, f64, f64)| {
+        let _ = writeln!(out, "- {what}: {middle:.2} ({low:.2} to {high:.2})"); // writing to a string cannot fail
+    };
+    let gains = |condition: &Condition| condition.figures(|story| story.mean_gain(story.length));
+    for nodes in [4, 16, 64] {
+        let Some(swarm) = find(&format!("{nodes} nodes")) else { continue };
+        if let Some(one) = find("1 node") {
+            for target in SHARES {
+                let gain = targets.gain(target);
+                for (who, share) in [("its first node", 0.0), ("half of it", 0.5)] {
+                    let all = swarm.stories.len();
+                    let reached = swarm.times_reached(gain, share);
+                    if 2 * reached > all {
+                        let what = format!(
+                            "times sooner than one node: {nodes} nodes, {:.0} %, {who} (reached by {reached} of {all}, one node {} of {})",
+                            100.0 * target,
+                            one.times_reached(gain, 0.0),
+                            one.stories.len()
+                        );
+                        line(what, ratio(&one.hours_to(gain, 0.0), &swarm.hours_to(gain, share)));
+                    }
+                }
+            }
+        }
+        if let Some(silent) = find(&format!("{nodes} silent")) {
+            line(
+                format!("gain of {nodes} talking over {nodes} silent, equal compute"),
+                ratio(&gains(swarm), &gains(silent)),
+            );
+        }
+    }
+    if let (Some(honest), Some(lied)) = (find("16 nodes"), find("16 nodes and 7 liars")) {
+        line("gain of 16 beside 7 liars over 16 alone".to_owned(), ratio(&gains(lied), &gains(honest)));
+    }
+    if let (Some(own), Some(one)) = (find("16 nodes"), find("16 nodes of one search seed")) {
+        line(
+            "gain of 16 with one search seed over 16 with their own".to_owned(),
+            ratio(&gains(one), &gains(own)),
+        );
+    }
+    out
+}
+
+/// Returns the conditions of the table: names and swarms, of `compute` node hours each where sizes are compared.
+pub fn all(compute: f64) -> Vec<(String, Spec)> {
+    let mut out = vec![("1 node".to_owned(), Spec { talking: false, ..Spec::new(1, compute, 0) })];
+    for nodes in [4, 16, 64] {
+        let hours = compute / f64::from(nodes);
+        let spec = Spec::new(nodes as usize, hours, 0);
+        out.push((format!("{nodes} nodes"), spec.clone()));
+        out.push((format!("{nodes} silent"), Spec { talking: false, ..spec }));
+    }
+    let sixteen = Spec::new(16, compute / 16.0, 0);
+    // Seven of 23 are 30 %.
+    out.push(("16 nodes and 7 liars".to_owned(), Spec { liars: 7, ..sixteen.clone() }));
+    out.push(("16 nodes of one search seed".to_owned(), Spec { one_search_seed: true, ..sixteen }));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_has_an_interval() {
+        let (middle, low, high) = ratio(&[8.0, 10.0, 12.0, 9.0, 11.0], &[1.0, 1.1, 0.9, 1.05, 0.95]);
+        assert!((middle - 10.0).abs() < 1e-9);
+        assert!(low > 7.0 && high < 13.4 && low < 10.0 && high > 10.0, "{low} {high}");
+    }
+}

@@ -1,0 +1,262 @@
+//! An honest node of a simulated swarm: the real core, search and discoveries, and what event_loop.rs and swarm_side.rs do
+//! between them.
+
+use std::sync::Arc;
+
+use autoswarm_node::{
+    discoveries::{Discoveries, Here, digest},
+    research::{
+        Action, Event, Policy, Research, Rules, RunOrder,
+        proposer::{Evolve, Machine},
+    },
+};
+use autoswarm_protocol::{
+    Budget, EffectiveConfig, Experiment, Outcome,
+    id::ArenaId,
+    record::{self, Author, Body, Claim, Hardware, Line, Verified},
+    swarm_config::Objective,
+};
+use libp2p::{PeerId, identity::Keypair};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::chance::Chance;
+
+/// Seconds since 1970 at which every simulation begins.
+pub(super) const EPOCH: u64 = 1_767_225_600;
+/// Training seconds of a run.
+pub(super) const SECONDS: f64 = 5.0;
+/// The same as the arena has it.
+pub(super) const BUDGET: Budget = Budget::Milliseconds(5000);
+/// Results that make a digest, seconds after which fewer do, and runs for which a config is claimed: swarm_side.rs.
+const DIGEST_LINES: usize = 8;
+const DIGEST_SECONDS: u64 = 900;
+const CLAIMED_RUNS: f64 = 2.0;
+
+/// What all nodes of a swarm have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Common {
+    pub(super) objective: Objective,
+    pub(super) arena: ArenaId,
+    pub(super) start: EffectiveConfig,
+    /// Whether anybody hears anything.
+    pub(super) talking: bool,
+}
+
+/// What a node wants of the world.
+#[derive(Debug)]
+pub(super) enum Wish {
+    /// Make this run.
+    Run(Box<RunOrder>),
+    /// Tell the others.
+    Tell(Arc<Verified<Body>>),
+    /// An experiment is over.
+    Concluded(Box<Experiment>),
+}
+
+/// Whose idea an experiment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Idea {
+    Own,
+    /// Somebody else's, on the own incumbent or in its place.
+    Foreign,
+    /// Somebody else's, run again for them.
+    Rerun,
+}
+
+/// One node.
+#[derive(Debug)]
+pub(super) struct Node {
+    research: Research,
+    discoveries: Discoveries,
+    keys: Keypair,
+    here: Here,
+    untold: Vec<Line>,
+    untold_since: u64,
+    has_news: bool,
+    rng: ChaCha8Rng,
+    /// Speed of its core, relative to the surface's.
+    pub(super) speed: f64,
+}
+
+impl Node {
+    pub(super) fn new(common: &Common, speed: f64, search_seed: u64, identity: u64) -> Self {
+        let policy = Policy { min_effect: common.objective.min_effect, ..Policy::default() };
+        let context = common.objective.context as usize;
+        let rules = Rules {
+            arena: common.arena,
+            context,
+            slots: 1,
+            baseline: common.start.clone(),
+            policy,
+            experiments: None,
+        };
+        let machine = Machine { flops_per_second: 4e10 * speed, ..Machine::cpu(1, 8 << 30, 256) };
+        let evolve = Evolve::new(common.objective.clone(), machine, SECONDS, search_seed);
+        let keys = keys_of(identity);
+        let author = Author::of(&keys).expect("the key is an ed25519 key");
+        let here = Here {
+            arena: common.arena,
+            context,
+            budget: BUDGET,
+            budget_seconds: SECONDS,
+            hardware: hardware(speed),
+        };
+        Self {
+            research: Research::new(rules, Box::new(evolve), &[], Vec::new(), 0),
+            discoveries: Discoveries::new(author),
+            keys,
+            here,
+            untold: Vec::new(),
+            untold_since: 0,
+            has_news: false,
+            rng: ChaCha8Rng::seed_from_u64(search_seed),
+            speed,
+        }
+    }
+
+    /// Returns the config that it stands on.
+    pub(super) fn incumbent(&self) -> Option<&EffectiveConfig> {
+        self.research.incumbent().map(|incumbent| &incumbent.config)
+    }
+
+    /// Returns its name on the network.
+    pub(super) fn peer(&self) -> PeerId {
+        PeerId::from_public_key(&self.keys.public())
+    }
+
+    /// Returns whose idea an experiment in flight is.
+    pub(super) fn idea(&self, number: u32) -> Idea {
+        match self.research.pending().iter().find(|active| active.number == number) {
+            Some(active) if active.rerun.is_some() => Idea::Rerun,
+            Some(active) if !active.hypothesis.inspired_by.is_empty() => Idea::Foreign,
+            _ => Idea::Own,
+        }
+    }
+
+    /// Begins.
+    pub(super) fn start(&mut self, common: &Common, now: u64) -> Vec<Wish> {
+        let actions = self.research.handle(Event::Start, now);
+        self.perform(actions, common, now)
+    }
+
+    /// Takes the end of a run.
+    pub(super) fn run_ended(&mut self, id: u64, outcome: Outcome, common: &Common, now: u64) -> Vec<Wish> {
+        // The event loop considers news within a quarter of a second; they matter only when an experiment begins.
+        let mut wishes = if self.has_news { self.consider(common, now) } else { Vec::new() };
+        let event = Event::RunEnded { id, started_at: now, outcome: Box::new(outcome), better_tokens: None };
+        let actions = self.research.handle(event, now);
+        wishes.extend(self.perform(actions, common, now));
+        wishes.extend(self.consider(common, now));
+        if now.saturating_sub(self.untold_since) >= DIGEST_SECONDS {
+            wishes.extend(self.tell_results(common, now));
+        }
+        wishes
+    }
+
+    /// Takes a record.
+    pub(super) fn heard(&mut self, record: &Verified<Body>, relayed_by: PeerId, now: u64) {
+        self.discoveries.hear(record, Some(relayed_by), now);
+        self.has_news = true;
+    }
+
+    /// Tries what somebody else found and runs somebody else's claim again, one of each at a time, and lets the search know
+    /// what others tried.
+    fn consider(&mut self, common: &Common, now: u64) -> Vec<Wish> {
+        self.has_news = false;
+        let Some(incumbent) = self.research.incumbent().filter(|_| common.talking) else { return Vec::new() };
+        let mut events = Vec::new();
+        let hearsay = self.discoveries.take_hearsay(common.arena, now);
+        events.extend(hearsay.map(|hearsay| Event::Hearsay(Box::new(hearsay))));
+        if !self.research.is_inspired() {
+            let proposal = self.discoveries.next_to_try(incumbent, &self.here, &mut self.rng);
+            events.extend(proposal.map(|proposal| Event::Inspire(Box::new(proposal))));
+        }
+        if !self.research.is_rerunning() {
+            let noise = self.research.noise();
+            let rerun = self.discoveries.next_rerun(&self.here, |group| noise.pair_sd(group));
+            events.extend(rerun.map(|rerun| Event::Rerun(Box::new(rerun))));
+        }
+        let mut wishes = Vec::new();
+        for event in events {
+            let actions = self.research.handle(event, now);
+            wishes.extend(self.perform(actions, common, now));
+        }
+        wishes
+    }
+
+    fn perform(&mut self, actions: Vec<Action>, common: &Common, now: u64) -> Vec<Wish> {
+        let mut wishes = Vec::new();
+        for action in actions {
+            match action {
+                Action::Run(order) => wishes.push(Wish::Run(order)),
+                Action::Propose { number, .. } => wishes.extend(self.claim(number, common, now)),
+                Action::Conclude(experiment) => {
+                    if common.talking {
+                        wishes.extend(self.publish(&experiment, common, now));
+                    }
+                    self.discoveries.observe(&experiment);
+                    wishes.push(Wish::Concluded(experiment));
+                }
+                Action::Halt(why) => panic!("a simulated node halts: {why}"),
+                Action::TryBegan { .. } | Action::TryRefused { .. } | Action::Note(_) | Action::Finish => {}
+            }
+        }
+        wishes
+    }
+
+    /// Tells what an experiment showed.
+    fn publish(&mut self, experiment: &Experiment, common: &Common, now: u64) -> Vec<Wish> {
+        let pair_sd = self.research.noise().pair_sd(experiment.group);
+        let bodies = self.discoveries.to_publish(experiment, &self.here.hardware, self.here.budget, pair_sd);
+        let mut wishes: Vec<Wish> = bodies.iter().map(|body| self.tell(body, common, now)).collect();
+        if let Some(line) = self.discoveries.line(experiment, pair_sd) {
+            if self.untold.is_empty() {
+                self.untold_since = now;
+            }
+            self.untold.push(line);
+            if self.untold.len() >= DIGEST_LINES {
+                wishes.extend(self.tell_results(common, now));
+            }
+        }
+        wishes
+    }
+
+    fn tell_results(&mut self, common: &Common, now: u64) -> Option<Wish> {
+        let lines = std::mem::take(&mut self.untold);
+        (!lines.is_empty()).then(|| self.tell(&digest(common.arena, lines), common, now))
+    }
+
+    /// Says that this node is at a config.
+    fn claim(&mut self, number: u32, common: &Common, now: u64) -> Option<Wish> {
+        let active = self.research.pending().iter().find(|active| active.number == number)?;
+        let is_own = active.parent.is_some() && active.rerun.is_none() && common.talking;
+        let config = is_own.then(|| active.child.hash())?;
+        let seconds = (CLAIMED_RUNS * SECONDS).ceil() as u32;
+        Some(self.tell(&Body::Claim(Claim { config, seconds }), common, now))
+    }
+
+    fn tell(&mut self, body: &Body, common: &Common, now: u64) -> Wish {
+        let record = sealed(body, common, &self.keys, now);
+        self.discoveries.hear(&record, None, now);
+        Wish::Tell(record)
+    }
+}
+
+/// Signs a body and climbs the ladder with its bytes.
+pub(super) fn sealed(body: &Body, common: &Common, keys: &Keypair, now: u64) -> Arc<Verified<Body>> {
+    let signed = record::sign(body, &common.objective, keys, now).expect("what a node says can be signed");
+    Arc::new(record::verify(&signed.bytes, &common.objective, now).expect("what was signed holds"))
+}
+
+/// Returns the key pair of an identity.
+pub(super) fn keys_of(identity: u64) -> Keypair {
+    let chance = Chance::new(identity);
+    let bytes: [u8; 32] = std::array::from_fn(|k| chance.bits(&[k as u64]) as u8);
+    Keypair::ed25519_from_bytes(bytes).expect("32 bytes are a key")
+}
+
+/// Returns what a node says of its machine.
+pub(super) fn hardware(speed: f64) -> Hardware {
+    Hardware { device: "one core".to_owned(), threads: 1, slots: 1, tokens_per_second: 80_000.0 * speed }
+}

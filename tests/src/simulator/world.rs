@@ -1,0 +1,378 @@
+//! The world of a simulated swarm: the clock, the queue, the surface that answers runs, and the book of what is true.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    sync::Arc,
+};
+
+use autoswarm_node::{research::RunOrder, settings};
+use autoswarm_protocol::{
+    Bpb, Crash, EffectiveConfig, Experiment, Knob, Outcome, Patch, RunReport, SwarmConfig, Verdict,
+    arena::{Arena, Dtype},
+    id::{ConfigHash, CorpusHash, RecordId, SpeedHash, TokenizerHash},
+    record::{Body, Verified},
+};
+
+use super::{
+    Spec,
+    liar::{self, Liar},
+    measures::{Adoption, Spread, Story},
+    node::{self, Common, EPOCH, Idea, Node, SECONDS, Wish},
+};
+use libp2p::PeerId;
+
+use crate::{
+    chance::{Chance, key_of},
+    surrogate::{Surrogate, start},
+};
+
+/// Seconds of a run beside training: starting, pricing and evaluating, as in the real runs.
+const OVERHEAD: f64 = 2.0;
+/// Standard deviation of a price's logarithm: what a quiet machine's prices differ by (design §4 allows 3 %).
+const PRICE_SD: f64 = 0.01;
+/// Standard deviation of the logarithm of equal machines' speeds.
+const MACHINE_SD: f64 = 0.03;
+/// Seconds after which a run that gives no number is over.
+const CRASH_SECONDS: f64 = 2.0;
+/// Seconds over which nodes begin, one after the other.
+const BEGINNING: f64 = 20.0;
+/// Peers that a node hears gossip from: gossipsub's mesh.
+const MESH: u64 = 8;
+/// Discoveries whose spreading is followed: enough for a median.
+const MOST_FOLLOWED: usize = 400;
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Begins { node: usize },
+    RunEnds { node: usize, id: u64 },
+    Heard { node: usize, record: usize },
+    Lies { liar: usize },
+}
+
+struct World<'a> {
+    spec: &'a Spec,
+    surface: &'a Surrogate,
+    common: Common,
+    chance: Chance,
+    nodes: Vec<Node>,
+    peers: Vec<PeerId>,
+    liars: Vec<Liar>,
+    queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    order: u64,
+    outcomes: BTreeMap<(usize, u64), (Outcome, f64, Idea)>,
+    prices: BTreeMap<(usize, SpeedHash), f64>,
+    levels: BTreeMap<(ConfigHash, u64), f64>,
+    records: Vec<Arc<Verified<Body>>>,
+    /// Discoveries by author's kind: liars' first.
+    found: [Vec<Arc<Verified<Body>>>; 2],
+    lies: BTreeSet<RecordId>,
+    tried: BTreeSet<ConfigHash>,
+    story: Story,
+}
+
+/// Runs a swarm to its end on a surface.
+pub fn simulate(spec: &Spec, surface: &Surrogate) -> Story {
+    let mut world = World::new(spec, surface);
+    let end = milliseconds(spec.hours * 3600.0);
+    while let Some(Reverse((at, _, event))) = world.queue.pop() {
+        if at > end {
+            break;
+        }
+        world.take(event, at);
+    }
+    world.story.length = spec.hours * 3600.0;
+    let incumbents = world.nodes.iter().filter_map(Node::incumbent).map(EffectiveConfig::hash);
+    world.story.incumbents = incumbents.collect();
+    world.story
+}
+
+impl<'a> World<'a> {
+    fn new(spec: &'a Spec, surface: &'a Surrogate) -> Self {
+        let objective = SwarmConfig::parse(settings::BUILT_IN[0].1).expect("the default is valid").objective;
+        let arena = Arena {
+            objective: objective.id(),
+            corpus: CorpusHash::of(b"simulated"),
+            tokenizer: TokenizerHash::of(b"bytes"),
+            context: objective.context,
+            evaluation_tokens: objective.evaluation_tokens,
+            budget: node::BUDGET,
+            dtype: Dtype::F32,
+            semantics: 1,
+        };
+        let common = Common { objective, arena: arena.id(), start: start(), talking: spec.talking };
+        let chance = Chance::new(spec.seed);
+        let mut world = Self {
+            spec,
+            surface,
+            common,
+            chance,
+            nodes: Vec::new(),
+            peers: Vec::new(),
+            liars: (0..spec.liars).map(|liar| Liar::new(chance.bits(&[2, liar as u64]))).collect(),
+            queue: BinaryHeap::new(),
+            order: 0,
+            outcomes: BTreeMap::new(),
+            prices: BTreeMap::new(),
+            levels: BTreeMap::new(),
+            records: Vec::new(),
+            found: [Vec::new(), Vec::new()],
+            lies: BTreeSet::new(),
+            tried: BTreeSet::new(),
+            story: Story { gains: vec![Vec::new(); spec.nodes], ..Story::default() },
+        };
+        for number in 0..spec.nodes {
+            let key = number as u64;
+            let speed = spec.speeds[number % spec.speeds.len()];
+            let speed = speed * (MACHINE_SD * chance.normal(&[3, key])).exp();
+            let search = if spec.one_search_seed { 0 } else { chance.bits(&[4, key]) };
+            world.nodes.push(Node::new(&world.common, speed, search, chance.bits(&[1, key])));
+            let at = BEGINNING * chance.uniform(&[5, key]);
+            world.push(at, Event::Begins { node: number });
+        }
+        world.peers = world.nodes.iter().map(Node::peer).chain(world.liars.iter().map(Liar::peer)).collect();
+        for liar in 0..spec.liars {
+            world.push(liar::EVERY * chance.uniform(&[6, liar as u64]), Event::Lies { liar });
+        }
+        world
+    }
+
+    fn push(&mut self, at: f64, event: Event) {
+        self.order += 1;
+        self.queue.push(Reverse((milliseconds(at), self.order, event)));
+    }
+
+    fn take(&mut self, event: Event, at: u64) {
+        let now = at as f64 / 1000.0;
+        let clock = EPOCH + at / 1000;
+        match event {
+            Event::Begins { node } => {
+                let wishes = self.nodes[node].start(&self.common, clock);
+                self.grant(node, wishes, now);
+            }
+            Event::RunEnds { node, id } => {
+                let (outcome, seconds, idea) =
+                    self.outcomes.remove(&(node, id)).expect("what ends has begun");
+                self.story.seconds += seconds;
+                match idea {
+                    Idea::Own => {}
+                    Idea::Foreign => self.story.foreign.0 += seconds,
+                    Idea::Rerun => self.story.foreign.1 += seconds,
+                }
+                self.story.runs.0 += 1;
+                self.story.runs.1 += usize::from(outcome.report().is_none());
+                let wishes = self.nodes[node].run_ended(id, outcome, &self.common, clock);
+                self.grant(node, wishes, now);
+            }
+            Event::Heard { node, record } => {
+                // Whoever of the hearer's mesh was first to pass it on.
+                let mesh = self.chance.bits(&[11, record as u64, node as u64]) % MESH;
+                let relay = self.chance.bits(&[12, node as u64, mesh]) % self.peers.len() as u64;
+                let relayed_by = self.peers[relay as usize];
+                self.nodes[node].heard(&self.records[record], relayed_by, clock);
+            }
+            Event::Lies { liar } => {
+                let base = self.common.start.clone();
+                let [liars, honest] = &self.found;
+                let lies = self.liars[liar].lie(&base, liars, honest, &self.common, clock);
+                for record in lies {
+                    if record.discovery().is_some() {
+                        self.lies.insert(record.id());
+                        self.found[0].push(Arc::clone(&record));
+                    }
+                    self.tell(self.spec.nodes + liar, record, now);
+                }
+                self.push(now + liar::EVERY, Event::Lies { liar });
+            }
+        }
+    }
+
+    fn grant(&mut self, node: usize, wishes: Vec<Wish>, now: f64) {
+        for wish in wishes {
+            match wish {
+                Wish::Run(order) => self.run(node, &order, now),
+                Wish::Tell(record) => {
+                    if let Some(discovery) = record.discovery() {
+                        let truth = self.true_effect(
+                            node,
+                            &discovery.value().config.effective(self.context()),
+                            &discovery.value().patch.invert(),
+                        );
+                        self.follow(record.id(), truth, now);
+                        self.found[1].push(Arc::clone(&record));
+                    }
+                    self.tell(node, record, now);
+                }
+                Wish::Concluded(experiment) => self.concluded(node, &experiment, now),
+            }
+        }
+    }
+
+    fn context(&self) -> usize {
+        self.common.objective.context as usize
+    }
+
+    /// Puts a record on its way to every other node.
+    fn tell(&mut self, from: usize, record: Arc<Verified<Body>>, now: f64) {
+        if !self.spec.talking {
+            return;
+        }
+        let index = self.records.len();
+        let is_reconciled = record.value().is_reconciled();
+        self.records.push(record);
+        for to in (0..self.spec.nodes).filter(|to| *to != from) {
+            let chance = self.chance.of(&[8, index as u64, to as u64]);
+            let link = self.spec.link;
+            let at = if is_reconciled {
+                Some(link.heard_at(from, to, now, chance))
+            } else {
+                link.gossiped_at(from, to, now, chance)
+            };
+            if let Some(at) = at {
+                self.push(at, Event::Heard { node: to, record: index });
+            }
+        }
+    }
+
+    /// Returns the tokens of a config's price on a node: taken once, and a little off.
+    fn price(&mut self, node: usize, config: &EffectiveConfig) -> f64 {
+        let speed = config.speed_hash();
+        if let Some(tokens) = self.prices.get(&(node, speed)) {
+            return *tokens;
+        }
+        let off = (PRICE_SD * self.chance.normal(&[9, node as u64, key_of(speed.as_bytes())])).exp();
+        let tokens = self.surface.tokens(config, SECONDS, self.nodes[node].speed * off);
+        self.prices.insert((node, speed), tokens);
+        tokens
+    }
+
+    fn run(&mut self, node: usize, order: &RunOrder, now: f64) {
+        let tokens = order.tokens.map_or_else(|| self.price(node, &order.config), |tokens| tokens as f64);
+        let (outcome, seconds) = match self.surface.crash(&order.config, tokens) {
+            Some(class) => {
+                let message = "as the surface says".to_owned();
+                (Outcome::Crashed(Crash { class, message, seconds: CRASH_SECONDS }), CRASH_SECONDS)
+            }
+            None => self.finished(node, order, tokens),
+        };
+        let idea = self.nodes[node].idea(order.number);
+        self.outcomes.insert((node, order.id), (outcome, seconds, idea));
+        self.push(now + seconds, Event::RunEnds { node, id: order.id });
+    }
+
+    fn finished(&mut self, node: usize, order: &RunOrder, tokens: f64) -> (Outcome, f64) {
+        let level = self.level(&order.config, tokens);
+        let (validation, audit) =
+            self.surface.parameters().noise.draw(&order.config, level, tokens, order.seed);
+        let bpb = |value: f64| Bpb::new(value.max(0.1)).expect("above zero");
+        let price = self.price(node, &order.config);
+        let seconds =
+            SECONDS * tokens / price * (PRICE_SD * self.chance.normal(&[10, node as u64, order.id])).exp();
+        let report = RunReport {
+            executed: order.config.hash(),
+            seed: order.seed,
+            corpus: CorpusHash::of(b"simulated"),
+            tokenizer: TokenizerHash::of(b"bytes"),
+            semantics: 1,
+            device: "cpu".to_owned(),
+            dtype: "f32".to_owned(),
+            threads: 1,
+            steps: (tokens / order.config.integer(Knob::BatchTokens) as f64) as u64,
+            tokens: tokens as u64,
+            flops: 0.0,
+            parameters: 40_000,
+            training_seconds: seconds,
+            training_cpu_seconds: seconds,
+            startup_seconds: 0.5,
+            evaluation_seconds: OVERHEAD - 0.5,
+            peak_memory_bytes: 370 << 20,
+            initial_loss: 5.545,
+            curve: Vec::new(),
+            validation: bpb(level + validation),
+            audit: Some(bpb(level + audit)),
+            locked: None,
+        };
+        (Outcome::Finished(Box::new(report)), seconds + OVERHEAD)
+    }
+
+    fn level(&mut self, config: &EffectiveConfig, tokens: f64) -> f64 {
+        let surface = self.surface;
+        *self.levels.entry((config.hash(), tokens as u64)).or_insert_with(|| surface.level(config, tokens))
+    }
+
+    /// Returns a config's level at the tokens that a node's exact speed buys: the truth, without a price's error.
+    fn truth(&mut self, node: usize, config: &EffectiveConfig) -> f64 {
+        let tokens = self.surface.tokens(config, SECONDS, self.nodes[node].speed);
+        self.level(config, tokens)
+    }
+
+    /// Returns what a change truly does on a node: the config's level less that of what `back` makes of it.
+    fn true_effect(&mut self, node: usize, config: &EffectiveConfig, back: &Patch) -> f64 {
+        let parent = back.apply(config).expect("a patch leads back").effective(self.context());
+        self.truth(node, config) - self.truth(node, &parent)
+    }
+
+    fn concluded(&mut self, node: usize, experiment: &Experiment, now: f64) {
+        let mix = |digest: u64, part: u64| Chance::new(digest).bits(&[part]);
+        let key = key_of(experiment.config.hash().as_bytes());
+        self.story.digest = mix(mix(self.story.digest, key), milliseconds(now) ^ node as u64);
+        if experiment.parent.is_none() {
+            self.story.gains[node].push((now, 0.0));
+            return;
+        }
+        let is_kept = matches!(experiment.verdict, Verdict::Keep { .. });
+        let kind = match experiment.verdict {
+            Verdict::Rerun { .. } => Idea::Rerun,
+            _ if experiment.hypothesis.inspired_by.is_empty() => Idea::Own,
+            _ => Idea::Foreign,
+        };
+        let ideas = &mut self.story.ideas[kind as usize];
+        *ideas = (ideas.0 + 1, ideas.1 + usize::from(is_kept), ideas.2 + experiment.runs.len());
+        if kind == Idea::Rerun {
+            return;
+        }
+        self.story.experiments.0 += 1;
+        self.story.experiments.1 += usize::from(self.tried.insert(experiment.config.hash()));
+        if !is_kept {
+            return;
+        }
+        let truth = self.true_effect(node, &experiment.config, &experiment.hypothesis.patch.invert());
+        self.story.keeps.0 += 1;
+        self.story.keeps.1 += usize::from(truth >= 0.0);
+        let start = self.common.start.clone();
+        let gain = self.truth(node, &start) - self.truth(node, &experiment.config);
+        self.story.gains[node].push((now, gain));
+        let cited = experiment.hypothesis.inspired_by.iter().filter_map(|id| id.parse().ok());
+        let cited: Vec<RecordId> = cited.collect();
+        if !cited.is_empty() {
+            let lie = cited.iter().any(|discovery| self.lies.contains(discovery));
+            self.story.adoptions.push(Adoption { at: now, node, lie, truth });
+        }
+        for discovery in cited {
+            self.held(node, discovery, now);
+        }
+    }
+
+    fn follow(&mut self, discovery: RecordId, truth: f64, now: f64) {
+        if self.story.spreads.len() < MOST_FOLLOWED {
+            let holders = vec![false; self.spec.nodes];
+            self.story.spreads.push(Spread { discovery, told: now, truth, holders, half: None });
+        }
+    }
+
+    fn held(&mut self, node: usize, discovery: RecordId, now: f64) {
+        if let Some(spread) = self.story.spreads.iter_mut().find(|spread| spread.discovery == discovery) {
+            spread.holders[node] = true;
+            // The author has it too.
+            let having = 1 + spread.holders.iter().filter(|has| **has).count();
+            if spread.half.is_none() && 2 * having >= self.spec.nodes {
+                spread.half = Some(now - spread.told);
+            }
+        }
+    }
+}
+
+fn milliseconds(seconds: f64) -> u64 {
+    (seconds * 1000.0).round() as u64
+}

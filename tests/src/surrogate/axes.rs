@@ -1,0 +1,166 @@
+//! A config as coordinates: each knob in steps of a size that matters, as `scripts/surface/collect.py` moves them.
+//!
+//! The steps are those of the node's search space on the day of the runs. They are written down here again because **the
+//! surface must stay what it is when the search changes**: a benchmark that follows its subject measures nothing.
+
+use autoswarm_protocol::{
+    EffectiveConfig, Knob, TrainConfig, Value,
+    knobs::{Domain, KNOBS},
+    train_config::checked,
+};
+
+/// How a value becomes a coordinate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Scale {
+    /// Octaves of the value; the number is a step.
+    Ratio(f64),
+    /// Octaves of the value plus an offset, for knobs that may be 0: offset and step.
+    Offset(f64, f64),
+    /// Octaves of 1 − value, for betas.
+    Complement(f64),
+    /// The value itself; the number is a step.
+    Plain(f64),
+    /// Names without an order.
+    Names,
+}
+
+fn scale_of(knob: Knob) -> Scale {
+    use Knob as K;
+    use Scale::{Complement, Names, Offset, Plain, Ratio};
+    match knob {
+        K::Depth | K::Width | K::MatrixInit | K::AttentionScale => Ratio(0.5),
+        K::MlpRatio | K::ValueGateScale => Ratio(0.6),
+        K::Warmdown => Plain(0.15),
+        K::Softcap => Offset(5.0, 0.6),
+        K::MatrixDecay => Offset(0.03, 1.0),
+        K::MuonMomentum => Complement(0.8),
+        K::UnembeddingInit | K::RopeBase => Ratio(2.0),
+        K::EmbeddingInit => Ratio(1.0),
+        K::ProjectionInit | K::ValueGateInit => Offset(0.2, 1.0),
+        K::FinalRate | K::Warmup => Offset(0.03, 0.8),
+        K::MuonMomentumWarmup => Plain(0.2),
+        K::GradientClip => Offset(0.3, 1.0),
+        K::ValueEmbeddingInit => Offset(0.3, 0.8),
+        K::ResidualInit => Ratio(0.4),
+        K::FeedbackInit => Offset(0.05, 1.0),
+        K::AdamEps => Ratio(6.0),
+        K::ResidualRateScale => Ratio(1.5),
+        K::EmbeddingDecay | K::UnembeddingDecay | K::ValueEmbeddingDecay | K::ScalarDecay => {
+            Offset(0.01, 1.0)
+        }
+        K::NormuonBeta2 | K::MuonMomentumStart => Complement(1.0),
+        _ if knob.name().contains("beta") => Complement(1.0),
+        _ => match knob.row().domain {
+            Domain::Integer { step, .. } => Plain(step as f64),
+            Domain::PowerOfTwo { .. } => Ratio(1.0),
+            Domain::Linear { step, .. } => Plain(2.0 * step),
+            Domain::Log { .. } => Ratio(0.6),
+            Domain::Choice(_) => Names,
+        },
+    }
+}
+
+/// Returns what a knob's effects are thought to weigh before the runs, of a variance of 1: what the reference's log and the
+/// small-machine reports found to matter first. // Wild guess.
+pub fn importance(knob: Knob) -> f64 {
+    use Knob as K;
+    match knob {
+        K::BatchTokens | K::Depth | K::Width | K::SequenceLength | K::MatrixRate => 0.1,
+        K::EmbeddingRate
+        | K::UnembeddingRate
+        | K::MlpRatio
+        | K::ValueEmbeddings
+        | K::Activation
+        | K::MatrixOptimizer
+        | K::HeadDim
+        | K::Warmdown
+        | K::Head
+        | K::NormPlace
+        | K::WindowPattern
+        | K::EmbeddingNorm
+        | K::QkNorm
+        | K::Dropout
+        | K::UnembeddingInit => 0.04,
+        K::AdamEps | K::MicroBatchTokens | K::ValueGateWidth | K::WidthRounding | K::ValueGateInit => 0.001,
+        _ if knob.name().contains("beta") || knob.name().ends_with("_decay") => 0.003,
+        _ => 0.012,
+    }
+}
+
+/// Returns a config's coordinates, in the table's order.
+pub fn coordinates(config: &EffectiveConfig) -> Vec<f64> {
+    KNOBS
+        .iter()
+        .map(|row| {
+            let x = config.get(row.knob).as_f64();
+            match scale_of(row.knob) {
+                Scale::Ratio(step) => x.max(1e-15).log2() / step,
+                Scale::Offset(offset, step) => (x + offset).log2() / step,
+                Scale::Complement(step) => -(1.0 - x).max(1e-4).log2() / step,
+                Scale::Plain(step) => x / step,
+                Scale::Names => x,
+            }
+        })
+        .collect()
+}
+
+/// Returns for each axis whether its values have no order.
+pub fn choices() -> Vec<bool> {
+    KNOBS.iter().map(|row| scale_of(row.knob) == Scale::Names).collect()
+}
+
+/// Returns the values next to a config's own: half a step, one and two steps either way, or every other name.
+pub fn neighbours(config: &TrainConfig, knob: Knob) -> Vec<Value> {
+    let now = config.get(knob);
+    let x = now.as_f64();
+    let scale = scale_of(knob);
+    let (low, high) = knob.row().domain.bounds();
+    let (low, high) = (low.as_f64(), high.as_f64());
+    let moved = |steps: f64| match scale {
+        Scale::Ratio(step) => x * (steps * step).exp2(),
+        Scale::Offset(offset, step) => (x + offset) * (steps * step).exp2() - offset,
+        Scale::Complement(step) => 1.0 - (1.0 - x).max(1e-4) * (-steps * step).exp2(),
+        Scale::Plain(step) => x + steps * step,
+        Scale::Names => x,
+    };
+    let snapped = |x: f64| {
+        let x = x.clamp(low, high);
+        let value = match knob.row().domain {
+            Domain::Integer { .. } | Domain::PowerOfTwo { .. } => Value::Integer(x.round() as i64),
+            _ => Value::Number(x),
+        };
+        checked(knob, value).ok()
+    };
+    let mut values: Vec<Value> = match knob.row().domain {
+        Domain::Choice(names) => (0..names.len()).map(|place| Value::Choice(place as u8)).collect(),
+        _ => {
+            [-2.0, -1.0, -0.5, 0.5, 1.0, 2.0].into_iter().filter_map(|steps| snapped(moved(steps))).collect()
+        }
+    };
+    values.retain(|value| *value != now);
+    values.dedup();
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_knob_has_an_axis() {
+        let config = TrainConfig::new().effective(256);
+        assert_eq!(coordinates(&config).len(), KNOBS.len());
+        assert!(coordinates(&config).iter().all(|x| x.is_finite()));
+        assert_eq!(choices().len(), KNOBS.len());
+    }
+
+    #[test]
+    fn neighbours_are_other_values() {
+        let config = TrainConfig::new();
+        for row in KNOBS {
+            let near = neighbours(&config, row.knob);
+            assert!(!near.is_empty(), "{}", row.name);
+            assert!(near.iter().all(|value| *value != config.get(row.knob)), "{}", row.name);
+        }
+    }
+}

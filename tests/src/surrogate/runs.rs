@@ -1,0 +1,123 @@
+//! The real runs that the surface is fitted to, as `scripts/surface/collect.py` wrote them.
+
+use autoswarm_protocol::{
+    EffectiveConfig, TrainConfig, Value,
+    knobs::KNOBS,
+    train_config::{find_knob, parse_value},
+};
+
+/// Evaluation context of every run, tokens.
+pub const CONTEXT: usize = 256;
+/// CPU seconds of training that a run's own price was asked for.
+pub const BUDGET_SECONDS: f64 = 5.0;
+
+/// Parts that are held out in turn.
+pub const FOLDS: u8 = 7;
+
+/// One run on one thread.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RealRun {
+    /// How the config was chosen: `near`, `broad`, `elite`, `repeat` or `tokens`.
+    pub kind: String,
+    /// The seed.
+    pub seed: u64,
+    /// Tokens per CPU second of a short run before; none where that failed.
+    pub price: Option<f64>,
+    /// What the run itself measured; none if it gave no number.
+    pub measured: Option<Measured>,
+    /// Why it gave none.
+    pub crash: Option<String>,
+    /// The config as executed.
+    pub config: EffectiveConfig,
+}
+
+/// What a finished run measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    /// Training tokens.
+    pub tokens: f64,
+    /// CPU seconds of training.
+    pub cpu_seconds: f64,
+    /// Largest memory, bytes.
+    pub memory: f64,
+    /// Bits per byte on validation.
+    pub validation: f64,
+    /// Bits per byte on audit.
+    pub audit: f64,
+}
+
+impl RealRun {
+    /// Returns the part of the runs, of [`FOLDS`], that it belongs to: all runs of a config to the same.
+    pub fn fold(&self) -> u8 {
+        self.config.hash().as_bytes()[0] % FOLDS
+    }
+
+    /// Returns its training throughput, tokens per CPU second.
+    pub fn speed(&self) -> Option<f64> {
+        self.measured.map(|measured| measured.tokens / measured.cpu_seconds).or(self.price)
+    }
+}
+
+/// Returns every committed run, in the order in which they were made.
+pub fn real_runs() -> Vec<RealRun> {
+    parse(include_str!("../../data/surface-runs.csv")).expect("the committed runs are well-formed")
+}
+
+/// Parses a file of runs; an error names the line.
+pub fn parse(text: &str) -> Result<Vec<RealRun>, String> {
+    let mut lines = text.lines();
+    let header: Vec<&str> = lines.next().ok_or("there is no header")?.split(',').collect();
+    let column =
+        |name: &str| header.iter().position(|head| *head == name).ok_or(format!("no column `{name}`"));
+    let (kind, seed, price) = (column("kind")?, column("seed")?, column("price")?);
+    let (tokens, cpu, memory) = (column("tokens")?, column("cpu_seconds")?, column("memory")?);
+    let (validation, audit) = (column("validation")?, column("audit")?);
+    let (crash, config) = (column("crash")?, column("config")?);
+    let parsed = lines.enumerate().map(|(index, line)| {
+        let cells: Vec<&str> = line.split(',').collect();
+        let wrong = |what: &str| format!("line {}: {what}", index + 2);
+        if cells.len() != header.len() {
+            return Err(wrong("another number of columns than the header"));
+        }
+        let number = |at: usize| cells[at].parse::<f64>().ok();
+        let measured = || {
+            Some(Measured {
+                tokens: number(tokens)?,
+                cpu_seconds: number(cpu)?,
+                memory: number(memory)?,
+                validation: number(validation)?,
+                audit: number(audit)?,
+            })
+        };
+        Ok(RealRun {
+            kind: cells[kind].to_owned(),
+            seed: cells[seed].parse().map_err(|_| wrong("the seed is no number"))?,
+            price: number(price),
+            measured: measured(),
+            crash: (!cells[crash].is_empty()).then(|| cells[crash].to_owned()),
+            config: parse_config(cells[config]).map_err(|error| wrong(&error))?.effective(CONTEXT),
+        })
+    });
+    parsed.collect()
+}
+
+/// Parses `knob=value` pairs.
+pub fn parse_config(text: &str) -> Result<TrainConfig, String> {
+    let mut config = TrainConfig::new();
+    for part in text.split_whitespace() {
+        let (name, value) = part.split_once('=').ok_or(format!("`{part}` is no knob=value"))?;
+        let knob = find_knob(name).map_err(|error| error.to_string())?;
+        let value = parse_value(knob, value).map_err(|error| error.to_string())?;
+        config = config.with(knob, value).map_err(|error| error.to_string())?;
+    }
+    Ok(config)
+}
+
+/// Prints what [`parse_config`] reads.
+pub fn config_text(config: &TrainConfig) -> String {
+    let off_default =
+        KNOBS.iter().map(|row| row.knob).filter(|knob| config.get(*knob) != Value::default_of(*knob));
+    let pairs: Vec<String> =
+        off_default.map(|knob| format!("{knob}={}", config.get(knob).display(knob))).collect();
+    pairs.join(" ")
+}

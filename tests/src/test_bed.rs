@@ -1,0 +1,204 @@
+//! `test-bed`: fits the response surface to real runs, scores it, and simulates swarms on it.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a command line of the tests
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use autoswarm_tests::{
+    chance::Chance,
+    simulator::{
+        Spec,
+        conditions::{self, Condition, Targets},
+        simulate,
+    },
+    surrogate::{self, Surrogate, optimum, runs, scores},
+};
+use clap::Parser;
+
+/// The test-bed of the swarm: a response surface fitted to real runs, and simulated swarms on it
+#[derive(Debug, Parser)]
+#[command(name = "test-bed")]
+enum Cli {
+    /// Fit the surface to the runs of FILE and print its parameters as JSON
+    Fit {
+        /// What collect.py wrote
+        file: PathBuf,
+        /// Rounds of the fit
+        #[arg(long, default_value_t = 60)]
+        rounds: usize,
+    },
+    /// Say how well parameters predict the held-out runs of FILE
+    Score {
+        /// What collect.py wrote
+        file: PathBuf,
+        /// What `fit` printed
+        parameters: PathBuf,
+    },
+    /// Simulate one swarm
+    Simulate {
+        /// Honest nodes
+        #[arg(long, default_value_t = 4)]
+        nodes: usize,
+        /// Liars beside them
+        #[arg(long, default_value_t = 0)]
+        liars: usize,
+        /// Virtual hours
+        #[arg(long, default_value_t = 1.0)]
+        hours: f64,
+        /// Let nobody hear anything
+        #[arg(long)]
+        silent: bool,
+        /// Let all nodes search with one seed
+        #[arg(long)]
+        one_search_seed: bool,
+        /// Seed
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Simulate every condition on several seeds, and print the table of node/docs/simulation.md
+    Compare {
+        /// Seeds of each condition
+        #[arg(long, default_value_t = 10)]
+        seeds: u64,
+        /// Node hours of each simulation
+        #[arg(long, default_value_t = 16.0)]
+        compute: f64,
+        /// Threads
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+        /// Only the conditions of these names, separated by commas
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+    },
+    /// Search the committed surface for its best config
+    Optimum {
+        /// Climbs
+        #[arg(long, default_value_t = 40)]
+        climbs: u64,
+    },
+    /// Fit nothing: print configs on the way up the surface of FILE and PARAMETERS, for collect.py --ask
+    Ask {
+        /// What collect.py wrote
+        file: PathBuf,
+        /// What `fit` printed
+        parameters: PathBuf,
+        /// Configs
+        #[arg(long, default_value_t = 12)]
+        count: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli {
+        Cli::Fit { file, rounds } => {
+            let runs = read(&file)?;
+            let parameters = surrogate::fit(&runs, rounds, &mut |what, round, value| {
+                eprintln!("{what} {round}: {value:.2}");
+            });
+            println!("{}", serde_json::to_string_pretty(&parameters)?);
+        }
+        Cli::Ask { file, parameters, count } => {
+            let text = fs::read_to_string(&parameters).context("cannot read the parameters")?;
+            let surrogate = Surrogate::new(serde_json::from_str(&text)?, &read(&file)?);
+            for number in 0..count {
+                let mut way = Vec::new();
+                let chance = Chance::new(1000 + number);
+                optimum::climb(&surrogate, surrogate::start(), chance, &mut |config| {
+                    way.push(config.clone());
+                });
+                // From an eighth of the way to its middle: the further, the less the runs say about it.
+                let place = way.len() * (1 + number as usize % 5) / 8;
+                println!("{}", runs::config_text(&way[place.max(1) - 1]));
+            }
+        }
+        Cli::Score { file, parameters } => {
+            let text = fs::read_to_string(&parameters).context("cannot read the parameters")?;
+            let parameters: surrogate::Parameters = serde_json::from_str(&text)?;
+            println!("{:?}\n{:?}", scores::held_out(&parameters, &read(&file)?), parameters.noise);
+            strongest(&parameters);
+        }
+        Cli::Simulate { nodes, liars, hours, silent, one_search_seed, seed } => {
+            let spec = Spec { liars, talking: !silent, one_search_seed, ..Spec::new(nodes, hours, seed) };
+            let started = std::time::Instant::now();
+            let story = simulate(&spec, &Surrogate::committed());
+            for part in 1..=8 {
+                let at = story.length * f64::from(part) / 8.0;
+                println!(
+                    "{:.2} h: mean {:.4} best {:.4}",
+                    at / 3600.0,
+                    story.mean_gain(at),
+                    story.best_gain(at)
+                );
+            }
+            println!(
+                "experiments {:?} keeps {:?} runs {:?} adoptions {} true {:?} harmful lies {} foreign {:.3} half {:?} digest {:x} in {:.1?}",
+                story.experiments,
+                story.keeps,
+                story.runs,
+                story.adoptions.len(),
+                story.true_share(),
+                story.harmful_lies(),
+                story.foreign_share(),
+                story.half_life(),
+                story.digest,
+                started.elapsed()
+            );
+        }
+        Cli::Compare { seeds, compute, threads, only } => {
+            let (surface, targets) = (Surrogate::committed(), Targets::committed());
+            print!("{}", conditions::HEAD);
+            let mut done = Vec::new();
+            let wanted = |name: &String| only.is_empty() || only.contains(name);
+            for (name, spec) in conditions::all(compute).into_iter().filter(|(name, _)| wanted(name)) {
+                let started = std::time::Instant::now();
+                let condition = Condition::run(&name, spec, seeds, threads, &surface);
+                print!("{}", condition.row(&targets));
+                eprintln!("{name}: {:.0?}, {}", started.elapsed(), condition.ideas());
+                done.push(condition);
+            }
+            print!("\n{}", conditions::ratios(&done, &targets));
+        }
+        Cli::Optimum { climbs } => {
+            let surrogate = Surrogate::committed();
+            let begin = surrogate.worth(&surrogate::start());
+            let (best, worth) = optimum::best_known(&surrogate, climbs);
+            eprintln!("{}", autoswarm_protocol::Patch::between(&surrogate::start(), &best));
+            let targets = Targets { start: begin, best: worth, config: runs::config_text(&best) };
+            println!("{}", serde_json::to_string_pretty(&targets)?);
+        }
+    }
+    Ok(())
+}
+
+fn read(file: &PathBuf) -> anyhow::Result<Vec<runs::RealRun>> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    runs::parse(&text).map_err(anyhow::Error::msg)
+}
+
+/// Prints the knobs by what they weigh.
+fn strongest(parameters: &surrogate::Parameters) {
+    let mut weights: Vec<(&str, f64)> = autoswarm_protocol::knobs::KNOBS
+        .iter()
+        .map(|row| row.name)
+        .chain(["tokens"])
+        .zip(parameters.level.weights.iter().copied())
+        .collect();
+    weights.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let lines: Vec<String> = weights.iter().take(30).map(|(name, w)| format!("{name} {w:.4}")).collect();
+    println!("{}", lines.join(", "));
+    let k = &parameters.level;
+    println!(
+        "length {:.2} interaction {:.3} away {:.4} shared {:.5} noise {:.5}",
+        k.length, k.interaction, k.away, k.shared, k.noise
+    );
+}
