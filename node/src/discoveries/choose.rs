@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use autoswarm_protocol::{
     EffectiveConfig, Hypothesis, Knob, Patch, Proposer as ProposedBy,
     id::RecordId,
-    record::{Comparison, Discovery},
+    record::{Author, Comparison, Discovery},
 };
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -30,6 +30,9 @@ const MOVED: f64 = 0.6;
 const TOGETHER: f64 = 0.8;
 /// What a difference of levels between two machines is worth as a gain: they were not measured side by side. // Wild guess.
 const LEVELS: f64 = 0.5;
+/// How many times the middle claim one of an unproven author may count as, at most: fewer than half are liars, so what they all
+/// claim together is sane, and a claim beyond it must be reproduced before it draws more tries than others. // Wild guess.
+const UNPROVEN_CLAIM: f64 = 2.0;
 /// Discoveries that are considered for one draw, the most promising first.
 const MOST_CONSIDERED: usize = 64;
 
@@ -68,7 +71,13 @@ impl Discoveries {
     /// Returns what can be tried with the gain expected of it, bits per byte.
     fn ideas(&self, incumbent: &Incumbent, here: &Here) -> Vec<(f64, Idea<'_>)> {
         let (trust, transfer) = (self.trust(), self.transfer(here));
+        let tries = self.tries_by_author();
+        let helpful = |author: Author| {
+            let (helped, count) = tries.get(&author).copied().unwrap_or_default();
+            2.0 * (helped + 1.0) / (count + 2.0)
+        };
         let believed = |found: &Found| trust.mean(found.author, SpeedClass::of(&found.discovery.hardware));
+        let most = UNPROVEN_CLAIM * self.middle_claim();
         let mut open: Vec<(f64, RecordId, &Found)> = self
             .found
             .iter()
@@ -81,10 +90,13 @@ impl Discoveries {
                 let travels = transfer.chance(patch.group(), SpeedClass::of(hardware));
                 let moved = patch.iter().any(|(knob, change)| incumbent.config.get(knob) != change.from);
                 let children = self.children.get(id).copied().unwrap_or(0);
-                let gain = (-estimate.delta).max(0.0)
+                let claim = (-estimate.delta).max(0.0);
+                let claim = if trust.is_proven(found.author) { claim } else { claim.min(most) };
+                let gain = claim
                     * travels
                     * believed(found)
                     * self.luck(*id)
+                    * helpful(found.author)
                     * if moved { MOVED } else { 1.0 }
                     / f64::from(1 + children);
                 (gain, *id, found)
@@ -108,6 +120,32 @@ impl Discoveries {
             is_open.then_some((gain, Idea::Adopt(*id, found)))
         }));
         ideas
+    }
+
+    /// Returns the median of the gains that others claim, bits per byte.
+    fn middle_claim(&self) -> f64 {
+        let foreign = self.found.values().filter(|found| found.author != self.own);
+        let mut claims: Vec<f64> = foreign.map(|found| -found.discovery.estimate.delta).collect();
+        claims.sort_by(f64::total_cmp);
+        claims.get(claims.len() / 2).copied().unwrap_or(0.0)
+    }
+
+    /// Returns how often each author's discoveries helped on this node's incumbents, and how often they were tried here. It says
+    /// whose ideas suit this node, and moves no trust.
+    fn tries_by_author(&self) -> BTreeMap<Author, (f64, f64)> {
+        let mut tries: BTreeMap<Author, (f64, f64)> = BTreeMap::new();
+        for (id, of) in &self.attestations {
+            let Some(found) = self.found.get(id) else { continue };
+            let own = of.iter().filter(|it| it.author == self.own);
+            for attested in own.filter(|it| it.attestation.comparison == Comparison::Transplants) {
+                let shown = attested.attestation.found.as_ref();
+                let helped = shown.is_ok_and(|shown| shown.delta < -shown.standard_error);
+                let (successes, count) = tries.entry(found.author).or_default();
+                *successes += f64::from(u8::from(helped));
+                *count += 1.0;
+            }
+        }
+        tries
     }
 
     /// Returns how much more or less often than half of the time this discovery helped where it was tried, once or more.

@@ -355,8 +355,8 @@ fn a_re_run_waits_for_its_share_and_takes_the_authors_terms() {
     let mut node = Node::new();
     let id = node.hear(&found("warmup 0.1", -0.02), 2);
     assert_eq!(node.rerun(), None, "nothing was spent yet");
-    // Three pairs of twenty seconds are a fifth of six hundred.
-    node.search_for(470.0);
+    // Three pairs of twenty seconds are a tenth of twelve hundred.
+    node.search_for(1075.0);
     assert_eq!(node.rerun(), None);
     node.search_for(20.0);
     let rerun = node.rerun().expect("affordable");
