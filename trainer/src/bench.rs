@@ -12,7 +12,7 @@ use crate::{
     harness::budget::Deadline,
     model::{Model, Role, Shape},
     optimizer::{Gradients, Optimizer},
-    report,
+    report, shim,
 };
 
 /// A shape to measure, written `depth,width,sequence,batch,vocabulary`.
@@ -72,12 +72,31 @@ pub struct BenchResult {
     pub tokens_per_second: f64,
     /// The same in FLOP/s.
     pub flops_per_second: f64,
+    /// The same as a share of what one large product reaches on this device with these threads and numbers.
+    pub flop_utilisation: f64,
+    /// Where a step's seconds go.
+    pub phases: Phases,
+    /// Whether the fused operations of the CPU ran.
+    pub fused: bool,
+    /// The x86-64 level of those: 4, 3 or 0 for what every machine has.
+    pub cpu_level: i32,
     /// Seconds from nothing to the end of the first step.
     pub first_step_seconds: f64,
     /// Steps timed.
     pub steps: u64,
     /// Largest memory of this process so far, bytes; 0 where it is not known.
     pub peak_memory_bytes: u64,
+}
+
+/// Mean seconds of a step by what they went to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Phases {
+    /// From tokens to the loss.
+    pub forward: f64,
+    /// From the loss to the gradients.
+    pub backward: f64,
+    /// From the gradients to the next weights.
+    pub optimizer: f64,
 }
 
 /// What to measure with.
@@ -106,24 +125,38 @@ pub fn measure(shape: BenchShape, settings: &BenchSettings) -> Result<BenchResul
     let model = Model::new(&config, shape.vocabulary as usize, context, 0, kind, device);
     let mut optimizer = Optimizer::new(&config, &model);
     let rows = Tensor::randint(shape.vocabulary, [shape.batch, shape.sequence + 1], (Kind::Int64, device));
-    let mut step = || -> Result<f64, Failure> {
+    let mut step = |phases: &mut Phases| -> Result<f64, Failure> {
+        let started = Instant::now();
         let loss = model.loss(&rows, None, &Deadline::never())?;
+        phases.forward += wait(&loss, started);
+        let started = Instant::now();
         let (roles, parameters): (Vec<Role>, Vec<&Tensor>) = model.parameters.iter().unzip();
         let gradients = Tensor::run_backward(&[&loss], &parameters, false, false);
         let gradients: Gradients = roles.into_iter().zip(gradients).collect();
+        phases.backward += wait(&gradients[&Role::Embedding], started);
+        let started = Instant::now();
         optimizer.step(&model.parameters, gradients, 0.0, &Deadline::never())?;
-        Ok(loss.double_value(&[])) // waits for the device
+        phases.optimizer += wait(model.parameters.expect(Role::Embedding), started);
+        Ok(loss.double_value(&[]))
     };
-    step()?;
+    let mut phases = Phases::default();
+    step(&mut phases)?;
     let first_step_seconds = started.elapsed().as_secs_f64();
-    step()?;
+    step(&mut phases)?;
+    phases = Phases::default();
     let (timed, mut steps) = (Instant::now(), 0);
     while steps < 3 || timed.elapsed().as_secs_f64() < settings.seconds {
-        step()?;
+        step(&mut phases)?;
         steps += 1;
     }
     let tokens = (steps * (shape.batch * shape.sequence) as u64) as f64;
     let tokens_per_second = tokens / timed.elapsed().as_secs_f64();
+    let each = |seconds: f64| seconds / steps as f64;
+    let phases = Phases {
+        forward: each(phases.forward),
+        backward: each(phases.backward),
+        optimizer: each(phases.optimizer),
+    };
     let flops_per_token = Shape::new(&config, shape.vocabulary as usize, context).flops_per_token(context);
     Ok(BenchResult {
         shape,
@@ -133,10 +166,33 @@ pub fn measure(shape: BenchShape, settings: &BenchSettings) -> Result<BenchResul
         parameters: model.parameters.count(),
         tokens_per_second,
         flops_per_second: tokens_per_second * flops_per_token,
+        flop_utilisation: tokens_per_second * flops_per_token / product_flops_per_second(kind, device),
+        phases,
+        fused: model.is_fused(),
+        cpu_level: shim::level(),
         first_step_seconds,
         steps,
         peak_memory_bytes: if device == Device::Cpu { report::peak_resident_bytes() } else { 0 },
     })
+}
+
+/// Reads one number of a tensor, which a GPU has only when its work is done, and returns the seconds since `started`.
+fn wait(tensor: &Tensor, started: Instant) -> f64 {
+    if tensor.device() != Device::Cpu {
+        let _ = tensor.detach().view([-1]).double_value(&[0]);
+    }
+    started.elapsed().as_secs_f64()
+}
+
+/// Returns the speed of one large product: the best of a few, in FLOP/s.
+fn product_flops_per_second(kind: Kind, device: Device) -> f64 {
+    const SIDE: i64 = 1024; // large enough for every CPU's best speed, and 10 ms of work
+    let factor = Tensor::ones([SIDE, SIDE], (kind, device));
+    let seconds = (0..8).map(|_| {
+        let started = Instant::now();
+        wait(&factor.mm(&factor), started)
+    });
+    2.0 * (SIDE as f64).powi(3) / seconds.fold(f64::INFINITY, f64::min)
 }
 
 impl std::fmt::Display for BenchShape {

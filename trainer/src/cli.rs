@@ -342,10 +342,16 @@ fn run_bench(args: &BenchArgs) -> Result<(), Failure> {
         let line = if args.json {
             serde_json::to_string(&result).expect("plain fields serialise")
         } else {
+            let phases = result.phases;
             format!(
-                "{shape}  {:>9.0} tokens/s  {:>6.1} GFLOP/s  first step after {:.2} s  {} MB",
+                "{:<18} {:>9.0} tokens/s  {:>6.1} GFLOP/s ({:>2.0} %)  forward {:.1} backward {:.1} optimizer {:.1} ms  first step after {:.2} s  {} MB",
+                shape.to_string(),
                 result.tokens_per_second,
                 result.flops_per_second / 1e9,
+                result.flop_utilisation * 100.0,
+                phases.forward * 1e3,
+                phases.backward * 1e3,
+                phases.optimizer * 1e3,
                 result.first_step_seconds,
                 result.peak_memory_bytes >> 20
             )

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use tch::{Device, Kind};
 
-use crate::{failure::Failure, system};
+use crate::{failure::Failure, shim, system};
 
 /// A device as it is named on a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +103,7 @@ pub fn set_threads(threads: Option<u16>) -> u16 {
     let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024) as u16);
     let threads = threads.filter(|&threads| threads > 0).unwrap_or_else(cores);
     tch::set_num_threads(i32::from(threads));
+    shim::prepare();
     threads
 }
 

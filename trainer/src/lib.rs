@@ -17,5 +17,6 @@ pub mod prepare;
 pub mod report;
 pub mod sample;
 pub mod schedule;
+pub mod shim;
 pub mod system;
 pub mod train;

@@ -8,6 +8,9 @@
 //! Shapes: B sequences, T tokens each, N = B · T, C the width, H heads. The residual stream is `[N, C]`. In bf16 the
 //! products and the stream are bf16; weights, statistics of norms, softmax and loss stay f32.
 //!
+//! On a CPU, the parts that most configs share run as the fused operations of [`crate::shim`]; the plain form stays the
+//! reference ([`Model::unfused`]) and serves every other device and part.
+//!
 //! Not here: initial values ([`init`]), what the sizes cost ([`shape`]), and how it learns ([`crate::optimizer`]).
 
 pub mod attention;
@@ -29,7 +32,7 @@ pub use self::{
     parameters::{Parameters, Role},
     shape::Shape,
 };
-use crate::{failure::Failure, harness::budget::Deadline};
+use crate::{failure::Failure, harness::budget::Deadline, shim};
 
 /// Activations of the MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +74,7 @@ pub struct Model {
     softcap: f64,
     value_gate_scale: f64,
     dropout: f64,
+    fused: bool,
 }
 
 /// One layer's weights, in the products' number format.
@@ -84,6 +88,12 @@ struct Layer {
     mlp_out: Tensor,
     /// This token batch's value embedding `[N, kv width]` and its gate's weights.
     value: Option<(Tensor, Tensor)>,
+}
+
+/// The residual stream `[N, C]`, with the last sublayer's output not added yet.
+struct Stream {
+    x: Tensor,
+    delta: Option<Tensor>,
 }
 
 impl Model {
@@ -130,11 +140,22 @@ impl Model {
             softcap: config.number(Knob::Softcap),
             value_gate_scale: config.number(Knob::ValueGateScale),
             dropout: config.number(Knob::Dropout),
+            fused: device == Device::Cpu && matches!(kind, Kind::Float | Kind::BFloat16) && !plain_asked(),
             shape,
             parameters,
             kind,
             device,
         }
+    }
+
+    /// Returns the same model with plain operations alone: what the fused ones are compared with.
+    pub fn unfused(self) -> Self {
+        Self { fused: false, ..self }
+    }
+
+    /// Returns whether the model runs fused operations where it has them.
+    pub const fn is_fused(&self) -> bool {
+        self.fused
     }
 
     /// Counts the parameters of a config's model without making it.
@@ -185,8 +206,13 @@ impl Model {
         reduction: Reduction,
     ) -> Result<Tensor, Failure> {
         let length = rows.size()[1] - 1;
-        let logits = self.logits(&rows.narrow(1, 0, length), dropout, deadline)?;
+        let logits = self.raw_logits(&rows.narrow(1, 0, length), dropout, deadline)?;
         let targets = rows.narrow(1, 1, length).reshape([-1]);
+        let mean = reduction == Reduction::Mean;
+        if self.fused && (mean || !logits.requires_grad()) {
+            return Ok(shim::cross_entropy(&logits, &targets, self.softcap, mean));
+        }
+        let logits = self.cap(&logits);
         Ok(logits.cross_entropy_loss(&targets, None::<Tensor>, reduction, -100, 0.0))
     }
 
@@ -197,24 +223,47 @@ impl Model {
         dropout: Option<Dropout>,
         deadline: &Deadline,
     ) -> Result<Tensor, Failure> {
+        Ok(self.cap(&self.raw_logits(tokens, dropout, deadline)?))
+    }
+
+    /// Returns logits, in f32, as the softcap bounds them.
+    fn cap(&self, logits: &Tensor) -> Tensor {
+        let logits = logits.to_kind(Kind::Float);
+        if self.softcap == 0.0 {
+            return logits;
+        }
+        (logits * (1.0 / self.softcap)).tanh() * self.softcap
+    }
+
+    /// Returns the logits before the softcap, in the products' number format.
+    fn raw_logits(
+        &self,
+        tokens: &Tensor,
+        dropout: Option<Dropout>,
+        deadline: &Deadline,
+    ) -> Result<Tensor, Failure> {
         let (batch, length) = tokens.size2().expect("tokens are [B, T]");
         let tokens = tokens.reshape([-1]); // [N]
-        let embedding = self.weight(Role::Embedding);
-        let x0 = embedding.index_select(0, &tokens); // [N, C]
+        let x0 = self.look_up(self.parameters.expect(Role::Embedding), &tokens); // [N, C]
         let x0 = if self.embedding_norm { self.normalise(&x0, self.gains.embedding()) } else { x0 };
-        let mut x = x0.shallow_clone();
+        let mut stream = Stream { x: x0.shallow_clone(), delta: None };
         for layer in self.layers(&tokens) {
             deadline.check()?;
-            x = self.block(&layer, &x, &x0, (batch, length), dropout);
+            stream = self.block(&layer, stream, &x0, (batch, length), dropout);
         }
         deadline.check()?;
-        let x = self.normalise(&x, self.gains.last());
-        let head = if self.shape.tied_head { embedding } else { self.weight(Role::Unembedding) };
-        let logits = x.mm(&head.tr()).to_kind(Kind::Float);
-        if self.softcap == 0.0 {
-            return Ok(logits);
+        let (x, _) = self.join(stream, None, Some(self.gains.last()));
+        let head = if self.shape.tied_head { Role::Embedding } else { Role::Unembedding };
+        Ok(x.mm(&self.weight(head).tr()))
+    }
+
+    /// Returns the rows `tokens` `[N]` of a table `[V, C]` in the products' number format.
+    fn look_up(&self, table: &Tensor, tokens: &Tensor) -> Tensor {
+        if self.fused {
+            shim::gather(table, tokens, self.kind)
+        } else {
+            table.to_kind(self.kind).index_select(0, tokens)
         }
-        Ok((logits * (1.0 / self.softcap)).tanh() * self.softcap)
     }
 
     /// Returns a role's tensor in the products' number format.
@@ -228,9 +277,8 @@ impl Model {
         let scalars = |role| self.parameters.get(role).map(|factors| factors.unbind(0)).unwrap_or_default();
         let mut values = match self.parameters.get(Role::ValueGate) {
             Some(_) => {
-                let found = stack(Role::ValueEmbedding)
-                    .map(|table| table.index_select(0, tokens))
-                    .collect::<Vec<_>>();
+                let tables = self.parameters.expect(Role::ValueEmbedding).unbind(0);
+                let found = tables.iter().map(|table| self.look_up(table, tokens)).collect::<Vec<_>>();
                 found.into_iter().zip(stack(Role::ValueGate)).map(Some).collect()
             }
             None => Vec::new(),
@@ -262,17 +310,11 @@ impl Model {
     fn block(
         &self,
         layer: &Layer,
-        x: &Tensor,
+        stream: Stream,
         x0: &Tensor,
         (batch, length): (i64, i64),
         dropout: Option<Dropout>,
-    ) -> Tensor {
-        let x = match (&layer.residual, &layer.feedback) {
-            // Before the first block x is x0.
-            (Some(residual), Some(feedback)) if layer.index == 0 => x * (residual + feedback),
-            (Some(residual), Some(feedback)) => x * residual + x0 * feedback,
-            _ => x.shallow_clone(),
-        };
+    ) -> Stream {
         let finish = |y: Tensor, sublayer| {
             let y = if self.place.after() {
                 self.normalise(&y, self.gains.after(layer.index, sublayer))
@@ -281,42 +323,96 @@ impl Model {
             };
             self.drop(y, layer.index, sublayer, dropout)
         };
-        let start = |x: &Tensor, sublayer| {
-            if self.place.before() {
-                self.normalise(x, self.gains.before(layer.index, sublayer))
-            } else {
-                x.shallow_clone()
-            }
+        let gain = |sublayer| self.place.before().then(|| self.gains.before(layer.index, sublayer));
+        let feedback = layer.residual.as_ref().zip(layer.feedback.as_ref()).map(|(a, b)| (x0, a, b));
+        let (input, x) = self.join(stream, feedback, gain(0));
+        let attended = finish(self.attend(layer, &input, batch, length), 0);
+        let (input, stream) = if self.parallel {
+            (input, Stream { x: x + attended, delta: None })
+        } else {
+            let (input, x) = self.join(Stream { x, delta: Some(attended) }, None, gain(1));
+            (input, Stream { x, delta: None })
         };
-        let input = start(&x, 0);
-        let attended = &x + finish(self.attend(layer, &input, batch, length), 0);
-        let input = if self.parallel { input } else { start(&attended, 1) };
-        attended + finish(self.mlp(layer, &input), 1)
+        Stream { delta: Some(finish(self.mlp(layer, &input), 1)), ..stream }
+    }
+
+    /// Adds up the stream, mixes in the embedding, and normalises with a row of the gains where one is given: (normalised,
+    /// stream).
+    fn join(
+        &self,
+        stream: Stream,
+        feedback: Option<shim::Feedback<'_>>,
+        gain: Option<i64>,
+    ) -> (Tensor, Tensor) {
+        let Stream { x, delta } = stream;
+        if let (true, Some(row), Norm::Rms | Norm::RmsLearned) = (self.fused, gain, self.norm) {
+            let (normalised, x) = shim::mix_norm(&x, delta.as_ref(), feedback, norm::EPSILON);
+            let normalised = match self.gain(row) {
+                Some(gain) => normalised * gain.to_kind(self.kind),
+                None => normalised,
+            };
+            return (normalised, x);
+        }
+        let x = match delta {
+            Some(delta) => x + delta,
+            None => x,
+        };
+        let x = match feedback {
+            Some((x0, residual, feedback)) => x * residual + x0 * feedback,
+            None => x,
+        };
+        let normalised = gain.map_or_else(|| x.shallow_clone(), |row| self.normalise(&x, row));
+        (normalised, x)
     }
 
     /// Returns the attention's output `[N, C]` for its input of that size.
     fn attend(&self, layer: &Layer, x: &Tensor, batch: i64, length: i64) -> Tensor {
         let Shape { heads, kv_heads, head_dim, .. } = self.shape;
-        let qkv = x.mm(&layer.attention_in.tr()).view([batch, length, heads + 2 * kv_heads, head_dim]);
+        let qkv = x.mm(&layer.attention_in.tr());
+        let window = self.shape.windows[layer.index as usize];
+        if self.fused && length <= shim::LONGEST {
+            let value = layer.value.as_ref().map(|(value, gate)| (value, self.gate(x, gate)));
+            let heads = shim::Heads {
+                batch,
+                length,
+                heads,
+                kv_heads,
+                head_dim,
+                window: window.unwrap_or(length),
+                norm: self.qk_norm.then_some(norm::EPSILON),
+                gate_scale: self.value_gate_scale,
+                scale: self.attention.scale(),
+            };
+            let value = value.as_ref().map(|(value, gate)| (*value, gate));
+            let attended = shim::attention(&qkv, value, self.rotary.angles(), heads);
+            return attended.mm(&layer.attention_out.tr());
+        }
+        let qkv = qkv.view([batch, length, heads + 2 * kv_heads, head_dim]);
         // Queries and keys go through the same rotation and norm, so they go together.
         let qk = self.rotary.apply(&qkv.narrow(2, 0, heads + kv_heads));
         let qk = if self.qk_norm { norm::rms(&qk) } else { qk };
         let mut v = qkv.narrow(2, heads + kv_heads, kv_heads); // [B, T, kv heads, head_dim]
         if let Some((value, gate)) = &layer.value {
-            let gate = x.narrow(1, 0, self.shape.gate_width).mm(&gate.tr()).sigmoid() * self.value_gate_scale;
+            let gate = self.gate(x, gate).sigmoid() * self.value_gate_scale;
             let gate = gate.view([batch, length, kv_heads, 1]);
             v = v.addcmul(&value.view([batch, length, kv_heads, head_dim]), &gate);
         }
-        let window = self.shape.windows[layer.index as usize];
         let (q, k) = (qk.narrow(2, 0, heads), qk.narrow(2, heads, kv_heads));
         let y = self.attention.apply(&q, &k, &v, window); // [B, T, H, head_dim]
         y.reshape([-1, self.shape.width]).mm(&layer.attention_out.tr())
+    }
+
+    /// Returns what opens the gates of a layer's value embeddings, `[N, kv heads]`, before its sigmoid.
+    fn gate(&self, x: &Tensor, gate: &Tensor) -> Tensor {
+        x.narrow(1, 0, self.shape.gate_width).mm(&gate.tr())
     }
 
     /// Returns the MLP's output `[N, C]` for its input of that size.
     fn mlp(&self, layer: &Layer, x: &Tensor) -> Tensor {
         let hidden = x.mm(&layer.mlp_in.tr()); // [N, hidden], or [N, 2 · hidden] with a gate
         let hidden = match self.activation {
+            Activation::Relu2 if self.fused => shim::relu_squared(&hidden),
+            Activation::Swiglu if self.fused => shim::swiglu(&hidden),
             Activation::Relu2 => hidden.relu().square(),
             Activation::Relu => hidden.relu(),
             Activation::Gelu => hidden.gelu("none"),
@@ -330,8 +426,11 @@ impl Model {
     }
 
     fn normalise(&self, x: &Tensor, row: i64) -> Tensor {
-        let gain = self.parameters.get(Role::NormGain).map(|gains| gains.select(0, row));
-        self.norm.apply(x, gain.as_ref())
+        self.norm.apply(x, self.gain(row).as_ref())
+    }
+
+    fn gain(&self, row: i64) -> Option<Tensor> {
+        self.parameters.get(Role::NormGain).map(|gains| gains.select(0, row))
     }
 
     /// Drops entries of a sublayer's output, by a mask that the run's seed and the rows decide.
@@ -342,6 +441,11 @@ impl Model {
         let drawn = init::seeded(seed, &name, || Tensor::rand(y.size(), (Kind::Float, self.device)));
         y * (drawn.lt(keep).to_kind(self.kind) * (1.0 / keep))
     }
+}
+
+/// Returns whether this process is asked, by `AUTOSWARM_PLAIN=1`, to run plain operations alone: for comparisons.
+fn plain_asked() -> bool {
+    std::env::var_os("AUTOSWARM_PLAIN").is_some_and(|value| value == "1")
 }
 
 fn place(config: &EffectiveConfig) -> Place {

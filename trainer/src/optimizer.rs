@@ -43,6 +43,7 @@ pub struct Optimizer {
     clip: f64,
     adamw: Vec<AdamW>,
     muon: Option<Muon>,
+    fused: bool,
 }
 
 impl Optimizer {
@@ -59,6 +60,7 @@ impl Optimizer {
             clip: config.number(Knob::GradientClip),
             adamw: adamw.collect(),
             muon: muon.then(|| Muon::new(config, model)),
+            fused: model.is_fused(),
         }
     }
 
@@ -81,7 +83,7 @@ impl Optimizer {
             }
             for group in &mut self.adamw {
                 deadline.check()?;
-                group.step(parameters, &gradients, factors);
+                group.step(parameters, &gradients, factors, self.fused);
             }
             match &mut self.muon {
                 Some(muon) => muon.step(parameters, &gradients, factors, deadline),

@@ -1,5 +1,5 @@
 //! The two calls into the C library that have no safe form: loading a library, and ending the process at once.
-#![allow(unsafe_code)] // with a SAFETY comment each; the only unsafe code of this crate
+#![allow(unsafe_code)] // with a SAFETY comment each; and so in shim.rs; nowhere else in this crate
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 

@@ -27,6 +27,11 @@ impl Attention {
         }
     }
 
+    /// Returns the factor on the scores.
+    pub const fn scale(&self) -> f64 {
+        self.scale
+    }
+
     /// Returns the attention's output `[B, T, H, head_dim]` for q of that size, and k and v of `[B, T, kv heads, head_dim]`.
     pub fn apply(&self, q: &Tensor, k: &Tensor, v: &Tensor, window: Option<i64>) -> Tensor {
         let length = q.size()[1];

@@ -4,7 +4,7 @@ use autoswarm_protocol::{EffectiveConfig, Knob};
 use tch::{Kind, Tensor};
 
 /// Added to the mean square before its root: the distance from 1 to the next f32, as PyTorch's `rms_norm` does.
-const EPSILON: f64 = f32::EPSILON as f64;
+pub const EPSILON: f64 = f32::EPSILON as f64;
 
 /// Where a block normalises its sublayers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

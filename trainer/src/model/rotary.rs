@@ -10,6 +10,8 @@ pub struct Rotary {
     /// `[context, 1, head_dim]`: the sine, negative for the second half.
     sine: Tensor,
     half: i64,
+    /// `[context, half]` in f32: cosine and sine of each pair's angle.
+    angles: (Tensor, Tensor),
 }
 
 impl Rotary {
@@ -24,7 +26,13 @@ impl Rotary {
             Tensor::cat(&[first, second], 1).unsqueeze(1).to_kind(kind).to_device(device)
         };
         let (sine, cosine) = (angle.sin(), angle.cos());
-        Self { cosine: both(&cosine, &cosine), sine: both(&sine, &-&sine), half }
+        let angles = (cosine.to_kind(Kind::Float), sine.to_kind(Kind::Float));
+        Self { cosine: both(&cosine, &cosine), sine: both(&sine, &-&sine), half, angles }
+    }
+
+    /// Returns the cosine and the sine of each pair's angle, `[context, half]` in f32 on the CPU.
+    pub const fn angles(&self) -> (&Tensor, &Tensor) {
+        (&self.angles.0, &self.angles.1)
     }
 
     /// Rotates `x` of `[B, T, heads, head_dim]` by its positions.

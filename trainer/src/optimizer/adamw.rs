@@ -3,7 +3,10 @@
 use tch::{Kind, Tensor};
 
 use super::{Factors, Gradients};
-use crate::model::{Parameters, Role};
+use crate::{
+    model::{Parameters, Role},
+    shim,
+};
 
 /// The settings of one group.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,18 +41,34 @@ impl AdamW {
         Self { role, settings, first: zeros(), second: zeros(), steps: 0 }
     }
 
-    pub(super) fn step(&mut self, parameters: &Parameters, gradients: &Gradients, factors: Factors) {
+    pub(super) fn step(
+        &mut self,
+        parameters: &Parameters,
+        gradients: &Gradients,
+        factors: Factors,
+        fused: bool,
+    ) {
         let Settings { rate, beta1, beta2, epsilon, decay, cautious } = self.settings;
         let gradient = &gradients[&self.role];
         self.steps += 1;
+        let rate = rate * factors.rate;
+        let mut parameter = parameters.expect(self.role).shallow_clone();
+        let decay = rate * decay * factors.decay;
+        // parameter −= rate / (1 − β1ᵗ) · m / (√(v / (1 − β2ᵗ)) + ε), its constants moved into the denominator.
+        let scale = -(1.0 - beta1.powi(self.steps)) / rate;
+        let corrected = scale / (1.0 - beta2.powi(self.steps)).sqrt();
+        if fused {
+            let moves = rate != 0.0;
+            let step =
+                shim::Adam { beta1, beta2, decay, corrected, epsilon: epsilon * scale, cautious, moves };
+            let gradient = gradient.contiguous();
+            return shim::adam(&mut parameter, &gradient, &mut self.first, &mut self.second, step);
+        }
         let _ = self.first.lerp_(gradient, 1.0 - beta1);
         let _ = self.second.lerp_(&gradient.square(), 1.0 - beta2);
-        let rate = rate * factors.rate;
         if rate == 0.0 {
             return; // nothing moves, and a division by it below would not be a number
         }
-        let mut parameter = parameters.expect(self.role).shallow_clone();
-        let decay = rate * decay * factors.decay;
         if decay > 0.0 && cautious {
             let shrinks = (&self.first * &parameter).ge(0.0).to_kind(Kind::Float);
             let kept = 1.0 - shrinks * decay;
@@ -57,9 +76,6 @@ impl AdamW {
         } else if decay > 0.0 {
             let _ = parameter.g_mul_scalar_(1.0 - decay);
         }
-        // parameter −= rate / (1 − β1ᵗ) · m / (√(v / (1 − β2ᵗ)) + ε), its constants moved into the denominator.
-        let scale = -(1.0 - beta1.powi(self.steps)) / rate;
-        let corrected = scale / (1.0 - beta2.powi(self.steps)).sqrt();
         let mut denominator = self.second.sqrt();
         let _ = denominator.g_mul_scalar_(corrected).g_add_scalar_(epsilon * scale);
         let _ = parameter.addcdiv_(&self.first, &denominator);

@@ -13,6 +13,7 @@ use crate::{
     failure::Failure,
     harness::budget::Deadline,
     model::{Model, Parameters, Role},
+    shim,
 };
 
 /// The odd quintics x ↦ a·x + b·x³ + c·x⁵ that bring singular values to 1 fastest, one per iteration
@@ -61,6 +62,7 @@ pub(super) struct Muon {
     iterations: usize,
     beta2: f64,
     kind: Kind,
+    fused: bool,
 }
 
 impl Muon {
@@ -89,6 +91,7 @@ impl Muon {
             iterations: config.integer(Knob::MuonSteps),
             beta2,
             kind: if device == Device::Cpu { Kind::Float } else { Kind::BFloat16 },
+            fused: model.is_fused(),
         }
     }
 
@@ -107,6 +110,10 @@ impl Muon {
     }
 
     fn step_stack(&mut self, index: usize, parameters: &Parameters, gradients: &Gradients, factors: Factors) {
+        if self.fused {
+            return self.step_fused(index, parameters, gradients, factors);
+        }
+        let rate = self.rate_of(&self.stacks[index].momentum.size(), factors);
         let stack = &mut self.stacks[index];
         let gather = |of: &dyn Fn(Role) -> Tensor| {
             Tensor::cat(&stack.parts.iter().map(|part| part.of(&of(part.role))).collect::<Vec<_>>(), 0)
@@ -120,11 +127,8 @@ impl Muon {
         };
         let mut update = orthogonalise(&direction.to_kind(self.kind), self.iterations).to_kind(Kind::Float);
         if let Some(second) = &mut stack.second {
-            update = normalise(&update, second, self.beta2);
+            update = &update * normalise(&update, second, self.beta2);
         }
-        let size = update.size();
-        // A tall matrix maps to more dimensions than it reads, and may move further (Jordan et al. 2024).
-        let rate = self.rate * factors.rate * (size[1] as f64 / size[2] as f64).max(1.0).sqrt();
         let decay = self.decay * factors.decay;
         if decay > 0.0 {
             let parameter = gather(&|role| parameters.expect(role).shallow_clone());
@@ -140,6 +144,47 @@ impl Muon {
         let mut first = 0;
         for part in &stack.parts {
             let _ = part.of(parameters.expect(part.role)).g_add_(&update.narrow(0, first, part.layers));
+            first += part.layers;
+        }
+    }
+}
+
+impl Muon {
+    /// Returns the rate of matrices of a size: a tall one maps to more dimensions than it reads, and may move further (Jordan
+    /// et al. 2024).
+    fn rate_of(&self, size: &[i64], factors: Factors) -> f64 {
+        self.rate * factors.rate * (size[1] as f64 / size[2] as f64).max(1.0).sqrt()
+    }
+
+    /// The same step with its elementwise parts in two passes, one before the products and one after.
+    fn step_fused(&mut self, index: usize, parameters: &Parameters, gradients: &Gradients, factors: Factors) {
+        let size = self.stacks[index].momentum.size();
+        let rate = self.rate_of(&size, factors);
+        let Stack { parts, momentum, second } = &mut self.stacks[index];
+        let direction = momentum.empty_like();
+        let mut first = 0;
+        for part in parts.iter() {
+            let gradient = gradients[&part.role].contiguous();
+            let rows = |stack: &Tensor| stack.narrow(0, first, part.layers);
+            let (mut momentum, mut direction) = (rows(momentum), rows(&direction));
+            shim::muon_momentum(
+                &part.of(&gradient),
+                &mut momentum,
+                &mut direction,
+                factors.momentum,
+                self.nesterov,
+            );
+            first += part.layers;
+        }
+        let update = orthogonalise(&direction, self.iterations).contiguous();
+        let factor = second.as_mut().map(|second| normalise(&update, second, self.beta2));
+        let mut first = 0;
+        for part in parts.iter() {
+            let rows = |stack: &Tensor| stack.narrow(0, first, part.layers);
+            let mut parameter = part.of(parameters.expect(part.role));
+            let factor = factor.as_ref().map(rows);
+            let decay = self.decay * factors.decay;
+            shim::muon_apply(&mut parameter, &rows(&update), factor.as_ref(), rate, decay, self.cautious);
             first += part.layers;
         }
     }
@@ -175,8 +220,8 @@ fn orthogonalise(matrices: &Tensor, iterations: usize) -> Tensor {
     x
 }
 
-/// Divides by the root of a running mean square per row (per column of a wide matrix), and restores the matrix's norm
-/// (`NorMuon`, Li et al. 2025).
+/// Returns the factors that divide by the root of a running mean square per row (per column of a wide matrix) and restore
+/// the matrix's norm (`NorMuon`, Li et al. 2025).
 fn normalise(update: &Tensor, second: &mut Tensor, beta2: f64) -> Tensor {
     let size = update.size();
     let (along, count) = if size[1] >= size[2] { (-1, size[2]) } else { (-2, size[1]) };
@@ -188,7 +233,7 @@ fn normalise(update: &Tensor, second: &mut Tensor, beta2: f64) -> Tensor {
         (sum * count as f64).sqrt()
     };
     let (before, after) = (norm_of(&square), norm_of(&(&square * factor.square())));
-    update * (factor * (before / after.clamp_min(1e-10)))
+    factor * (before / after.clamp_min(1e-10))
 }
 
 #[cfg(test)]
@@ -210,7 +255,7 @@ mod tests {
     fn normalising_keeps_each_matrix_norm_and_evens_its_rows() {
         let update = Tensor::from_slice(&[3.0f32, 0.0, 0.0, 0.1, 0.0, 0.2]).view([1, 3, 2]);
         let mut second = Tensor::zeros([1, 3, 1], (Kind::Float, Device::Cpu));
-        let even = normalise(&update, &mut second, 0.5);
+        let even = &update * normalise(&update, &mut second, 0.5);
         let norm = |x: &Tensor| x.square().sum(Kind::Float).sqrt().double_value(&[]);
         assert!((norm(&even) - norm(&update)).abs() < 1e-4);
         let rows = even.square().mean_dim(-1, false, None::<Kind>);

@@ -1,0 +1,126 @@
+// The trainer's fused CPU operations: what Rust calls (shim.cpp), and the kernels below it (kernels.cpp).
+//
+// kernels.cpp is compiled once per instruction set and includes nothing from ATen or the standard library, so that no
+// inline function of theirs can end up in the binary compiled for a CPU that the machine does not have.
+#pragma once
+
+#include <stdint.h>
+
+namespace autoswarm {
+
+// A bf16 number by its bits.
+struct Brain {
+    uint16_t bits;
+};
+
+// out = a (x + delta) + b x0 and y = out / rms(out), by row. delta and x0 may be null.
+template <class T>
+struct MixNorm {
+    const T *x, *delta, *x0;
+    float a, b, epsilon;
+    int64_t columns;
+    T *out, *y;
+    float* scale; // 1 / rms, by row
+};
+
+// The gradients of MixNorm; grad_out and grad_y may be null, grad_x0 too, and then so are the sums.
+template <class T>
+struct MixNormBackward {
+    const T *x, *delta, *x0, *y, *grad_out, *grad_y;
+    const float* scale;
+    float a, b;
+    int64_t columns;
+    T *grad_x, *grad_x0;
+};
+
+// Rotation, QK norm, value embeddings and causal attention over a window, from the joint projection [N, (H + 2 K) D].
+// Heads are kept in f32, their dimension padded with zeros to `padded`, a multiple of 32.
+template <class T>
+struct Attention {
+    const T *qkv, *value, *gate; // value [N, K D] and gate [N, K] may be null
+    const float *cosine, *sine;  // [positions, D / 2]
+    int64_t batch, length, heads, kv_heads, dim, padded, window;
+    float gate_scale, scale, epsilon;
+    bool norm;
+    float *q, *k, *v;      // [B, heads, T, padded]
+    float *heads_scale;    // 1 / rms of each query and key head, [N, H + K]
+    float *log_sum;        // [B, H, T]
+    T* out;                // [N, H D]
+    // Backward alone.
+    const T* grad_out;        // [N, H D]
+    float *grad_q, *grad_k, *grad_v;
+    T *grad_qkv, *grad_value, *grad_gate;
+};
+
+// Softcap and cross-entropy by row; grad may be null, and holds the gradient of factor · Σ loss.
+template <class T>
+struct CrossEntropy {
+    const T* logits;
+    const int64_t* targets;
+    int64_t columns;
+    float softcap, factor; // softcap 0: none
+    float* loss;
+    T* grad;
+};
+
+struct Adam {
+    float *parameter, *first, *second;
+    const float* gradient;
+    float beta1, beta2, decay, denominator_scale, epsilon; // as in optimizer/adamw.rs
+    bool cautious, moves;
+};
+
+// Rows of `columns`; `update` and the momentum are dense, the parameter's matrices lie `stride` apart.
+struct MuonApply {
+    float* parameter;
+    const float* update;
+    const float* factor; // per row or per column of each matrix, or null
+    bool factor_by_row, cautious;
+    int64_t rows, columns, stride;
+    float rate, decay;
+};
+
+template <class T>
+struct Kernels {
+    void (*mix_norm)(const MixNorm<T>&, int64_t first, int64_t last);
+    // Adds Σ g (x + delta) and Σ g x0 to sums[0] and sums[1].
+    void (*mix_norm_backward)(const MixNormBackward<T>&, int64_t first, int64_t last, double* sums);
+    void (*heads)(const Attention<T>&, int64_t first, int64_t last);          // tokens
+    void (*attention)(const Attention<T>&, int64_t task, float* scratch);     // one key head of one sequence
+    void (*attention_backward)(const Attention<T>&, int64_t task, float* scratch);
+    void (*heads_backward)(const Attention<T>&, int64_t first, int64_t last); // tokens
+    void (*cross_entropy)(const CrossEntropy<T>&, int64_t first, int64_t last, float* scratch);
+    void (*relu_squared)(const T* x, T* out, int64_t count);
+    void (*relu_squared_backward)(const T* x, const T* grad, T* out, int64_t count);
+    void (*swiglu)(const T* x, T* out, int64_t rows, int64_t half);
+    void (*swiglu_backward)(const T* x, const T* grad, T* out, int64_t rows, int64_t half);
+    void (*gather)(const float* table, const int64_t* tokens, T* out, int64_t rows, int64_t columns);
+    // Adds columns first..last of each row to its token's row.
+    void (*scatter)(const T* grad, const int64_t* tokens, float* table, int64_t rows, int64_t columns, int64_t first,
+                    int64_t last);
+};
+
+struct OptimizerKernels {
+    void (*adam)(const Adam&, int64_t first, int64_t last);
+    void (*momentum)(const float* gradient, float* momentum, float* direction, float keep, bool nesterov, int64_t count);
+    void (*apply)(const MuonApply&, int64_t matrix);
+};
+
+// Floats of scratch that attention and its gradient need.
+inline int64_t attention_scratch(int64_t length, int64_t padded) {
+    const int64_t keys = (length + 31) / 32 * 32;
+    return 2 * padded * keys + 2 * 32 * keys + 4 * 32 * padded;
+}
+
+#define AUTOSWARM_KERNELS(NAME)                   \
+    namespace NAME {                              \
+    extern const Kernels<float> float_kernels;    \
+    extern const Kernels<Brain> brain_kernels;    \
+    extern const OptimizerKernels optimizer_kernels; \
+    }
+AUTOSWARM_KERNELS(base)
+AUTOSWARM_KERNELS(v3)
+AUTOSWARM_KERNELS(v4)
+#undef AUTOSWARM_KERNELS
+
+} // namespace autoswarm

@@ -1,0 +1,332 @@
+//! The fused CPU operations of `shim/`, one pass over memory where libtorch takes one per operator, with gradients of their own.
+//!
+//! Each is what a few plain operations compute, to rounding; the plain ones stay, as the reference and for other devices.
+#![allow(unsafe_code)] // with a SAFETY comment each: calls into the C++ that build.rs compiles
+
+use std::{
+    ffi::{CStr, c_char, c_double, c_int},
+    ptr,
+    sync::Once,
+};
+
+use tch::{Kind, Tensor};
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn autoswarm_message() -> *const c_char;
+    fn autoswarm_level() -> c_int;
+    fn autoswarm_prepare();
+    fn autoswarm_mix_norm(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        delta: *const C_tensor,
+        x0: *const C_tensor,
+        a: *const C_tensor,
+        b: *const C_tensor,
+        epsilon: c_double,
+    ) -> c_int;
+    fn autoswarm_attention(
+        out: *mut *mut C_tensor,
+        qkv: *const C_tensor,
+        value: *const C_tensor,
+        gate: *const C_tensor,
+        cosine: *const C_tensor,
+        sine: *const C_tensor,
+        sizes: *const i64,
+        scales: *const c_double,
+    ) -> c_int;
+    fn autoswarm_cross_entropy(
+        out: *mut *mut C_tensor,
+        logits: *const C_tensor,
+        targets: *const C_tensor,
+        softcap: c_double,
+        mean: c_int,
+    ) -> c_int;
+    fn autoswarm_relu_squared(out: *mut *mut C_tensor, x: *const C_tensor) -> c_int;
+    fn autoswarm_swiglu(out: *mut *mut C_tensor, x: *const C_tensor) -> c_int;
+    fn autoswarm_gather(
+        out: *mut *mut C_tensor,
+        table: *const C_tensor,
+        tokens: *const C_tensor,
+        brain: c_int,
+    ) -> c_int;
+    fn autoswarm_adam(
+        parameter: *mut C_tensor,
+        gradient: *const C_tensor,
+        first: *mut C_tensor,
+        second: *mut C_tensor,
+        numbers: *const c_double,
+        cautious: c_int,
+        moves: c_int,
+    ) -> c_int;
+    fn autoswarm_muon_momentum(
+        gradient: *const C_tensor,
+        momentum: *mut C_tensor,
+        direction: *mut C_tensor,
+        keep: c_double,
+        nesterov: c_int,
+    ) -> c_int;
+    fn autoswarm_muon_apply(
+        parameter: *mut C_tensor,
+        update: *const C_tensor,
+        factor: *const C_tensor,
+        rate: c_double,
+        decay: c_double,
+        cautious: c_int,
+    ) -> c_int;
+}
+
+/// The longest sequence of [`attention`]: its scratch, a block of rows of scores, stays in a core's cache.
+pub const LONGEST: i64 = 2048;
+
+/// Prepares this process for training on the CPU, once: freed memory is kept, and f32 products take the fastest exact way.
+pub fn prepare() {
+    static ONCE: Once = Once::new();
+    // SAFETY: takes nothing; it sets process-wide options before this crate's first product.
+    ONCE.call_once(|| unsafe { autoswarm_prepare() });
+}
+
+/// Returns the x86-64 level whose instructions the operations use: 4, 3 or 0 for what every machine has.
+pub fn level() -> i32 {
+    // SAFETY: takes nothing and reads what the CPU is.
+    unsafe { autoswarm_level() }
+}
+
+/// Turns the status of a call into a panic with its message: a wrong size here is a bug, as in tch's own operations.
+fn check(status: c_int) {
+    if status != 0 {
+        // SAFETY: after a failed call in this thread, the message is a C string that lives until the next one.
+        let message = unsafe { CStr::from_ptr(autoswarm_message()) };
+        panic!("a fused operation failed: {}", message.to_string_lossy());
+    }
+}
+
+/// Calls what writes `N` new tensors.
+fn made<const N: usize>(call: impl FnOnce(*mut *mut C_tensor) -> c_int) -> [Tensor; N] {
+    let mut out = [ptr::null_mut(); N];
+    check(call(out.as_mut_ptr()));
+    // SAFETY: a call that succeeded has written N tensors that are ours.
+    out.map(|tensor| unsafe { Tensor::from_ptr(tensor) })
+}
+
+fn pointer(tensor: Option<&Tensor>) -> *const C_tensor {
+    tensor.map_or(ptr::null(), Tensor::as_ptr)
+}
+
+fn assert_whole(tensors: &[Option<&Tensor>], kind: Kind) {
+    for tensor in tensors.iter().flatten() {
+        let on_cpu = tensor.device() == tch::Device::Cpu;
+        assert!(
+            on_cpu && tensor.is_contiguous() && tensor.kind() == kind,
+            "a fused operation takes contiguous tensors of one kind"
+        );
+    }
+}
+
+/// The embedding that joins the residual stream: what it is, the factor on the stream, and its own.
+pub type Feedback<'a> = (&'a Tensor, &'a Tensor, &'a Tensor);
+
+/// Returns `x`, with `delta` added and then mixed with the embedding where given, and that divided by its root mean square
+/// over the last dimension: (normalised, stream).
+pub fn mix_norm(
+    x: &Tensor,
+    delta: Option<&Tensor>,
+    feedback: Option<Feedback<'_>>,
+    epsilon: f64,
+) -> (Tensor, Tensor) {
+    let (x0, a, b) = feedback.map_or((None, None, None), |(x0, a, b)| (Some(x0), Some(a), Some(b)));
+    assert_whole(&[Some(x), delta, x0], x.kind());
+    assert!([delta, x0].iter().flatten().all(|other| other.size() == x.size()), "the sizes differ");
+    // SAFETY: tensors that live for the call, of the sizes and kinds that were just checked.
+    let [normalised, stream] = made(|out| unsafe {
+        autoswarm_mix_norm(out, x.as_ptr(), pointer(delta), pointer(x0), pointer(a), pointer(b), epsilon)
+    });
+    (normalised, stream)
+}
+
+/// What [`attention`] needs to know beside its tensors.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    /// Sequences.
+    pub batch: i64,
+    /// Tokens each.
+    pub length: i64,
+    /// Query heads.
+    pub heads: i64,
+    /// Key and value heads.
+    pub kv_heads: i64,
+    /// Width of a head.
+    pub head_dim: i64,
+    /// Tokens that a query sees, itself included.
+    pub window: i64,
+    /// Whether queries and keys are normalised, and with what added to the mean square.
+    pub norm: Option<f64>,
+    /// Factor on the gate of value embeddings.
+    pub gate_scale: f64,
+    /// Factor on the scores.
+    pub scale: f64,
+}
+
+/// Returns causal attention `[N, H · head_dim]` over the joint projection `qkv` `[N, (H + 2 · kv heads) · head_dim]`, its
+/// queries and keys rotated by `(cosine, sine)` `[positions, head_dim / 2]` in f32, and value embeddings
+/// `(value [N, kv heads · head_dim], gate [N, kv heads])` added to its values.
+pub fn attention(
+    qkv: &Tensor,
+    value: Option<(&Tensor, &Tensor)>,
+    (cosine, sine): (&Tensor, &Tensor),
+    heads: Heads,
+) -> Tensor {
+    let (value, gate) = value.unzip();
+    let Heads { batch, length, heads: query_heads, kv_heads, head_dim, window, norm, gate_scale, scale } =
+        heads;
+    let tokens = batch * length;
+    assert_whole(&[Some(qkv), value, gate], qkv.kind());
+    assert_whole(&[Some(cosine), Some(sine)], Kind::Float);
+    assert_eq!(qkv.size(), [tokens, (query_heads + 2 * kv_heads) * head_dim]);
+    assert!(value.is_none_or(|value| value.size() == [tokens, kv_heads * head_dim]));
+    assert!(gate.is_none_or(|gate| gate.size() == [tokens, kv_heads]));
+    assert!(length <= LONGEST && length <= cosine.size()[0] && cosine.size() == sine.size());
+    let sizes = [batch, length, query_heads, kv_heads, head_dim, window, i64::from(norm.is_some())];
+    let scales = [gate_scale, scale, norm.unwrap_or(0.0)];
+    let angles = (cosine.as_ptr(), sine.as_ptr());
+    // SAFETY: tensors that live for the call, of the sizes and kinds that were just checked; as many numbers as it reads.
+    let [attended] = made(|out| unsafe {
+        let (value, gate) = (pointer(value), pointer(gate));
+        autoswarm_attention(
+            out,
+            qkv.as_ptr(),
+            value,
+            gate,
+            angles.0,
+            angles.1,
+            sizes.as_ptr(),
+            scales.as_ptr(),
+        )
+    });
+    attended
+}
+
+/// Returns the cross-entropy in nats of `targets` `[N]`, each below V, by `logits` `[N, V]` under a softcap (0: none): their
+/// mean, or each without a gradient.
+pub fn cross_entropy(logits: &Tensor, targets: &Tensor, softcap: f64, mean: bool) -> Tensor {
+    assert_whole(&[Some(logits)], logits.kind());
+    assert_whole(&[Some(targets)], Kind::Int64);
+    assert_eq!(logits.size()[0], targets.numel() as i64);
+    // SAFETY: tensors that live for the call, of the sizes and kinds that were just checked; it checks the targets itself.
+    let [loss] = made(|out| unsafe {
+        autoswarm_cross_entropy(out, logits.as_ptr(), targets.as_ptr(), softcap, c_int::from(mean))
+    });
+    loss
+}
+
+/// Returns max(x, 0)².
+pub fn relu_squared(x: &Tensor) -> Tensor {
+    assert_whole(&[Some(x)], x.kind());
+    // SAFETY: a tensor that lives for the call, of a kind that was just checked.
+    let [squared] = made(|out| unsafe { autoswarm_relu_squared(out, x.as_ptr()) });
+    squared
+}
+
+/// Returns silu(left half) · right half of the columns of `x` `[N, 2 n]`.
+pub fn swiglu(x: &Tensor) -> Tensor {
+    assert_whole(&[Some(x)], x.kind());
+    assert!(x.dim() == 2 && x.size()[1] % 2 == 0);
+    // SAFETY: a tensor that lives for the call, of a size that was just checked.
+    let [gated] = made(|out| unsafe { autoswarm_swiglu(out, x.as_ptr()) });
+    gated
+}
+
+/// Returns the rows `tokens` `[N]` of an f32 `table` `[V, C]` in `kind`; tokens are below V.
+pub fn gather(table: &Tensor, tokens: &Tensor, kind: Kind) -> Tensor {
+    assert_whole(&[Some(table)], Kind::Float);
+    assert_whole(&[Some(tokens)], Kind::Int64);
+    // SAFETY: tensors that live for the call, of kinds that were just checked; it checks the tokens itself.
+    let [rows] = made(|out| unsafe {
+        autoswarm_gather(out, table.as_ptr(), tokens.as_ptr(), c_int::from(kind == Kind::BFloat16))
+    });
+    rows
+}
+
+/// The numbers of an AdamW step, as [`crate::optimizer`] has them.
+#[derive(Debug, Clone, Copy)]
+pub struct Adam {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// What the parameter loses.
+    pub decay: f64,
+    /// Factor on the root of the second moment.
+    pub corrected: f64,
+    /// Added to that.
+    pub epsilon: f64,
+    /// Decay an entry only where the update shrinks it.
+    pub cautious: bool,
+    /// Whether the parameter moves at all.
+    pub moves: bool,
+}
+
+/// Takes an AdamW step: moments, decay and update in one pass.
+pub fn adam(parameter: &mut Tensor, gradient: &Tensor, first: &mut Tensor, second: &mut Tensor, step: Adam) {
+    assert_whole(&[Some(parameter), Some(gradient), Some(first), Some(second)], Kind::Float);
+    assert!([gradient, first, second].iter().all(|other| other.numel() == parameter.numel()));
+    let numbers = [step.beta1, step.beta2, step.decay, step.corrected, step.epsilon];
+    // SAFETY: tensors of one length, which was just checked, and as many numbers as it reads.
+    check(unsafe {
+        autoswarm_adam(
+            parameter.as_mut_ptr(),
+            gradient.as_ptr(),
+            first.as_mut_ptr(),
+            second.as_mut_ptr(),
+            numbers.as_ptr(),
+            c_int::from(step.cautious),
+            c_int::from(step.moves),
+        )
+    });
+}
+
+/// Returns whether each matrix of a stack `[n, rows, columns]` is dense, wherever the next begins.
+fn dense_matrices(stack: &Tensor) -> bool {
+    let (size, stride) = (stack.size(), stack.stride());
+    stack.kind() == Kind::Float && size.len() == 3 && stride[2] == 1 && stride[1] == size[2]
+}
+
+/// Moves Muon's `momentum` towards a stack of gradients, and writes the `direction` to go.
+pub fn muon_momentum(
+    gradient: &Tensor,
+    momentum: &mut Tensor,
+    direction: &mut Tensor,
+    keep: f64,
+    nesterov: bool,
+) {
+    assert_whole(&[Some(momentum), Some(direction)], Kind::Float);
+    assert!(
+        dense_matrices(gradient) && gradient.size() == momentum.size() && gradient.size() == direction.size()
+    );
+    let (gradient, nesterov) = (gradient.as_ptr(), c_int::from(nesterov));
+    // SAFETY: stacks of one size, which was just checked.
+    check(unsafe {
+        autoswarm_muon_momentum(gradient, momentum.as_mut_ptr(), direction.as_mut_ptr(), keep, nesterov)
+    });
+}
+
+/// Moves a stack of matrices by `-rate · (u + decay · parameter)` with u = `update` · `factor` `[n, rows, 1]` or
+/// `[n, 1, columns]`, and the decay, if cautious, only where u shrinks the entry.
+pub fn muon_apply(
+    parameter: &mut Tensor,
+    update: &Tensor,
+    factor: Option<&Tensor>,
+    rate: f64,
+    decay: f64,
+    cautious: bool,
+) {
+    assert_whole(&[Some(update), factor], Kind::Float);
+    assert!(dense_matrices(parameter) && parameter.size() == update.size());
+    let [n, rows, columns] = update.size()[..] else { panic!("updates are stacked by matrix") };
+    assert!(factor.is_none_or(|factor| factor.size() == [n, rows, 1] || factor.size() == [n, 1, columns]));
+    let cautious = c_int::from(cautious);
+    // SAFETY: stacks of one size and factors that fit, which was just checked.
+    check(unsafe {
+        autoswarm_muon_apply(parameter.as_mut_ptr(), update.as_ptr(), pointer(factor), rate, decay, cautious)
+    });
+}
