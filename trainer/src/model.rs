@@ -44,6 +44,24 @@ enum Activation {
     Swiglu,
 }
 
+/// Which form of an operation runs where there are two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operations {
+    /// That of [`crate::shim`].
+    Fused,
+    /// libtorch's, one after the other.
+    Plain,
+}
+
+impl Operations {
+    /// Chooses; `AUTOSWARM_PLAIN=1` asks for the plain ones alone, for comparisons.
+    fn new(kind: Kind, device: Device) -> Self {
+        let plain_asked = std::env::var_os("AUTOSWARM_PLAIN").is_some_and(|value| value == "1");
+        let can_fuse = device == Device::Cpu && matches!(kind, Kind::Float | Kind::BFloat16);
+        if can_fuse && !plain_asked { Self::Fused } else { Self::Plain }
+    }
+}
+
 /// Where dropout draws its masks from: which micro-batch of which run.
 #[derive(Debug, Clone, Copy)]
 pub struct Dropout {
@@ -74,7 +92,7 @@ pub struct Model {
     softcap: f64,
     value_gate_scale: f64,
     dropout: f64,
-    fused: bool,
+    operations: Operations,
 }
 
 /// One layer's weights, in the products' number format.
@@ -140,7 +158,7 @@ impl Model {
             softcap: config.number(Knob::Softcap),
             value_gate_scale: config.number(Knob::ValueGateScale),
             dropout: config.number(Knob::Dropout),
-            fused: device == Device::Cpu && matches!(kind, Kind::Float | Kind::BFloat16) && !plain_asked(),
+            operations: Operations::new(kind, device),
             shape,
             parameters,
             kind,
@@ -149,13 +167,14 @@ impl Model {
     }
 
     /// Returns the same model with plain operations alone: what the fused ones are compared with.
+    #[must_use]
     pub fn unfused(self) -> Self {
-        Self { fused: false, ..self }
+        Self { operations: Operations::Plain, ..self }
     }
 
     /// Returns whether the model runs fused operations where it has them.
     pub const fn is_fused(&self) -> bool {
-        self.fused
+        matches!(self.operations, Operations::Fused)
     }
 
     /// Counts the parameters of a config's model without making it.
@@ -209,7 +228,7 @@ impl Model {
         let logits = self.raw_logits(&rows.narrow(1, 0, length), dropout, deadline)?;
         let targets = rows.narrow(1, 1, length).reshape([-1]);
         let mean = reduction == Reduction::Mean;
-        if self.fused && (mean || !logits.requires_grad()) {
+        if self.is_fused() && (mean || !logits.requires_grad()) {
             return Ok(shim::cross_entropy(&logits, &targets, self.softcap, mean));
         }
         let logits = self.cap(&logits);
@@ -259,7 +278,7 @@ impl Model {
 
     /// Returns the rows `tokens` `[N]` of a table `[V, C]` in the products' number format.
     fn look_up(&self, table: &Tensor, tokens: &Tensor) -> Tensor {
-        if self.fused {
+        if self.is_fused() {
             shim::gather(table, tokens, self.kind)
         } else {
             table.to_kind(self.kind).index_select(0, tokens)
@@ -345,7 +364,7 @@ impl Model {
         gain: Option<i64>,
     ) -> (Tensor, Tensor) {
         let Stream { x, delta } = stream;
-        if let (true, Some(row), Norm::Rms | Norm::RmsLearned) = (self.fused, gain, self.norm) {
+        if let (true, Some(row), Norm::Rms | Norm::RmsLearned) = (self.is_fused(), gain, self.norm) {
             let (normalised, x) = shim::mix_norm(&x, delta.as_ref(), feedback, norm::EPSILON);
             let normalised = match self.gain(row) {
                 Some(gain) => normalised * gain.to_kind(self.kind),
@@ -370,7 +389,7 @@ impl Model {
         let Shape { heads, kv_heads, head_dim, .. } = self.shape;
         let qkv = x.mm(&layer.attention_in.tr());
         let window = self.shape.windows[layer.index as usize];
-        if self.fused && length <= shim::LONGEST {
+        if self.is_fused() && length <= shim::LONGEST {
             let value = layer.value.as_ref().map(|(value, gate)| (value, self.gate(x, gate)));
             let heads = shim::Heads {
                 batch,
@@ -411,8 +430,8 @@ impl Model {
     fn mlp(&self, layer: &Layer, x: &Tensor) -> Tensor {
         let hidden = x.mm(&layer.mlp_in.tr()); // [N, hidden], or [N, 2 · hidden] with a gate
         let hidden = match self.activation {
-            Activation::Relu2 if self.fused => shim::relu_squared(&hidden),
-            Activation::Swiglu if self.fused => shim::swiglu(&hidden),
+            Activation::Relu2 if self.is_fused() => shim::relu_squared(&hidden),
+            Activation::Swiglu if self.is_fused() => shim::swiglu(&hidden),
             Activation::Relu2 => hidden.relu().square(),
             Activation::Relu => hidden.relu(),
             Activation::Gelu => hidden.gelu("none"),
@@ -441,11 +460,6 @@ impl Model {
         let drawn = init::seeded(seed, &name, || Tensor::rand(y.size(), (Kind::Float, self.device)));
         y * (drawn.lt(keep).to_kind(self.kind) * (1.0 / keep))
     }
-}
-
-/// Returns whether this process is asked, by `AUTOSWARM_PLAIN=1`, to run plain operations alone: for comparisons.
-fn plain_asked() -> bool {
-    std::env::var_os("AUTOSWARM_PLAIN").is_some_and(|value| value == "1")
 }
 
 fn place(config: &EffectiveConfig) -> Place {
