@@ -314,7 +314,8 @@ fn kills_of_a_joined_node_lose_nothing_that_it_told() {
         at_home.len()
     );
     let said = sent.discoveries.len() + sent.attestations.len() + sent.results.len();
-    assert!(said > 0 && !at_home.is_empty(), "too little happened to show anything");
+    let enough = kills < KILLS || !(sent.discoveries.is_empty() || sent.attestations.is_empty());
+    assert!(said > 0 && enough && !at_home.is_empty(), "too little happened to show anything");
 }
 
 fn author(place: &Place) -> Author {
