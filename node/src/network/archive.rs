@@ -83,11 +83,14 @@ impl Archive {
         let tree = match disk::open_tree(folder) {
             Ok(tree) => tree,
             Err(reason) => {
+                let held_something = disk::was_opened(folder);
                 let moved = files::move_aside(folder)?;
-                note = Some(format!(
-                    "the records were damaged ({reason}); peers are asked for them again, the old ones are in `{}`",
-                    moved.display()
-                ));
+                note = held_something.then(|| {
+                    format!(
+                        "the records were damaged ({reason}); peers are asked for them again, the old ones are in `{}`",
+                        moved.display()
+                    )
+                });
                 disk::open_tree(folder).map_err(anyhow::Error::msg)?
             }
         };
@@ -427,6 +430,16 @@ mod tests {
                 fill(one).iter().chain(fill(other).iter()).map(|held| held.bytes.clone()).collect();
             proptest::prop_assert_eq!(ids(&whole), ids(&fill(&joined)));
         }
+    }
+
+    #[test]
+    fn a_kill_before_the_first_record_is_no_damage() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("records");
+        // What sled writes before anything of ours is in it.
+        drop(sled::Config::new().path(&path).open().expect("opens"));
+        let (archive, note) = Archive::open(&path, objective(), NOW).expect("opens");
+        assert_eq!((archive.len(), note), (0, None));
     }
 
     #[test]

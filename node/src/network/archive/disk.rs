@@ -10,9 +10,17 @@ use crate::store;
 /// Memory that sled may cache.
 const CACHE_BYTES: u64 = 32 << 20;
 
+/// The file that says that a tree was once opened and marked: a kill before that leaves nothing to lose.
+const OPENED: &str = "opened";
+
+/// Returns whether there is a tree that may hold something.
+pub(super) fn was_opened(folder: &Path) -> bool {
+    folder.join(OPENED).exists()
+}
+
 /// Opens the tree; says in one line why it cannot be trusted.
 pub(super) fn open_tree(folder: &Path) -> Result<sled::Db, String> {
-    let existed = folder.join("db").exists();
+    let existed = was_opened(folder);
     let open = || {
         let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES);
         let tree = store::open_patiently(&config)?;
@@ -23,6 +31,7 @@ pub(super) fn open_tree(folder: &Path) -> Result<sled::Db, String> {
             marks.insert("autoswarm", b"1")?;
             tree.flush()?;
         }
+        std::fs::write(folder.join(OPENED), b"")?;
         Ok(((existed && !is_ours), tree))
     };
     // sled panics on other kinds.
