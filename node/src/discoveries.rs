@@ -115,6 +115,8 @@ pub struct Discoveries {
     rumours: Rumours,
     /// Discoveries that an experiment here was inspired by.
     tried: BTreeSet<RecordId>,
+    /// How many of an author's ideas were kept here, of how many tried. It says whose ideas suit this node, and moves no trust.
+    helped: BTreeMap<Author, (f64, f64)>,
     /// Configs that were tried here.
     tried_configs: BTreeSet<ConfigHash>,
     /// Configs of others' discoveries, so that an adopted copy is not published as one's own.
@@ -135,6 +137,7 @@ impl Discoveries {
             children: BTreeMap::new(),
             rumours: Rumours::default(),
             tried: BTreeSet::new(),
+            helped: BTreeMap::new(),
             tried_configs: BTreeSet::new(),
             configs: BTreeSet::new(),
             experiments: 0,
@@ -198,6 +201,11 @@ impl Discoveries {
         self.experiments += 1;
         self.tried_configs.insert(experiment.config.hash());
         let inspired: Vec<RecordId> = inspirations(experiment);
+        for author in inspired.iter().filter_map(|id| Some(self.found.get(id)?.author)) {
+            let (kept, count) = self.helped.entry(author).or_default();
+            *kept += f64::from(u8::from(matches!(experiment.verdict, Verdict::Keep { .. })));
+            *count += 1.0;
+        }
         self.inspired += u32::from(!inspired.is_empty());
         self.tried.extend(inspired);
     }

@@ -71,9 +71,8 @@ impl Discoveries {
     /// Returns what can be tried with the gain expected of it, bits per byte.
     fn ideas(&self, incumbent: &Incumbent, here: &Here) -> Vec<(f64, Idea<'_>)> {
         let (trust, transfer) = (self.trust(), self.transfer(here));
-        let tries = self.tries_by_author();
         let helpful = |author: Author| {
-            let (helped, count) = tries.get(&author).copied().unwrap_or_default();
+            let (helped, count) = self.helped.get(&author).copied().unwrap_or_default();
             2.0 * (helped + 1.0) / (count + 2.0)
         };
         let believed = |found: &Found| trust.mean(found.author, SpeedClass::of(&found.discovery.hardware));
@@ -111,7 +110,8 @@ impl Discoveries {
         let level = incumbent.mean().map(|(mean, _)| mean);
         ideas.extend(self.found.iter().filter_map(|(id, found)| {
             let Discovery { arena, level: theirs, .. } = &found.discovery;
-            let gain = LEVELS * (level? - theirs.get()) * believed(found);
+            let gain =
+                LEVELS * (level? - theirs.get()) * believed(found) * self.luck(*id) * helpful(found.author);
             let is_open = found.author != self.own
                 && *arena == here.arena
                 && gain > 0.0
@@ -128,24 +128,6 @@ impl Discoveries {
         let mut claims: Vec<f64> = foreign.map(|found| -found.discovery.estimate.delta).collect();
         claims.sort_by(f64::total_cmp);
         claims.get(claims.len() / 2).copied().unwrap_or(0.0)
-    }
-
-    /// Returns how often each author's discoveries helped on this node's incumbents, and how often they were tried here. It says
-    /// whose ideas suit this node, and moves no trust.
-    fn tries_by_author(&self) -> BTreeMap<Author, (f64, f64)> {
-        let mut tries: BTreeMap<Author, (f64, f64)> = BTreeMap::new();
-        for (id, of) in &self.attestations {
-            let Some(found) = self.found.get(id) else { continue };
-            let own = of.iter().filter(|it| it.author == self.own);
-            for attested in own.filter(|it| it.attestation.comparison == Comparison::Transplants) {
-                let shown = attested.attestation.found.as_ref();
-                let helped = shown.is_ok_and(|shown| shown.delta < -shown.standard_error);
-                let (successes, count) = tries.entry(found.author).or_default();
-                *successes += f64::from(u8::from(helped));
-                *count += 1.0;
-            }
-        }
-        tries
     }
 
     /// Returns how much more or less often than half of the time this discovery helped where it was tried, once or more.
