@@ -396,8 +396,17 @@ impl Research {
     }
 
     fn plan_screen(&mut self, active: &mut Active) {
-        let position = active.screens.len();
-        let plan = self.screening.plan(position, self.finished_runs, self.rules.policy.refresh_after);
+        let limit = self.rules.policy.refresh_after;
+        let mut position = active.screens.len();
+        let plan = loop {
+            let plan = self.screening.plan(position, self.finished_runs, limit);
+            // After a restart the seeds may stand in another order. One that this experiment has had would never be filled again,
+            // and says nothing new.
+            if active.screens.iter().all(|screen| screen.screening_index != Some(plan.seed_index)) {
+                break plan;
+            }
+            position += 1;
+        };
         let seed = screening_seed(self.rules.arena, plan.seed_index);
         active.add_screen(plan.seed_index, seed, self.screening.value(plan.seed_index));
     }
