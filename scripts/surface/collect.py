@@ -31,6 +31,10 @@ EVALUATION_TOKENS = 131_072
 SEEDS = 6  # of single runs; few, so that what a seed shares can be told from what a config is worth
 FEWEST_STEPS = 8
 COLUMNS = "kind,seed,price,steps,tokens,cpu_seconds,seconds,parameters,flops,memory,validation,audit,crash,config".split(",")
+# The trainer's operations on a CPU (a change of speed), seconds beside training, and the smoothed training loss, nats, at
+# these shares of the steps. Runs of before these columns have none and are of the plain operations.
+COLUMNS += ["operations", "beside", "curve"]
+CURVE_SHARES = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0]
 
 # What calibrated.rs gives one core of 6e10 training FLOP/s for 5 s.
 START = {
@@ -151,6 +155,12 @@ def train(args, config, tokens, seed, splits, evaluation):
     return None, last.get("class", "killed")
 
 
+def losses(report):
+    """Returns the smoothed loss at each of CURVE_SHARES."""
+    curve = report["curve"]
+    return [min(curve, key=lambda point: abs(point["step"] - share * report["steps"]))["loss"] for share in CURVE_SHARES]
+
+
 def run(args, kind, config, seed, share=1.0):
     """Prices a config, trains it, and returns its line."""
     line = dict.fromkeys(COLUMNS, "")
@@ -174,7 +184,9 @@ def run(args, kind, config, seed, share=1.0):
         steps=report["steps"], tokens=report["tokens"], cpu_seconds=round(report["training_cpu_seconds"], 4),
         seconds=round(report["training_seconds"], 2), parameters=report["parameters"],
         flops=f'{report["flops"]:.4e}', memory=report["peak_memory_bytes"], validation=round(report["validation"], 6),
-        audit=round(report["audit"], 6),
+        audit=round(report["audit"], 6), operations="plain" if os.environ.get("AUTOSWARM_PLAIN") else "fused",
+        beside=round(report["startup_seconds"] + report["evaluation_seconds"], 2),
+        curve=" ".join(f"{loss:.4f}" for loss in losses(report)),
     )
     return line
 
@@ -185,12 +197,15 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--runs", type=int, default=600)
+    parser.add_argument("--salt", default="", help="makes another sample: for several at once, each with a file of its own")
     parser.add_argument("--only-repeats", action="store_true", help="make repeats of the start and of small changes alone")
     parser.add_argument("--ask", type=Path, help="a file of configs, `knob=value` pairs on a line; read anew each time")
     args = parser.parse_args()
     os.nice(19 - os.nice(0))
     knobs = read_knobs(Path(__file__).resolve().parents[2] / "node/docs/knobs.md")
     done = list(csv.DictReader(args.out.open())) if args.out.exists() else []
+    if done and list(done[0]) != COLUMNS:
+        sys.exit(f"{args.out}: the columns are not {','.join(COLUMNS)}; add the missing ones, empty")
     fixed = [START] + [mutate(knobs, START, 1 + k % 4, 2, random.Random(k)) for k in range(5)]
     # One small change of each group beside the larger ones.
     fixed += [{**START, **small} for small in ({"matrix_lr": 0.03}, {"warmdown": 0.65}, {"rope_base": 2e4}, {"matrix_init": 1.2})]
@@ -201,7 +216,7 @@ def main():
         if not done:
             writer.writeheader()
         for number in range(len(done), args.runs):
-            rng = random.Random(f"surface {number}")
+            rng = random.Random(f"surface {number}{args.salt}")
             values = [row for row in done if row["validation"] != "" and row["kind"] != "tokens"]
             best = sorted(values, key=lambda row: float(row["validation"]))[: 8 + number // 50]
             centre = START
