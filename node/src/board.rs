@@ -182,13 +182,18 @@ impl Board {
             validation: report.map(|report| report.validation.get()),
             crash: match outcome {
                 Outcome::Crashed(crash) => Some(crash.class),
-                Outcome::Finished(_) => None,
+                Outcome::Finished(_) | Outcome::Raced(_) => None,
             },
             seconds: match outcome {
                 Outcome::Finished(report) => report.training_seconds,
                 Outcome::Crashed(crash) => crash.seconds,
+                Outcome::Raced(raced) => raced.training_seconds,
             },
-            tokens: report.map_or(0, |report| report.tokens),
+            tokens: match outcome {
+                Outcome::Finished(report) => report.tokens,
+                Outcome::Crashed(_) => 0,
+                Outcome::Raced(raced) => raced.tokens / raced.steps.max(1) * raced.step,
+            },
         }
     }
 

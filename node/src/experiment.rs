@@ -27,6 +27,7 @@ use autoswarm_protocol::{
     Crash, CrashClass, EffectiveConfig, Knob, Outcome, Split, TrainerEvent,
     arena::Dtype,
     id::{CorpusHash, TokenizerHash},
+    race::RaceBounds,
 };
 use tokio::{
     sync::{mpsc, watch as channel},
@@ -118,6 +119,8 @@ pub struct RunSpec {
     pub min_steps: Option<u64>,
     /// Where to save the model.
     pub save: Option<PathBuf>,
+    /// How far behind it may be; none for a run that is not raced.
+    pub race: Option<RaceBounds>,
     /// The bounds that are enforced.
     pub limits: Limits,
     /// A folder of the run's own: its config and its log go there.
@@ -165,6 +168,7 @@ pub async fn run(
     let goal = Goal::Train(spec.expected());
     let report = |answer| match answer {
         Answer::Report(report) => Ok(Outcome::Finished(report)),
+        Answer::Raced(raced) => Ok(Outcome::Raced(raced)),
         other => Err(Fault::new(CrashClass::BadOutput, format!("not a report but {other:?}"))),
     };
     let end = spec.call("train", goal, events, control).await;
@@ -257,6 +261,7 @@ impl RunSpec {
                 RunBudget::Seconds(_) => None,
             },
             splits: self.splits.clone(),
+            race: self.race,
         }
     }
 
@@ -289,6 +294,9 @@ impl RunSpec {
             put("--evaluation-tokens", &self.evaluation_tokens.to_string());
             if let Some(path) = &self.save {
                 put("--save", path);
+            }
+            if let Some(race) = &self.race {
+                put("--race", &race.to_string());
             }
         }
         list.push("--json".into());

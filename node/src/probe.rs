@@ -204,6 +204,7 @@ async fn price(
         tokens: None,
         patch: autoswarm_protocol::Patch::default(),
         foreign_tokens: false,
+        race: None,
     };
     let mut spec = plan.spec(&order);
     spec.budget = RunBudget::Seconds(PRICED_FOR);

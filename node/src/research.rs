@@ -7,6 +7,7 @@ pub mod hearsay;
 pub mod ledger;
 pub mod messages;
 pub mod proposer;
+pub mod race;
 pub mod verdict;
 
 pub use core::Research;

@@ -182,6 +182,8 @@ pub enum DiscardReason {
     Inconclusive,
     /// It won against an incumbent that was replaced meanwhile; its patch is tried again on the new one.
     Superseded,
+    /// Its training was so far behind the incumbent's that its run was stopped early.
+    Raced,
 }
 
 impl DiscardReason {
@@ -193,6 +195,7 @@ impl DiscardReason {
             Self::BelowMinEffect => "below the smallest effect worth keeping",
             Self::Inconclusive => "inconclusive",
             Self::Superseded => "superseded",
+            Self::Raced => "raced",
         }
     }
 }

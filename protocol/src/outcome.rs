@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bpb::Bpb,
     id::{ConfigHash, CorpusHash, TokenizerHash},
+    race::Raced,
 };
 
 /// The number of the trainer's semantics; it moves only when the golden-loss test does.
@@ -205,6 +206,8 @@ pub enum Outcome {
     Finished(Box<RunReport>),
     /// It gave none.
     Crashed(Crash),
+    /// It was stopped early, too far behind the incumbent.
+    Raced(Raced),
 }
 
 impl Outcome {
@@ -212,7 +215,7 @@ impl Outcome {
     pub fn report(&self) -> Option<&RunReport> {
         match self {
             Self::Finished(report) => Some(report),
-            Self::Crashed(_) => None,
+            Self::Crashed(_) | Self::Raced(_) => None,
         }
     }
 }

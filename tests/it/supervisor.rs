@@ -51,6 +51,7 @@ impl Bench {
             context: 256,
             evaluation_tokens: 1024,
             min_steps: Some(10),
+            race: None,
             save: None,
             limits: Limits {
                 startup: Duration::from_secs(30),

@@ -10,7 +10,7 @@ use std::{
     process::ExitCode,
 };
 
-use autoswarm_protocol::{Knob, Split, TrainConfig, TrainerEvent};
+use autoswarm_protocol::{Knob, Split, TrainConfig, TrainerEvent, race::RaceBounds};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
@@ -27,7 +27,7 @@ use crate::{
     },
     prepare, report,
     sample::{self, Sampling},
-    train::{self, Settings},
+    train::{self, Ended, Settings},
 };
 
 /// Runs one experiment of the built-in research surface: a config in and an outcome out
@@ -116,6 +116,9 @@ struct TrainArgs {
     /// Save the trained model to this file
     #[arg(long, value_name = "MODEL.safetensors")]
     save: Option<PathBuf>,
+    /// Stop early where the smoothed loss is above these, after about 15, 30 and 50 % of the steps; `inf` for no bound
+    #[arg(long, value_name = "L,L,L")]
+    race: Option<RaceBounds>,
     /// Report as JSON lines on standard output
     #[arg(long)]
     json: bool,
@@ -238,13 +241,17 @@ fn run_train(args: &TrainArgs, only_price: bool) -> ExitCode {
             return train::price_only(&settings, &watch, emit).map(|()| None);
         }
         let depth = settings.config.integer(Knob::Depth);
-        train::run(&settings, &watch, emit).map(|report| Some((report, depth)))
+        train::run(&settings, &watch, emit).map(|ended| Some((ended, depth)))
     });
     match result {
         Ok(None) => ExitCode::SUCCESS,
-        Ok(Some((report, depth))) => {
+        Ok(Some((Ended::Raced(raced), _))) => {
+            voice.tell(&TrainerEvent::Raced { raced });
+            ExitCode::SUCCESS
+        }
+        Ok(Some((Ended::Finished(report), depth))) => {
             let summary = report::summary(&report, depth);
-            voice.tell(&TrainerEvent::Finished { report: Box::new(report) });
+            voice.tell(&TrainerEvent::Finished { report });
             let _ = match voice {
                 Voice::Json => io::stderr().write_all(summary.as_bytes()),
                 Voice::Prose => io::stdout().write_all(summary.as_bytes()),
@@ -285,6 +292,7 @@ fn train_settings(args: &TrainArgs) -> Result<Settings, Failure> {
         rule: args.rule.rule()?,
         min_steps: args.min_steps,
         save: args.save.clone(),
+        race: args.race,
     })
 }
 

@@ -2,10 +2,7 @@
 
 use std::{fmt::Write, fs};
 
-use autoswarm_protocol::{RunReport, outcome::CurvePoint};
-
-/// Most points of a reported curve.
-pub const CURVE_POINTS: u64 = 64;
+use autoswarm_protocol::{RunReport, outcome::CurvePoint, race::curve_point};
 
 /// How much of the smoothed loss a step replaces. // karpathy/autoresearch
 const SMOOTHING: f64 = 0.1;
@@ -25,15 +22,17 @@ impl Curve {
         Self { steps, smoothed: 0.0, seen: 0, points: Vec::new() }
     }
 
-    /// Adds the loss of the `step`-th step, counted from 1, after which `tokens` were seen.
-    pub fn push(&mut self, step: u64, tokens: u64, loss: f64) {
+    /// Adds the loss of the `step`-th step, counted from 1, after which `tokens` were seen; returns the point of the curve that it
+    /// reached, if it reached one.
+    pub fn push(&mut self, step: u64, tokens: u64, loss: f64) -> Option<u64> {
         self.smoothed += SMOOTHING * (loss - self.smoothed);
         self.seen = self.seen.saturating_add(1);
-        let share = |step: u64| step * CURVE_POINTS / self.steps.max(1);
-        if share(step) > share(step - 1) {
+        let point = curve_point(step, self.steps);
+        if point.is_some() {
             let loss = self.smoothed();
             self.points.push(CurvePoint { step, tokens, loss });
         }
+        point
     }
 
     /// Returns the smoothed loss, corrected for having started at 0.
@@ -41,7 +40,7 @@ impl Curve {
         self.smoothed / (1.0 - (1.0 - SMOOTHING).powi(self.seen.max(1)))
     }
 
-    /// Returns the points, at most [`CURVE_POINTS`].
+    /// Returns the points, at most [`autoswarm_protocol::race::CURVE_POINTS`].
     pub fn into_points(self) -> Vec<CurvePoint> {
         self.points
     }
@@ -88,13 +87,17 @@ pub fn summary(report: &RunReport, depth: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use autoswarm_protocol::race::CURVE_POINTS;
+
     use super::*;
 
     #[test]
     fn a_curve_has_at_most_its_points_and_ends_with_the_run() {
         for steps in [1, 5, 64, 65, 1000] {
             let mut curve = Curve::new(steps);
-            (1..=steps).for_each(|step| curve.push(step, step * 8, 2.0));
+            for step in 1..=steps {
+                curve.push(step, step * 8, 2.0);
+            }
             let points = curve.into_points();
             assert_eq!(points.len() as u64, steps.min(CURVE_POINTS), "{steps}");
             assert_eq!(points.last().map(|point| (point.step, point.tokens)), Some((steps, steps * 8)));

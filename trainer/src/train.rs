@@ -3,8 +3,8 @@
 use std::{path::PathBuf, time::Instant};
 
 use autoswarm_protocol::{
-    CrashClass, EffectiveConfig, Knob, RunReport, Split, TrainConfig, TrainerEvent,
-    outcome::TRAINER_SEMANTICS,
+    CrashClass, EffectiveConfig, Knob, Raced, RunReport, Split, TrainConfig, TrainerEvent,
+    outcome::TRAINER_SEMANTICS, race::RaceBounds,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -57,6 +57,17 @@ pub struct Settings {
     pub min_steps: u64,
     /// Where to save the model.
     pub save: Option<PathBuf>,
+    /// How far behind a run may be; none for a run that is not raced.
+    pub race: Option<RaceBounds>,
+}
+
+/// How a run ended that did not fail.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    /// It gave a number.
+    Finished(Box<RunReport>),
+    /// It was too far behind.
+    Raced(Raced),
 }
 
 /// A run that is set up: its input read, its device open.
@@ -83,15 +94,25 @@ struct Trained {
     curve: Curve,
 }
 
-/// Runs one experiment and returns its report; `emit` hears of everything but the end.
-pub fn run(settings: &Settings, watch: &Watch, emit: Sink<'_>) -> Result<RunReport, Failure> {
+/// How training ended.
+enum Training {
+    Done(Trained),
+    Raced(Raced),
+}
+
+/// Runs one experiment and returns how it ended; `emit` hears of everything but the end.
+pub fn run(settings: &Settings, watch: &Watch, emit: Sink<'_>) -> Result<Ended, Failure> {
     let run = Run::new(settings, watch, emit)?;
     let price = match settings.budget {
         Budget::Seconds(seconds) => Some(run.price(seconds, emit)?),
         Budget::Tokens(_) => None,
     };
-    let (learner, trained) = run.train(price.as_ref(), emit)?;
-    run.finish(&learner.model, trained, emit)
+    match run.train(price.as_ref(), emit)? {
+        (_, Training::Raced(raced)) => Ok(Ended::Raced(raced)),
+        (learner, Training::Done(trained)) => {
+            run.finish(&learner.model, trained, emit).map(|report| Ended::Finished(Box::new(report)))
+        }
+    }
 }
 
 /// Only prices a config: the node does that with the machine's lock held.
@@ -186,7 +207,7 @@ impl<'a> Run<'a> {
         (steps, self.settings.cap_seconds.or(cap))
     }
 
-    fn train(&self, price: Option<&Price>, emit: Sink<'_>) -> Result<(Learner<'_>, Trained), Failure> {
+    fn train(&self, price: Option<&Price>, emit: Sink<'_>) -> Result<(Learner<'_>, Training), Failure> {
         let mut learner = self.learner()?;
         let (steps, cap) = self.plan(price);
         let tokens = steps * self.tokens_per_step();
@@ -197,24 +218,36 @@ impl<'a> Run<'a> {
         emit(TrainerEvent::TrainingStarted { tokens, steps, cap_seconds: cap.unwrap_or(NO_CAP) });
         self.watch.set(&deadline);
         let (started, cpu) = (Instant::now(), price::process_cpu_seconds());
-        let mut log = Log::new(steps, self.tokens_per_step(), started);
+        let mut log = Log::new(steps, self.tokens_per_step(), started, self.settings.race);
         for step in 0..steps {
             deadline.check()?;
             let loss = learner.step(step as f64 / steps as f64, &deadline)?;
             log.push(loss, emit)?;
+            if log.passed.is_some() {
+                break;
+            }
         }
-        log.read_pending(emit)?;
+        if log.passed.is_none() {
+            log.read_pending(emit)?;
+        }
         self.watch.lift();
-        let trained = Trained {
-            steps,
-            tokens,
-            seconds: started.elapsed().as_secs_f64(),
-            cpu_seconds: price::process_cpu_seconds() - cpu,
-            startup_seconds,
-            initial_loss: log.initial,
-            curve: log.curve,
-        };
-        Ok((learner, trained))
+        let (seconds, cpu_seconds) = (started.elapsed().as_secs_f64(), price::process_cpu_seconds() - cpu);
+        if let Some(Passed { step, loss, bound }) = log.passed {
+            let raced = Raced {
+                step,
+                steps,
+                tokens,
+                loss,
+                bound,
+                training_seconds: seconds,
+                training_cpu_seconds: cpu_seconds,
+                startup_seconds,
+            };
+            return Ok((learner, Training::Raced(raced)));
+        }
+        let (initial_loss, curve) = (log.initial, log.curve);
+        let trained = Trained { steps, tokens, seconds, cpu_seconds, startup_seconds, initial_loss, curve };
+        Ok((learner, Training::Done(trained)))
     }
 
     /// Evaluates and saves a trained model.
@@ -289,9 +322,18 @@ fn check_memory(parameters: u64, available: Option<u64>) -> Result<(), Failure> 
     }
 }
 
+/// A run that is too far behind.
+struct Passed {
+    step: u64,
+    loss: f64,
+    bound: f64,
+}
+
 /// Reads losses one step late, so that a GPU always has its next step queued, and tells of them.
 struct Log {
     curve: Curve,
+    race: Option<RaceBounds>,
+    passed: Option<Passed>,
     initial: f64,
     tokens_per_step: u64,
     done: u64,
@@ -301,9 +343,11 @@ struct Log {
 }
 
 impl Log {
-    fn new(steps: u64, tokens_per_step: u64, started: Instant) -> Self {
+    fn new(steps: u64, tokens_per_step: u64, started: Instant, race: Option<RaceBounds>) -> Self {
         Self {
             curve: Curve::new(steps),
+            race,
+            passed: None,
             initial: f64::NAN,
             tokens_per_step,
             done: 0,
@@ -328,7 +372,10 @@ impl Log {
             self.initial = loss;
         }
         let tokens = self.done * self.tokens_per_step;
-        self.curve.push(self.done, tokens, loss);
+        if let (Some(point), Some(race)) = (self.curve.push(self.done, tokens, loss), self.race) {
+            let loss = self.curve.smoothed();
+            self.passed = race.passed(point, loss).map(|bound| Passed { step: self.done, loss, bound });
+        }
         if self.limiter.ready() {
             let seconds = self.started.elapsed().as_secs_f64();
             emit(TrainerEvent::Progress {

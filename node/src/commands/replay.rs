@@ -34,6 +34,7 @@ pub fn run(home: &Path, args: &ReplayArgs) -> anyhow::Result<()> {
         runtime()?.block_on(session::replay(&settings, home, view, &args.id))?;
     let report = match &outcome {
         Outcome::Finished(report) => report,
+        Outcome::Raced(_) => anyhow::bail!("the trainer stopped a run early that was not raced"),
         Outcome::Crashed(crash) => {
             return Err(hinted(
                 format!("the replay gave no number: {} ({})", crash.class, crash.message),

@@ -5,11 +5,13 @@
 
 use autoswarm_protocol::{
     Bpb, Budget, Estimate, Experiment, Hypothesis, Outcome, RunRole, Verdict,
+    experiment::DiscardReason,
     id::{ArenaId, RecordId},
     record::{Attestation, Body, Comparison, Digest, Discovery, Ending, Hardware, Line, MAX_CURVE},
 };
 
 use super::{Discoveries, choose::is_transplant, inspirations};
+use crate::research::race::extrapolated;
 
 impl Discoveries {
     /// Returns what to tell the swarm of an experiment of this node: its own discovery, and what it showed about
@@ -103,6 +105,9 @@ impl Discoveries {
             Verdict::Keep { estimate, .. } | Verdict::Discard { estimate: Some(estimate), .. } => {
                 Some(*estimate)
             }
+            Verdict::Discard { reason: DiscardReason::Raced, screened: Some(difference), .. } => {
+                Some(extrapolated(*difference, pair_sd))
+            }
             _ => {
                 let screens = &experiment.screens;
                 let count = screens.len() as f64;
@@ -141,7 +146,7 @@ fn discovery(experiment: &Experiment, hardware: &Hardware, budget: Budget) -> Op
     let reports: Vec<_> = fresh
         .filter_map(|run| match &run.outcome {
             Outcome::Finished(report) => Some(report),
-            Outcome::Crashed(_) => None,
+            Outcome::Crashed(_) | Outcome::Raced(_) => None,
         })
         .collect();
     let first = reports.first()?;

@@ -10,10 +10,11 @@
 use std::time::Duration;
 
 use autoswarm_protocol::{
-    CrashClass, RunReport, Split, TrainerEvent,
+    CrashClass, Raced, RunReport, Split, TrainerEvent,
     event::{MAX_LINE_BYTES, SplitSummary},
     id::{ConfigHash, CorpusHash, TokenizerHash},
     outcome::TRAINER_SEMANTICS,
+    race::RaceBounds,
 };
 
 use crate::text::one_line;
@@ -74,6 +75,7 @@ pub(super) struct Expected {
     pub(super) tokens_per_step: u64,
     pub(super) tokens: Option<u64>,
     pub(super) splits: Vec<Split>,
+    pub(super) race: Option<RaceBounds>,
 }
 
 /// What a trainer process was started for.
@@ -117,6 +119,7 @@ pub struct Prepared {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Answer {
     Report(Box<RunReport>),
+    Raced(Raced),
     Price(Price),
     Prepared(Prepared),
 }
@@ -250,6 +253,12 @@ impl Watch {
                     check_report(report, expected)?;
                 }
                 Phase::Done(Ok(Answer::Report(report.clone())))
+            }
+            (TrainerEvent::Raced { raced }, Phase::Training) => {
+                if let Goal::Train(expected) = &self.goal {
+                    check_raced(raced, expected)?;
+                }
+                Phase::Done(Ok(Answer::Raced(*raced)))
             }
             _ => return Err(bad("the trainer spoke out of turn")),
         };
@@ -410,7 +419,7 @@ fn same(what: &str, requested: &str, executed: &str, equal: bool) -> Result<(), 
 }
 
 fn check_report(report: &RunReport, expected: &Expected) -> Result<(), Fault> {
-    let Expected { config, seed, corpus, tokenizer, tokens_per_step, tokens, splits } = expected;
+    let Expected { config, seed, corpus, tokenizer, tokens_per_step, tokens, splits, .. } = expected;
     same("config", &config.fmt_short(), &report.executed.fmt_short(), *config == report.executed)?;
     same("seed", &seed.to_string(), &report.seed.to_string(), *seed == report.seed)?;
     same("corpus", &corpus.fmt_short(), &report.corpus.fmt_short(), *corpus == report.corpus)?;
@@ -435,6 +444,25 @@ fn check_report(report: &RunReport, expected: &Expected) -> Result<(), Fault> {
     match splits.iter().find(|&&split| !held_out(split)) {
         Some(split) => Err(bad(format!("the report lacks the {split} split"))),
         None => Ok(()),
+    }
+}
+
+/// Checks that a run was stopped for a reason that it was given.
+fn check_raced(raced: &Raced, expected: &Expected) -> Result<(), Fault> {
+    let Raced { loss, training_seconds, training_cpu_seconds, startup_seconds, .. } = *raced;
+    if ![loss, training_seconds, training_cpu_seconds, startup_seconds]
+        .iter()
+        .all(|x| x.is_finite() && *x >= 0.0)
+    {
+        return Err(Fault::new(CrashClass::NotANumber, "a stopped run's numbers are none"));
+    }
+    let bound = raced.place().zip(expected.race).map(|(place, race)| race.0[place]);
+    match bound {
+        Some(bound) if loss > bound => Ok(()),
+        _ => Err(bad(format!(
+            "the run was stopped after {} of {} steps at loss {loss}, without a reason",
+            raced.step, raced.steps
+        ))),
     }
 }
 

@@ -26,6 +26,7 @@ fn expected() -> Expected {
         tokens_per_step: 100,
         tokens: Some(950),
         splits: vec![Split::Validation],
+        race: None,
     }
 }
 

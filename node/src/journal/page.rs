@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use autoswarm_protocol::{Estimate, Experiment, Outcome, Run, Verdict, outcome::CurvePoint};
+use autoswarm_protocol::{Estimate, Experiment, Outcome, Raced, Run, Verdict, outcome::CurvePoint};
 
 use crate::text::one_line;
 
@@ -103,6 +103,10 @@ fn row(index: usize, run: &Run) -> String {
             report.peak_memory_bytes as f64 / GIBIBYTE
         ),
         Outcome::Crashed(crash) => format!("{start} | | {:.1} | {} | |\n", crash.seconds, crash.class),
+        Outcome::Raced(raced) => {
+            let Raced { step, steps, .. } = raced;
+            format!("{start} | | {:.1} | stopped after {step} of {steps} steps | |\n", raced.training_seconds)
+        }
     }
 }
 

@@ -12,8 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use autoswarm_protocol::{
-    CrashClass, EffectiveConfig, Estimate, Experiment, Hypothesis, Outcome, Patch, Proposer as Author, Run,
-    RunRole, Verdict,
+    CrashClass, EffectiveConfig, Estimate, Experiment, Hypothesis, Outcome, Patch, Proposer as Author, Raced,
+    Run, RunRole, Verdict,
     experiment::{DiscardReason, confirmation_seed, screening_seed},
     id::{ConfigHash, SpeedHash},
 };
@@ -21,6 +21,7 @@ use autoswarm_protocol::{
 use super::{
     active::{Active, Need, RerunTerms},
     messages::{Action, Event, Incumbent, Proposal, Propose, Rerun, Rules, RunOrder},
+    race::{Early, RaceModel},
     verdict::{Next, NoiseModel, Policy, ScreeningCache},
 };
 
@@ -32,6 +33,9 @@ const MAX_QUEUED: usize = 16;
 
 /// Faults of the machine, one after the other, after which the node asks a person.
 const MAX_MACHINE_FAULTS: u32 = 6;
+
+/// Early losses of the incumbent's screening runs that are remembered: it makes one in some sixty runs.
+const MAX_EARLY: usize = 256;
 
 /// Tries of one run that the machine, not the config, spoiled.
 const MAX_TRIES: u32 = 3;
@@ -52,6 +56,9 @@ pub struct Research {
     baseline_mean: Option<f64>,
     gain: Option<Estimate>,
     screening: ScreeningCache,
+    race: RaceModel,
+    /// Of the incumbent's screening runs, by seed.
+    early: BTreeMap<u64, Early>,
     prices: BTreeMap<SpeedHash, u64>,
     pricing: BTreeSet<SpeedHash>,
     active: Vec<Active>,
@@ -96,6 +103,8 @@ impl Research {
             baseline_mean: None,
             gain: None,
             screening: ScreeningCache::default(),
+            race: RaceModel::default(),
+            early: BTreeMap::new(),
             prices: BTreeMap::new(),
             pricing: BTreeSet::new(),
             active: Vec::new(),
@@ -284,7 +293,7 @@ impl Research {
 
     /// Takes the first run that some experiment needs, oldest experiment first.
     fn next_order(&mut self, slot: usize) -> Option<RunOrder> {
-        let (number, need, config, patch, agreed) = self.active.iter().find_map(|active| {
+        let (number, need, config, patch, agreed, group) = self.active.iter().find_map(|active| {
             active.needs().find_map(|need| {
                 let config = active.config_of(need.side);
                 let taken = self.running.values().any(|order| {
@@ -295,8 +304,10 @@ impl Research {
                 });
                 let agreed = active.agreed_tokens(need.side);
                 let waits = agreed.is_none() && self.pricing.contains(&config.speed_hash());
-                (!taken && !waits)
-                    .then(|| (active.number, need, config.clone(), active.hypothesis.patch.clone(), agreed))
+                (!taken && !waits).then(|| {
+                    let patch = active.hypothesis.patch.clone();
+                    (active.number, need, config.clone(), patch, agreed, active.group)
+                })
             })
         })?;
         let speed = config.speed_hash();
@@ -308,7 +319,12 @@ impl Research {
         self.next_run += 1;
         let Need { role, seed, pair, .. } = need;
         let foreign_tokens = agreed.is_some();
-        Some(RunOrder { id, number, slot, role, pair, config, seed, tokens, patch, foreign_tokens })
+        let race = self
+            .early
+            .get(&seed)
+            .filter(|_| role == RunRole::Screen && self.rules.policy.race)
+            .and_then(|early| self.race.bounds(group, config.hash(), early));
+        Some(RunOrder { id, number, slot, role, pair, config, seed, tokens, patch, foreign_tokens, race })
     }
 
     fn begin_experiment(&mut self, now: u64, actions: &mut Vec<Action>) -> bool {
@@ -448,7 +464,16 @@ impl Research {
         let crash = match &run.outcome {
             Outcome::Crashed(crash) => Some(crash.clone()),
             Outcome::Finished(_) => None,
+            Outcome::Raced(raced) => {
+                let raced = *raced;
+                self.active[owner].runs.push(run);
+                self.raced(owner, &raced, order.seed, now, actions);
+                return;
+            }
         };
+        if order.role == RunRole::IncumbentScreen {
+            self.learn_early(&run);
+        }
         self.active[owner].runs.push(run);
         match (value, crash) {
             // A void price: the tokens were not those that the config deserves, so the value does not count.
@@ -501,6 +526,18 @@ impl Research {
                 active.fill(order.role, order.seed, value);
             }
         }
+    }
+
+    /// Drops a candidate whose run was stopped early.
+    fn raced(&mut self, index: usize, raced: &Raced, seed: u64, now: u64, actions: &mut Vec<Action>) {
+        let active = self.active.remove(index);
+        let expected = self.early.get(&seed).and_then(|early| self.race.expected(raced, early));
+        let verdict = Verdict::Discard {
+            reason: DiscardReason::Raced,
+            screened: expected.or_else(|| active.evidence().screened()),
+            estimate: None,
+        };
+        self.conclude(active, verdict, now, actions);
     }
 
     fn crashed(
@@ -620,6 +657,14 @@ impl Research {
         for run in &experiment.runs {
             self.learn_price(&active, run);
             self.learn_screening(run);
+            if run.role == RunRole::IncumbentScreen {
+                self.learn_early(run);
+            }
+            if let (RunRole::Screen, Some(report), Some(early)) =
+                (run.role, run.outcome.report(), self.early.get(&run.seed))
+            {
+                self.race.observe(experiment.group, report, early);
+            }
         }
         let values = || -> Vec<f64> {
             let child = experiment.config.hash();
@@ -637,19 +682,36 @@ impl Research {
                 for (index, value) in values().into_iter().enumerate() {
                     self.screening.record(index as u32, value, self.finished_runs);
                 }
+                self.early.clear();
+                for run in &experiment.runs {
+                    self.learn_early(run);
+                }
             }
             Verdict::Keep { estimate, .. } => {
                 self.noise.observe(experiment.group, &active.evidence());
                 self.incumbent = Some(Incumbent { config: experiment.config.clone(), values: values() });
                 self.gain = Some(self.gain.map_or(*estimate, |gain| gain.and_then(*estimate)));
                 self.screening.incumbent_changed();
+                self.early.clear();
             }
+            // What was stopped early is no difference at the end, and the share of gains is of what got there.
+            Verdict::Discard { reason: DiscardReason::Raced, .. } | Verdict::Crash { .. } => {}
             Verdict::Discard { .. } | Verdict::Rerun { .. } => {
                 self.noise.observe(experiment.group, &active.evidence());
             }
-            Verdict::Crash { .. } => {}
         }
         self.proposer.observe(experiment);
+    }
+
+    /// Remembers how an incumbent's run began, if it is this incumbent's.
+    fn learn_early(&mut self, run: &Run) {
+        let current = self.incumbent.as_ref().is_some_and(|it| it.config.hash() == run.requested);
+        if let (true, Some(early)) = (current, run.outcome.report().and_then(Early::of)) {
+            if self.early.len() >= MAX_EARLY {
+                self.early.clear();
+            }
+            self.early.insert(run.seed, early);
+        }
     }
 
     /// Remembers an incumbent's screening run, so that a restart neither repeats it nor uses its seed again.

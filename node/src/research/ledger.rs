@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use autoswarm_protocol::{
-    CrashClass, EffectiveConfig, Estimate, Experiment, Knob, KnobGroup, Patch, Proposer, RunReport, Verdict,
+    CrashClass, EffectiveConfig, Estimate, Experiment, Knob, KnobGroup, Patch, Proposer, RunReport, RunRole,
+    Verdict,
     experiment::DiscardReason,
     id::{ConfigHash, SpeedHash},
     knobs::KNOBS,
 };
 
-use super::proposer::Operator;
+use super::{proposer::Operator, race::extrapolated};
 
 /// Trials that are remembered whole, for the model; of older ones only the hash is kept. Four months at 100 a day.
 const MAX_TRIALS: usize = 12_288;
@@ -26,6 +27,23 @@ const MAX_PRICES: usize = 4096;
 const FIRST_PAIR_SD: f64 = 0.03;
 /// A fault of the machine is no fault of the config, but after this many tries the config is left alone.
 const MAX_FAULTY_TRIES: u16 = 2;
+
+/// Share of a pair's variance that is the incumbent's run's own, as in `verdict/noise.rs`.
+const LUCK_SHARE: f64 = 0.5;
+
+/// What an experiment showed, and what of its error it shares with others.
+struct Difference {
+    delta: Option<f64>,
+    standard_error: f64,
+    screened_on: Vec<u64>,
+    luck_sd: f64,
+}
+
+impl Difference {
+    fn alone(delta: Option<f64>, standard_error: f64) -> Self {
+        Self { delta, standard_error, screened_on: Vec::new(), luck_sd: 0.0 }
+    }
+}
 
 /// One experiment with a parent.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +64,10 @@ pub struct Trial {
     pub score: Option<f64>,
     /// Standard error of Δ.
     pub standard_error: f64,
+    /// The screening seeds whose cached incumbent's runs Δ rests on: trials of one parent share the luck of those.
+    pub screened_on: Vec<u64>,
+    /// What one such run's luck adds to Δ, one standard deviation.
+    pub luck_sd: f64,
     /// Why it gave no number.
     pub crash: Option<CrashClass>,
     /// Whether it became the incumbent.
@@ -173,7 +195,7 @@ impl Ledger {
 
     fn add_trial(&mut self, experiment: &Experiment, parent: ConfigHash) {
         let hash = experiment.config.hash();
-        let (delta, standard_error) = self.difference(experiment);
+        let Difference { delta, standard_error, screened_on, luck_sd } = self.difference(experiment);
         let level = self.levels.get(&parent).copied().unwrap_or_else(|| self.level());
         let (crash, reason, kept) = match &experiment.verdict {
             Verdict::Keep { .. } => (None, None, true),
@@ -211,6 +233,8 @@ impl Ledger {
             delta,
             score: delta.map(|delta| level.0 + delta),
             standard_error,
+            screened_on,
+            luck_sd,
             crash,
             kept,
             reason,
@@ -223,8 +247,8 @@ impl Ledger {
         }
     }
 
-    /// Returns Δ with its standard error: of a keep the fresh pairs alone, otherwise all that was seen.
-    fn difference(&mut self, experiment: &Experiment) -> (Option<f64>, f64) {
+    /// Returns Δ: of a keep of the fresh pairs alone, otherwise of all that was seen.
+    fn difference(&mut self, experiment: &Experiment) -> Difference {
         let estimate = match &experiment.verdict {
             Verdict::Keep { estimate, .. } => Some(*estimate),
             Verdict::Discard { estimate, .. } => *estimate,
@@ -236,7 +260,13 @@ impl Ledger {
             *entry = (entry.0 + variance, entry.1 + 1.0);
         }
         if let (Verdict::Keep { .. }, Some(estimate)) = (&experiment.verdict, estimate) {
-            return (Some(estimate.delta), estimate.standard_error);
+            return Difference::alone(Some(estimate.delta), estimate.standard_error);
+        }
+        if let Verdict::Discard { reason: DiscardReason::Raced, screened: Some(difference), .. } =
+            &experiment.verdict
+        {
+            let said = extrapolated(*difference, self.pair_sd(experiment.group));
+            return Difference::alone(Some(said.delta), said.standard_error);
         }
         let screened = match &experiment.verdict {
             Verdict::Discard { screened, .. } if experiment.screens.is_empty() => screened.as_slice(),
@@ -246,10 +276,17 @@ impl Ledger {
         let count = screened.len() as f64 + pairs;
         let spread = self.pair_sd(experiment.group);
         if count == 0.0 || experiment.verdict.name() == "crash" {
-            return (None, spread);
+            return Difference::alone(None, spread);
         }
         let sum = screened.iter().sum::<f64>() + estimate.map_or(0.0, |estimate| estimate.delta) * pairs;
-        (Some(sum / count), spread / count.sqrt())
+        let screens =
+            experiment.runs.iter().filter(|run| run.role == RunRole::Screen && run.validation().is_some());
+        Difference {
+            delta: Some(sum / count),
+            standard_error: spread / count.sqrt(),
+            screened_on: screens.map(|run| run.seed).collect(),
+            luck_sd: LUCK_SHARE.sqrt() * spread / count,
+        }
     }
 
     fn count(&mut self, experiment: &Experiment, kept: bool, crash: Option<CrashClass>) {
@@ -348,8 +385,8 @@ impl Ledger {
     /// Returns the changes that were shown to bring nothing, oldest first.
     pub fn ruled_out(&self) -> impl Iterator<Item = &Trial> {
         self.trials.iter().filter(|trial| {
-            use DiscardReason::{BelowMinEffect, ClearLoser, NoGain};
-            matches!(trial.reason, Some(ClearLoser | NoGain | BelowMinEffect))
+            use DiscardReason::{BelowMinEffect, ClearLoser, NoGain, Raced};
+            matches!(trial.reason, Some(ClearLoser | NoGain | BelowMinEffect | Raced))
         })
     }
 

@@ -3,6 +3,7 @@
 use autoswarm_protocol::{
     EffectiveConfig, Experiment, Hypothesis, KnobGroup, Outcome, Patch, RunRole,
     id::{ArenaId, ConfigHash, RecordId},
+    race::RaceBounds,
 };
 
 use super::{active::RerunTerms, hearsay::Hearsay, verdict::Policy};
@@ -105,6 +106,8 @@ pub struct RunOrder {
     pub patch: Patch,
     /// Whether the tokens are another node's, so that the budget's seconds say nothing about them.
     pub foreign_tokens: bool,
+    /// How far behind it may be at a few looks; none for a run that is not raced.
+    pub race: Option<RaceBounds>,
 }
 
 /// What came of an action, or what a person wants.

@@ -142,6 +142,7 @@ fn rerun(plan: &RunPlan, slot: usize, config: &EffectiveConfig, seed: u64, token
         tokens: Some(tokens),
         patch: autoswarm_protocol::Patch::default(),
         foreign_tokens: false,
+        race: None,
     };
     RunSpec { limits: Limits::for_budget(PATIENCE, plan.memory_bytes), ..plan.spec(&order) }
 }
@@ -155,6 +156,7 @@ async fn run(spec: RunSpec) -> anyhow::Result<Outcome> {
 fn finished(outcome: Outcome) -> anyhow::Result<RunReport> {
     match outcome {
         Outcome::Finished(report) => Ok(*report),
+        Outcome::Raced(_) => bail!("the trainer stopped a run early that was not raced"),
         Outcome::Crashed(crash) => {
             bail!("a run gave no number: {} ({}); nothing was read, try again", crash.class, crash.message)
         }

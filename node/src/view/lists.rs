@@ -202,6 +202,16 @@ fn run_table(runs: &[Run]) -> String {
                 crash.seconds,
                 words::crash(crash.class, &crash.message)
             ),
+            autoswarm_protocol::Outcome::Raced(raced) => format!(
+                "{role:<16} {:>20} {:>10} {:>8.1} stopped after {} of {} steps: loss {:.3}, bound {:.3}",
+                run.seed,
+                raced.tokens,
+                raced.training_seconds,
+                raced.step,
+                raced.steps,
+                raced.loss,
+                raced.bound
+            ),
         };
         let _ = writeln!(out, "{text}");
     }

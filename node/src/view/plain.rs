@@ -94,7 +94,7 @@ pub fn lines(event: &Happened) -> Vec<String> {
             let what = match (validation, crash) {
                 (Some(value), _) => format!("{value:.4} bpb"),
                 (None, Some(class)) => class.to_string(),
-                (None, None) => "no number".to_owned(),
+                (None, None) => "stopped early, too far behind,".to_owned(),
             };
             vec![format!(
                 "run      #{number} {} on {}: {what} after {} and {} tokens",

@@ -16,7 +16,7 @@ use autoswarm_trainer::{
         evaluate::Rule,
         tokenizer::Tokenizer,
     },
-    train::{self, Settings},
+    train::{self, Ended, Settings},
 };
 
 /// The evaluation rule of the tests.
@@ -94,6 +94,7 @@ pub(crate) fn settings(config: TrainConfig, tokens: u64, seed: u64) -> Settings 
         rule: RULE,
         min_steps: 1,
         save: None,
+        race: None,
     }
 }
 
@@ -102,7 +103,11 @@ pub(crate) fn observe(settings: &Settings) -> (Result<RunReport, Failure>, Vec<T
     let mut events = Vec::new();
     let watch = Watch::default();
     let result = failure::catch(|| train::run(settings, &watch, &mut |event| events.push(event)));
-    (result, events)
+    let report = |ended| match ended {
+        Ended::Finished(report) => *report,
+        Ended::Raced(raced) => panic!("nothing was raced: {raced:?}"),
+    };
+    (result.map(report), events)
 }
 
 /// Runs an experiment that ends well.

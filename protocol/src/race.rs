@@ -1,0 +1,132 @@
+//! Racing: a run that is far behind the incumbent's run on the same seed is stopped before its end.
+//!
+//! The parent says beforehand how large the smoothed training loss may be at a few shares of the run; the trainer looks once at each and
+//! ends the run where it is larger. So what decides is the same on every machine and at every moment, and no message can be late.
+//! Not here: how large it may be, which the node learns from its own runs.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::RunReport;
+
+/// Points of a run's loss curve, of [`CURVE_POINTS`], at which it can be stopped: after about 15, 30 and 50 % of its steps.
+pub const RACE_POINTS: [u64; 3] = [10, 19, 32];
+
+/// Points of a whole loss curve.
+pub const CURVE_POINTS: u64 = 64;
+
+/// Returns which point of the loss curve `step` of `steps` steps, counted from 1, is the first to reach; none if the step before reached
+/// the same.
+pub fn curve_point(step: u64, steps: u64) -> Option<u64> {
+    let share = |step: u64| step * CURVE_POINTS / steps.max(1);
+    (share(step) > share(step.saturating_sub(1))).then(|| share(step))
+}
+
+/// Returns the smoothed losses of a finished run at [`RACE_POINTS`], nats per token; none where a run is too short to have them.
+pub fn early_losses(report: &RunReport) -> Option<[f64; RACE_POINTS.len()]> {
+    let mut losses = [0.0; RACE_POINTS.len()];
+    for (loss, wanted) in losses.iter_mut().zip(RACE_POINTS) {
+        let at = report.curve.iter().find(|point| curve_point(point.step, report.steps) == Some(wanted))?;
+        *loss = at.loss;
+    }
+    Some(losses)
+}
+
+/// The largest smoothed losses with which a run goes on at each of [`RACE_POINTS`], nats per token; infinite where it always does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RaceBounds(pub [f64; RACE_POINTS.len()]);
+
+impl RaceBounds {
+    /// Returns the bound that a loss passes at a point of the curve, if it does.
+    pub fn passed(&self, point: u64, loss: f64) -> Option<f64> {
+        let place = RACE_POINTS.iter().position(|at| *at == point)?;
+        Some(self.0[place]).filter(|bound| loss > *bound)
+    }
+}
+
+impl fmt::Display for RaceBounds {
+    /// Prints the bounds separated by commas, `inf` where there is none.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&texts.join(","))
+    }
+}
+
+impl FromStr for RaceBounds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers: Result<Vec<f64>, _> = text.split(',').map(|part| part.trim().parse::<f64>()).collect();
+        let bounds = numbers.ok().filter(|all| all.iter().all(|bound| *bound > 0.0)); // a NaN is not
+        bounds.and_then(|all| all.try_into().ok()).map(Self).ok_or_else(|| {
+            format!("`{text}` is not {} losses above 0, separated by commas", RACE_POINTS.len())
+        })
+    }
+}
+
+/// A run that was stopped because it was too far behind.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Raced {
+    /// Steps done.
+    pub step: u64,
+    /// Steps that the whole run would have had.
+    pub steps: u64,
+    /// Training tokens of a whole run.
+    pub tokens: u64,
+    /// Its smoothed training loss then, nats per token.
+    pub loss: f64,
+    /// The loss that it may have had.
+    pub bound: f64,
+    /// Wall-clock seconds of training until then.
+    pub training_seconds: f64,
+    /// CPU seconds of training until then, over all threads.
+    pub training_cpu_seconds: f64,
+    /// Seconds before training started.
+    pub startup_seconds: f64,
+}
+
+impl Raced {
+    /// Returns the place in [`RACE_POINTS`] of the look that ended it.
+    pub fn place(&self) -> Option<usize> {
+        let point = curve_point(self.step, self.steps)?;
+        RACE_POINTS.iter().position(|at| *at == point)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_point_is_reached_once() {
+        for steps in [1, 5, 63, 64, 65, 1000] {
+            let points: Vec<u64> = (1..=steps).filter_map(|step| curve_point(step, steps)).collect();
+            assert_eq!(points.len() as u64, steps.min(CURVE_POINTS), "{steps}");
+            assert!(points.is_sorted() && points.last() == Some(&CURVE_POINTS), "{steps}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_read_back() {
+        let bounds = RaceBounds([3.25, f64::INFINITY, 2.0]);
+        assert_eq!(bounds.to_string().parse(), Ok(bounds));
+        assert_eq!(bounds.passed(RACE_POINTS[0], 3.26), Some(3.25));
+        assert_eq!(bounds.passed(RACE_POINTS[0], 3.25), None);
+        assert_eq!(bounds.passed(RACE_POINTS[1], 99.0), None);
+        assert_eq!(bounds.passed(11, 99.0), None);
+    }
+
+    #[track_caller]
+    fn check_wrong(text: &str) {
+        let error = text.parse::<RaceBounds>().expect_err(text);
+        assert_eq!(error, format!("`{text}` is not 3 losses above 0, separated by commas"));
+    }
+
+    #[test]
+    fn other_texts_are_no_bounds() {
+        for text in ["", "1,2", "1,2,3,4", "1,2,x", "1,2,NaN", "1,2,-3"] {
+            check_wrong(text);
+        }
+    }
+}
