@@ -166,7 +166,7 @@ struct Viable {
 }
 
 /// Candidates of one operator that are looked at; more would cost milliseconds and change little.
-const MOST_CANDIDATES: usize = 32;
+const MOST_CANDIDATES: usize = 64;
 /// A gain counts from this many standard deviations of a pair on. // Tuned on made-up surfaces, 2026-11.
 const VISIBLE: f64 = 0.5;
 /// How much chance mixes the order, in logarithms of promise: enough that runs in flight differ. // As above.

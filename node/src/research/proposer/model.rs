@@ -2,14 +2,15 @@
 //!
 //! An additive Gaussian process over differences. A trial says what its patch did: Δ = Σ over the patch's knobs of
 //! f(to) − f(from), plus noise with the trial's own standard error. So a trial against an old incumbent still counts,
-//! noisy trials count less, parents' errors do not pile up, and knobs without effect fade. Two patches that share no
+//! noisy trials count less, parents' errors do not pile up, and knobs without effect fade. Trials that were screened against the
+//! same cached run of the incumbent share its luck, so a lucky one does not make every change look bad. Two patches that share no
 //! knob say nothing about each other, hence conditional knobs need no special case. A crash is a bad value; a pending
 //! run is a trial without news, which only makes its neighbourhood less interesting.
 //!
 //! This stands where a tree-structured Parzen estimator would: with noise as large as the gains, ranks of single runs
 //! say little, while errors that are known can be weighed.
 
-use autoswarm_protocol::{Knob, Patch};
+use autoswarm_protocol::{Knob, Patch, id::ConfigHash};
 
 use super::{
     super::{
@@ -19,8 +20,8 @@ use super::{
     space::Space,
 };
 
-/// Trials that the model looks at, newest first: what a factorisation in about a millisecond allows.
-const MOST_ROWS: usize = 128;
+/// Trials that the model looks at, newest first: a factorisation takes some ten milliseconds.
+const MOST_ROWS: usize = 384;
 /// Distance along an axis, in steps, over which an effect stays alike. // Tuned on made-up surfaces, 2026-11.
 const LENGTH: f64 = 3.0;
 /// How alike the effects of two names are: another name is like a step or two along an axis. // As above.
@@ -59,10 +60,31 @@ pub struct Belief {
     pub sd: f64,
 }
 
+/// The luck of the incumbent's cached runs in a trial's Δ: which runs, and one standard deviation of each one's part.
+#[derive(Debug, Clone, PartialEq)]
+struct Luck {
+    parent: ConfigHash,
+    seeds: Vec<u64>,
+    sd: f64,
+}
+
+impl Luck {
+    /// Returns the covariance of two trials' errors.
+    fn shared(&self, other: &Self) -> f64 {
+        if self.parent != other.parent {
+            return 0.0;
+        }
+        let common = self.seeds.iter().filter(|seed| other.seeds.contains(seed)).count();
+        common as f64 * self.sd * other.sd
+    }
+}
+
 /// A fitted model.
 #[derive(Debug, Clone)]
 pub(super) struct Model {
     rows: Vec<Vec<Move>>,
+    /// Of the first rows, which are trials.
+    luck: Vec<Luck>,
     /// The lower factor, row by row.
     factor: Vec<f64>,
     /// Inverse covariance times what was seen beyond the expected.
@@ -82,7 +104,13 @@ impl Model {
             .collect();
         let moves: Vec<Vec<Move>> = trials.iter().map(|trial| moves_of(space, &trial.patch)).collect();
         let spread = spreads(space, ledger, &trials, &moves);
-        let mut model = Self { rows: Vec::new(), factor: Vec::new(), weights: Vec::new(), spread };
+        let luck = trials.iter().map(|trial| Luck {
+            parent: trial.parent,
+            seeds: trial.screened_on.clone(),
+            sd: trial.luck_sd,
+        });
+        let luck = luck.collect();
+        let mut model = Self { rows: Vec::new(), luck, factor: Vec::new(), weights: Vec::new(), spread };
         let mut keeps_after = 0.0;
         let mut residuals = Vec::with_capacity(trials.len() + pending.len());
         let mut noise = Vec::with_capacity(trials.len() + pending.len());
@@ -152,6 +180,8 @@ impl Model {
                 let mut value = self.covariance(&self.rows[i], &self.rows[j]);
                 if i == j {
                     value += noise[i];
+                } else if i < self.luck.len() {
+                    value += self.luck[i].shared(&self.luck[j]);
                 }
                 let (above, row) = factor.split_at_mut(i * count);
                 let other = if i == j { &row[..j] } else { &above[j * count..j * count + j] };

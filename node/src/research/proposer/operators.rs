@@ -1,12 +1,14 @@
 //! The operators: each lists the changes that its idea suggests, with the reason in one line.
 
+use std::collections::BTreeMap;
+
 use autoswarm_protocol::{Knob, Patch, Value, train_config::parse_value};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::{
     super::ledger::Trial,
-    Candidate, Operator, Search, Viable,
+    Belief, Candidate, Operator, Search,
     model::knobs_of,
     normal,
     priors::{PRIORS, Target},
@@ -31,9 +33,10 @@ const TOGETHER: [(Knob, Knob, f64); 7] = [
 const RECENT_KEEPS: usize = 6;
 /// Near misses that are combined.
 const NEAR_MISSES: usize = 8;
-/// One-knob changes that a change of several is made of.
-const BUILDING_BLOCKS: usize = 10;
-/// Combinations that are compared.
+/// Draws from the model's belief that changes of several knobs are made of, and how many knobs those move.
+const DRAWS: usize = 8;
+const TOGETHER_AT_ONCE: [usize; 6] = [2, 3, 4, 6, 8, 12];
+/// Blind jumps that are compared.
 const COMBINATIONS: usize = 16;
 
 /// Lists what an operator would like to try.
@@ -140,22 +143,22 @@ fn together(search: &Search<'_>, operator: Operator, pairs: &[(Knob, Knob, f64)]
 }
 
 fn model(search: &Search<'_>, scope: Scope, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
-    match scope {
-        Scope::Narrow => one_knob(search, rng),
-        Scope::Focused => {
-            let mut out = several(search, 2..=3, rng);
-            out.extend(together(search, Operator::Model, &TOGETHER));
-            out
-        }
-        Scope::Broad => {
-            let mut out = several(search, 4..=6, rng);
-            out.extend((0..COMBINATIONS).map(|_| {
-                let knobs = rng.random_range(4..=8);
-                blind(search, knobs, rng)
-            }));
-            out
-        }
+    let mut out = one_knob(search, rng);
+    if search.context.direction.scope == Some(Scope::Narrow) {
+        return out;
     }
+    super::shorten(&mut out, rng);
+    out.extend(several(search, rng));
+    if scope != Scope::Narrow {
+        out.extend(together(search, Operator::Model, &TOGETHER));
+    }
+    if scope == Scope::Broad {
+        out.extend((0..COMBINATIONS).map(|_| {
+            let knobs = rng.random_range(4..=8);
+            blind(search, knobs, rng)
+        }));
+    }
+    out
 }
 
 /// One-knob changes, the more of a knob's the more it matters.
@@ -183,48 +186,43 @@ fn one_knob(search: &Search<'_>, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
     out
 }
 
-/// Changes of several knobs, made of the one-knob changes with the best draws.
-fn several(
-    search: &Search<'_>,
-    knobs: std::ops::RangeInclusive<usize>,
-    rng: &mut ChaCha8Rng,
-) -> Vec<Candidate> {
-    let mut singles = one_knob(search, rng);
-    super::shorten(&mut singles, rng);
-    let mut drawn: Vec<(f64, Viable)> = singles
-        .into_iter()
-        // A change that was tried alone may still be part of a combination, so only the space is asked.
-        .filter_map(|candidate| {
-            let (child, patch) = search.space.child(search.context.incumbent, &candidate.changes)?;
-            let belief = search.model.predict(&search.space, &patch);
-            Some((belief.mean + belief.sd * normal(rng), Viable { candidate, child, patch, belief }))
+/// Changes of several knobs. A draw from what the model believes of every one-knob change says which are worth
+/// making; the best two, three, … of each draw are tried together. A run that moves six knobs says nearly as much about each of
+/// them as a run that moves one, and small gains that no run could show alone are seen in their sum.
+fn several(search: &Search<'_>, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
+    let incumbent = search.context.incumbent;
+    let singles: Vec<(Knob, Value, Belief)> = search
+        .space
+        .open()
+        .flat_map(|axis| axis.moves(incumbent.get(axis.knob)).into_iter().map(|to| (axis.knob, to)))
+        .filter_map(|(knob, to)| {
+            let (_, patch) = search.space.child(incumbent, &[(knob, to)])?;
+            Some((knob, to, search.model.predict(&search.space, &patch)))
         })
         .collect();
-    drawn.sort_by(|a, b| a.0.total_cmp(&b.0));
-    drawn.truncate(BUILDING_BLOCKS);
-    if drawn.is_empty() {
-        return Vec::new();
-    }
-    (0..COMBINATIONS)
-        .map(|_| {
-            let wanted = rng.random_range(knobs.clone());
-            let mut changes: Vec<(Knob, Value)> = Vec::with_capacity(wanted);
-            for _ in 0..4 * wanted {
-                let (_, block) = &drawn[rng.random_range(0..drawn.len())];
-                let (knob, value) = block.candidate.changes[0];
-                if changes.len() < wanted && changes.iter().all(|(other, _)| *other != knob) {
-                    changes.push((knob, value));
-                }
+    let mut out = Vec::new();
+    for _ in 0..DRAWS {
+        let mut best: BTreeMap<Knob, (f64, Value)> = BTreeMap::new();
+        for (knob, to, belief) in &singles {
+            let drawn = belief.mean + belief.sd * normal(rng);
+            let entry = best.entry(*knob).or_insert((0.0, *to));
+            if drawn < entry.0 {
+                *entry = (drawn, *to);
             }
-            let stuck = search.context.ledger.since_keep();
-            let because = format!(
-                "{}: {} promising steps at once, after {stuck} experiments without a keep",
-                Operator::Model,
-                changes.len()
-            );
-            Candidate::new(changes, because)
-        })
-        .collect()
+        }
+        let mut gains: Vec<(f64, Knob, Value)> = best
+            .into_iter()
+            .filter(|(_, (gain, _))| *gain < 0.0)
+            .map(|(knob, (gain, to))| (gain, knob, to))
+            .collect();
+        gains.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for knobs in TOGETHER_AT_ONCE.into_iter().take_while(|knobs| *knobs <= gains.len()) {
+            let changes = gains[..knobs].iter().map(|(_, knob, to)| (*knob, *to)).collect();
+            let because = format!("{}: {knobs} promising steps at once", Operator::Model);
+            out.push(Candidate::new(changes, because));
+        }
+    }
+    out
 }
 
 /// Draws a change of `knobs` knobs blindly, the more interesting ones more often.
