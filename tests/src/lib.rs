@@ -1,6 +1,7 @@
 //! What the tests of the node as a whole share.
 
 pub mod chance;
+pub mod ground;
 pub mod night;
 pub mod simulator;
 pub mod surface;

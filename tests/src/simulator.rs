@@ -6,7 +6,7 @@
 //!    └─────▶ heard ──▶ Discoveries::hear ──▶ what to try next ──▶ Research::handle
 //! ```
 //!
-//! What is real: everything that decides, and the signed records. What is not: the trainer (the surface stands for it), the
+//! What is real: everything that decides, and the signed records. What is not: the trainer (the surface stands for it; [`simulate_on`] takes another [ground](crate::ground)), the
 //! wire (a message is heard after a latency, or at the next reconciliation if it is lost), files and processes. The same
 //! seed gives the same trajectory. Not here: which conditions are compared ([`crate::simulator::conditions`]).
 
@@ -19,7 +19,7 @@ mod world;
 
 pub use link::{Link, Partition};
 pub use measures::{Adoption, Story};
-pub use world::simulate;
+pub use world::{simulate, simulate_on};
 
 /// One simulated swarm. Runs train for 5 s, as the runs that the surface is fitted to did.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,8 @@ pub struct Spec {
     pub talking: bool,
     /// Virtual hours.
     pub hours: f64,
+    /// Experiments after which a node rests, its baseline apart; none for as many as the hours allow.
+    pub experiments: Option<usize>,
     /// Speed of the nodes' cores relative to the surface's, taken in turn.
     pub speeds: Vec<f64>,
     /// Messages on their way.
@@ -50,6 +52,7 @@ impl Spec {
             liars: 0,
             talking: true,
             hours,
+            experiments: None,
             speeds: vec![1.0],
             link: Link::default(),
             one_search_seed: false,

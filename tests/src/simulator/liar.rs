@@ -9,8 +9,8 @@ use autoswarm_protocol::{
 };
 use libp2p::{PeerId, identity::Keypair};
 
-use super::node::{BUDGET, Common, hardware, keys_of, sealed};
-use crate::{chance::Chance, surrogate::optimum::moved};
+use super::node::{Common, hardware, keys_of, sealed};
+use crate::{chance::Chance, ground::BUDGET, surrogate::optimum::moved};
 
 /// Seconds between two claims of one liar: about as often as an honest node finds something.
 pub(super) const EVERY: f64 = 240.0;

@@ -1,6 +1,9 @@
 //! What a simulated swarm's story comes to: times to targets, confirmed gain, what was adopted and what it cost.
 
-use autoswarm_protocol::id::{ConfigHash, RecordId};
+use autoswarm_protocol::{
+    EffectiveConfig,
+    id::{ConfigHash, RecordId},
+};
 
 /// One adoption of somebody else's discovery: an experiment that cites it was kept.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,8 +14,8 @@ pub struct Adoption {
     pub node: usize,
     /// Whether a liar made what it cites.
     pub lie: bool,
-    /// The change's true effect here, bits per byte: below 0 it is a gain.
-    pub truth: f64,
+    /// The change's true effect here, bits per byte, where it is known: below 0 it is a gain.
+    pub truth: Option<f64>,
 }
 
 /// A discovery and who has it.
@@ -35,12 +38,16 @@ pub struct Spread {
 pub struct Story {
     /// For each honest node when its incumbent changed and the incumbent's true gain over the start, bits per byte.
     pub gains: Vec<Vec<(f64, f64)>>,
+    /// For each honest node when its incumbent changed, and to what.
+    pub stands: Vec<Vec<(f64, EffectiveConfig)>>,
     /// Adoptions, in their order.
     pub adoptions: Vec<Adoption>,
     /// Honest discoveries.
     pub spreads: Vec<Spread>,
     /// Slot seconds of all honest nodes.
     pub seconds: f64,
+    /// Training seconds of all runs that they began.
+    pub training: f64,
     /// Of them those on others' ideas, and those on re-runs for others.
     pub foreign: (f64, f64),
     /// Experiments, keeps among them and runs: of own ideas, of others' ideas, and of re-runs for others.
@@ -94,15 +101,17 @@ impl Story {
         times.get(needed - 1).copied()
     }
 
-    /// Returns the share of the adoptions that are true gains; none without adoptions.
+    /// Returns the share of the adoptions that are true gains; none without adoptions whose truth is known.
     pub fn true_share(&self) -> Option<f64> {
-        let true_ones = self.adoptions.iter().filter(|adoption| adoption.truth < 0.0).count();
-        (!self.adoptions.is_empty()).then(|| true_ones as f64 / self.adoptions.len() as f64)
+        let known: Vec<f64> = self.adoptions.iter().filter_map(|adoption| adoption.truth).collect();
+        let true_ones = known.iter().filter(|truth| **truth < 0.0).count();
+        (!known.is_empty()).then(|| true_ones as f64 / known.len() as f64)
     }
 
     /// Returns the adoptions of liars' claims that made things worse.
     pub fn harmful_lies(&self) -> usize {
-        self.adoptions.iter().filter(|adoption| adoption.lie && adoption.truth >= 0.0).count()
+        let harmful = |adoption: &&Adoption| adoption.lie && adoption.truth.is_some_and(|truth| truth >= 0.0);
+        self.adoptions.iter().filter(harmful).count()
     }
 
     /// Returns the share of the compute that went into others' claims.

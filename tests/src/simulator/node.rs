@@ -11,7 +11,7 @@ use autoswarm_node::{
     },
 };
 use autoswarm_protocol::{
-    Budget, EffectiveConfig, Experiment, Outcome,
+    EffectiveConfig, Experiment, Outcome,
     id::ArenaId,
     record::{self, Author, Body, Claim, Hardware, Line, Verified},
     swarm_config::Objective,
@@ -20,14 +20,13 @@ use libp2p::{PeerId, identity::Keypair};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::chance::Chance;
+use crate::{
+    chance::Chance,
+    ground::{BUDGET, SECONDS},
+};
 
 /// Seconds since 1970 at which every simulation begins.
 pub(super) const EPOCH: u64 = 1_767_225_600;
-/// Training seconds of a run.
-pub(super) const SECONDS: f64 = 5.0;
-/// The same as the arena has it.
-pub(super) const BUDGET: Budget = Budget::Milliseconds(5000);
 /// Results that make a digest, seconds after which fewer do, and runs for which a config is claimed: swarm_side.rs.
 const DIGEST_LINES: usize = 8;
 const DIGEST_SECONDS: u64 = 900;
@@ -75,8 +74,6 @@ pub(super) struct Node {
     untold_since: u64,
     has_news: bool,
     rng: ChaCha8Rng,
-    /// Speed of its core, relative to the surface's.
-    pub(super) speed: f64,
 }
 
 impl Node {
@@ -111,7 +108,6 @@ impl Node {
             untold_since: 0,
             has_news: false,
             rng: ChaCha8Rng::seed_from_u64(search_seed),
-            speed,
         }
     }
 

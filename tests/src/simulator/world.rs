@@ -1,4 +1,4 @@
-//! The world of a simulated swarm: the clock, the queue, the surface that answers runs, and the book of what is true.
+//! The world of a simulated swarm: the clock, the queue, the ground that answers runs, and the book of what is true.
 
 use std::{
     cmp::Reverse,
@@ -8,9 +8,9 @@ use std::{
 
 use autoswarm_node::{research::RunOrder, settings};
 use autoswarm_protocol::{
-    Bpb, Crash, EffectiveConfig, Experiment, Knob, Outcome, Patch, RunReport, SwarmConfig, Verdict,
+    EffectiveConfig, Experiment, Outcome, Patch, SwarmConfig, Verdict,
     arena::{Arena, Dtype},
-    id::{ConfigHash, CorpusHash, RecordId, SpeedHash, TokenizerHash},
+    id::{ConfigHash, CorpusHash, RecordId, TokenizerHash},
     record::{Body, Verified},
 };
 
@@ -18,23 +18,18 @@ use super::{
     Spec,
     liar::{self, Liar},
     measures::{Adoption, Spread, Story},
-    node::{self, Common, EPOCH, Idea, Node, SECONDS, Wish},
+    node::{Common, EPOCH, Idea, Node, Wish},
 };
 use libp2p::PeerId;
 
 use crate::{
     chance::{Chance, key_of},
+    ground::{self, Answer, Ask, Ground, SurfaceGround},
     surrogate::{Surrogate, start},
 };
 
-/// Seconds of a run beside training: starting, pricing and evaluating, as in the real runs.
-const OVERHEAD: f64 = 2.0;
-/// Standard deviation of a price's logarithm: what a quiet machine's prices differ by (design §4 allows 3 %).
-const PRICE_SD: f64 = 0.01;
 /// Standard deviation of the logarithm of equal machines' speeds.
 const MACHINE_SD: f64 = 0.03;
-/// Seconds after which a run that gives no number is over.
-const CRASH_SECONDS: f64 = 2.0;
 /// Seconds over which nodes begin, one after the other.
 const BEGINNING: f64 = 20.0;
 /// Peers that a node hears gossip from: gossipsub's mesh.
@@ -53,7 +48,7 @@ enum Event {
 
 struct World<'a> {
     spec: &'a Spec,
-    surface: &'a Surrogate,
+    ground: &'a mut dyn Ground,
     common: Common,
     chance: Chance,
     nodes: Vec<Node>,
@@ -62,8 +57,8 @@ struct World<'a> {
     queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
     order: u64,
     outcomes: BTreeMap<(usize, u64), (Outcome, f64, Idea)>,
-    prices: BTreeMap<(usize, SpeedHash), f64>,
-    levels: BTreeMap<(ConfigHash, u64), f64>,
+    /// Experiments that each node has concluded, its baseline apart.
+    concluded: Vec<usize>,
     records: Vec<Arc<Verified<Body>>>,
     /// Discoveries by author's kind: liars' first.
     found: [Vec<Arc<Verified<Body>>>; 2],
@@ -74,22 +69,35 @@ struct World<'a> {
 
 /// Runs a swarm to its end on a surface.
 pub fn simulate(spec: &Spec, surface: &Surrogate) -> Story {
-    let mut world = World::new(spec, surface);
+    let speeds = (0..spec.nodes).map(|number| speed_of(spec, number)).collect();
+    let mut ground = SurfaceGround::new(surface, Chance::new(spec.seed), speeds);
+    simulate_on(spec, &mut ground).expect("the surface answers every run")
+}
+
+/// Runs a swarm to its end on a ground: an error is the ground's.
+pub fn simulate_on(spec: &Spec, ground: &mut dyn Ground) -> anyhow::Result<Story> {
+    let mut world = World::new(spec, ground);
     let end = milliseconds(spec.hours * 3600.0);
     while let Some(Reverse((at, _, event))) = world.queue.pop() {
-        if at > end {
+        if at > end || (0..spec.nodes).all(|node| world.is_done(node)) {
             break;
         }
-        world.take(event, at);
+        world.take(event, at)?;
     }
     world.story.length = spec.hours * 3600.0;
     let incumbents = world.nodes.iter().filter_map(Node::incumbent).map(EffectiveConfig::hash);
     world.story.incumbents = incumbents.collect();
-    world.story
+    Ok(world.story)
+}
+
+/// Returns the speed of a node's core, relative to the surface's.
+fn speed_of(spec: &Spec, number: usize) -> f64 {
+    let off = MACHINE_SD * Chance::new(spec.seed).normal(&[3, number as u64]);
+    spec.speeds[number % spec.speeds.len()] * off.exp()
 }
 
 impl<'a> World<'a> {
-    fn new(spec: &'a Spec, surface: &'a Surrogate) -> Self {
+    fn new(spec: &'a Spec, ground: &'a mut dyn Ground) -> Self {
         let objective = SwarmConfig::parse(settings::BUILT_IN[0].1).expect("the default is valid").objective;
         let arena = Arena {
             objective: objective.id(),
@@ -97,7 +105,7 @@ impl<'a> World<'a> {
             tokenizer: TokenizerHash::of(b"bytes"),
             context: objective.context,
             evaluation_tokens: objective.evaluation_tokens,
-            budget: node::BUDGET,
+            budget: ground::BUDGET,
             dtype: Dtype::F32,
             semantics: 1,
         };
@@ -105,7 +113,7 @@ impl<'a> World<'a> {
         let chance = Chance::new(spec.seed);
         let mut world = Self {
             spec,
-            surface,
+            ground,
             common,
             chance,
             nodes: Vec::new(),
@@ -114,18 +122,20 @@ impl<'a> World<'a> {
             queue: BinaryHeap::new(),
             order: 0,
             outcomes: BTreeMap::new(),
-            prices: BTreeMap::new(),
-            levels: BTreeMap::new(),
+            concluded: vec![0; spec.nodes],
             records: Vec::new(),
             found: [Vec::new(), Vec::new()],
             lies: BTreeSet::new(),
             tried: BTreeSet::new(),
-            story: Story { gains: vec![Vec::new(); spec.nodes], ..Story::default() },
+            story: Story {
+                gains: vec![Vec::new(); spec.nodes],
+                stands: vec![Vec::new(); spec.nodes],
+                ..Story::default()
+            },
         };
         for number in 0..spec.nodes {
             let key = number as u64;
-            let speed = spec.speeds[number % spec.speeds.len()];
-            let speed = speed * (MACHINE_SD * chance.normal(&[3, key])).exp();
+            let speed = speed_of(spec, number);
             let search = if spec.one_search_seed { 0 } else { chance.bits(&[4, key]) };
             world.nodes.push(Node::new(&world.common, speed, search, chance.bits(&[1, key])));
             let at = BEGINNING * chance.uniform(&[5, key]);
@@ -143,13 +153,13 @@ impl<'a> World<'a> {
         self.queue.push(Reverse((milliseconds(at), self.order, event)));
     }
 
-    fn take(&mut self, event: Event, at: u64) {
+    fn take(&mut self, event: Event, at: u64) -> anyhow::Result<()> {
         let now = at as f64 / 1000.0;
         let clock = EPOCH + at / 1000;
         match event {
             Event::Begins { node } => {
                 let wishes = self.nodes[node].start(&self.common, clock);
-                self.grant(node, wishes, now);
+                self.grant(node, wishes, now)?;
             }
             Event::RunEnds { node, id } => {
                 let (outcome, seconds, idea) =
@@ -163,7 +173,7 @@ impl<'a> World<'a> {
                 self.story.runs.0 += 1;
                 self.story.runs.1 += usize::from(outcome.report().is_none());
                 let wishes = self.nodes[node].run_ended(id, outcome, &self.common, clock);
-                self.grant(node, wishes, now);
+                self.grant(node, wishes, now)?;
             }
             Event::Heard { node, record } => {
                 // Whoever of the hearer's mesh was first to pass it on.
@@ -186,12 +196,19 @@ impl<'a> World<'a> {
                 self.push(now + liar::EVERY, Event::Lies { liar });
             }
         }
+        Ok(())
     }
 
-    fn grant(&mut self, node: usize, wishes: Vec<Wish>, now: f64) {
+    /// Returns whether a node has made as many experiments as it may.
+    fn is_done(&self, node: usize) -> bool {
+        self.spec.experiments.is_some_and(|most| self.concluded[node] >= most)
+    }
+
+    fn grant(&mut self, node: usize, wishes: Vec<Wish>, now: f64) -> anyhow::Result<()> {
         for wish in wishes {
             match wish {
-                Wish::Run(order) => self.run(node, &order, now),
+                Wish::Run(_) if self.is_done(node) => {}
+                Wish::Run(order) => self.run(node, &order, now)?,
                 Wish::Tell(record) => {
                     if let Some(discovery) = record.discovery() {
                         let truth = self.true_effect(
@@ -199,7 +216,9 @@ impl<'a> World<'a> {
                             &discovery.value().config.effective(self.context()),
                             &discovery.value().patch.invert(),
                         );
-                        self.follow(record.id(), truth, now);
+                        if let Some(truth) = truth {
+                            self.follow(record.id(), truth, now);
+                        }
                         self.found[1].push(Arc::clone(&record));
                     }
                     self.tell(node, record, now);
@@ -207,6 +226,7 @@ impl<'a> World<'a> {
                 Wish::Concluded(experiment) => self.concluded(node, &experiment, now),
             }
         }
+        Ok(())
     }
 
     fn context(&self) -> usize {
@@ -235,82 +255,22 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Returns the tokens of a config's price on a node: taken once, and a little off.
-    fn price(&mut self, node: usize, config: &EffectiveConfig) -> f64 {
-        let speed = config.speed_hash();
-        if let Some(tokens) = self.prices.get(&(node, speed)) {
-            return *tokens;
-        }
-        let off = (PRICE_SD * self.chance.normal(&[9, node as u64, key_of(speed.as_bytes())])).exp();
-        let tokens = self.surface.tokens(config, SECONDS, self.nodes[node].speed * off);
-        self.prices.insert((node, speed), tokens);
-        tokens
-    }
-
-    fn run(&mut self, node: usize, order: &RunOrder, now: f64) {
-        let tokens = order.tokens.map_or_else(|| self.price(node, &order.config), |tokens| tokens as f64);
-        let (outcome, seconds) = match self.surface.crash(&order.config, tokens) {
-            Some(class) => {
-                let message = "as the surface says".to_owned();
-                (Outcome::Crashed(Crash { class, message, seconds: CRASH_SECONDS }), CRASH_SECONDS)
-            }
-            None => self.finished(node, order, tokens),
-        };
+    fn run(&mut self, node: usize, order: &RunOrder, now: f64) -> anyhow::Result<()> {
+        let RunOrder { id, tokens, seed, .. } = *order;
+        let ask = Ask { machine: node, id, config: &order.config, tokens, seed };
+        let Answer { outcome, seconds, beside } = self.ground.run(&ask)?;
         let idea = self.nodes[node].idea(order.number);
-        self.outcomes.insert((node, order.id), (outcome, seconds, idea));
-        self.push(now + seconds, Event::RunEnds { node, id: order.id });
+        self.story.training += seconds;
+        let seconds = seconds + beside;
+        self.outcomes.insert((node, id), (outcome, seconds, idea));
+        self.push(now + seconds, Event::RunEnds { node, id });
+        Ok(())
     }
 
-    fn finished(&mut self, node: usize, order: &RunOrder, tokens: f64) -> (Outcome, f64) {
-        let level = self.level(&order.config, tokens);
-        let (validation, audit) =
-            self.surface.parameters().noise.draw(&order.config, level, tokens, order.seed);
-        let bpb = |value: f64| Bpb::new(value.max(0.1)).expect("above zero");
-        let price = self.price(node, &order.config);
-        let seconds =
-            SECONDS * tokens / price * (PRICE_SD * self.chance.normal(&[10, node as u64, order.id])).exp();
-        let report = RunReport {
-            executed: order.config.hash(),
-            seed: order.seed,
-            corpus: CorpusHash::of(b"simulated"),
-            tokenizer: TokenizerHash::of(b"bytes"),
-            semantics: 1,
-            device: "cpu".to_owned(),
-            dtype: "f32".to_owned(),
-            threads: 1,
-            steps: (tokens / order.config.integer(Knob::BatchTokens) as f64) as u64,
-            tokens: tokens as u64,
-            flops: 0.0,
-            parameters: 40_000,
-            training_seconds: seconds,
-            training_cpu_seconds: seconds,
-            startup_seconds: 0.5,
-            evaluation_seconds: OVERHEAD - 0.5,
-            peak_memory_bytes: 370 << 20,
-            initial_loss: 5.545,
-            curve: Vec::new(),
-            validation: bpb(level + validation),
-            audit: Some(bpb(level + audit)),
-            locked: None,
-        };
-        (Outcome::Finished(Box::new(report)), seconds + OVERHEAD)
-    }
-
-    fn level(&mut self, config: &EffectiveConfig, tokens: f64) -> f64 {
-        let surface = self.surface;
-        *self.levels.entry((config.hash(), tokens as u64)).or_insert_with(|| surface.level(config, tokens))
-    }
-
-    /// Returns a config's level at the tokens that a node's exact speed buys: the truth, without a price's error.
-    fn truth(&mut self, node: usize, config: &EffectiveConfig) -> f64 {
-        let tokens = self.surface.tokens(config, SECONDS, self.nodes[node].speed);
-        self.level(config, tokens)
-    }
-
-    /// Returns what a change truly does on a node: the config's level less that of what `back` makes of it.
-    fn true_effect(&mut self, node: usize, config: &EffectiveConfig, back: &Patch) -> f64 {
+    /// Returns what a change truly does on a node, where that is known: the config's level less that of what `back` makes of it.
+    fn true_effect(&mut self, node: usize, config: &EffectiveConfig, back: &Patch) -> Option<f64> {
         let parent = back.apply(config).expect("a patch leads back").effective(self.context());
-        self.truth(node, config) - self.truth(node, &parent)
+        Some(self.ground.truth(node, config)? - self.ground.truth(node, &parent)?)
     }
 
     fn concluded(&mut self, node: usize, experiment: &Experiment, now: f64) {
@@ -321,6 +281,7 @@ impl<'a> World<'a> {
             self.story.gains[node].push((now, 0.0));
             return;
         }
+        self.concluded[node] += 1;
         let is_kept = matches!(experiment.verdict, Verdict::Keep { .. });
         let kind = match experiment.verdict {
             Verdict::Rerun { .. } => Idea::Rerun,
@@ -339,10 +300,13 @@ impl<'a> World<'a> {
         }
         let truth = self.true_effect(node, &experiment.config, &experiment.hypothesis.patch.invert());
         self.story.keeps.0 += 1;
-        self.story.keeps.1 += usize::from(truth >= 0.0);
-        let start = self.common.start.clone();
-        let gain = self.truth(node, &start) - self.truth(node, &experiment.config);
-        self.story.gains[node].push((now, gain));
+        self.story.keeps.1 += usize::from(truth.is_some_and(|truth| truth >= 0.0));
+        self.story.stands[node].push((now, experiment.config.clone()));
+        let level = |config: &EffectiveConfig| self.ground.truth(node, config);
+        let known = [&self.common.start, &experiment.config].map(level);
+        if let [Some(start), Some(level)] = known {
+            self.story.gains[node].push((now, start - level));
+        }
         let cited = experiment.hypothesis.inspired_by.iter().filter_map(|id| id.parse().ok());
         let cited: Vec<RecordId> = cited.collect();
         if !cited.is_empty() {

@@ -1,0 +1,63 @@
+//! What answers a run, as the field would: the response surface, or the real trainer.
+//!
+//! ```text
+//! search, simulator ──Ask: config, tokens or none, seed──▶ Ground ──Answer: outcome, seconds──▶
+//!                                                           ├─ SurfaceGround   fitted to real runs, milliseconds
+//!                                                           └─ TrainerGround   a child process, remembered in a file
+//! ```
+//!
+//! Time is virtual on both: an answer says how long the run took, and whoever asked moves the clock. Not here: what is worth
+//! asking.
+
+mod memo;
+mod surface;
+mod trainer;
+
+use autoswarm_protocol::{Budget, EffectiveConfig, Outcome};
+
+pub use memo::Memo;
+pub use surface::SurfaceGround;
+pub use trainer::TrainerGround;
+
+/// Training seconds of a run: those of the real runs that the surface is fitted to.
+pub const SECONDS: f64 = 5.0;
+/// The same as an arena has it.
+pub const BUDGET: Budget = Budget::Milliseconds(5000);
+/// Fewest optimizer steps that a run may have: the trainer's own default.
+pub const FEWEST_STEPS: f64 = 8.0;
+
+/// A run that somebody wants.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// The machine that makes it, where machines differ.
+    pub machine: usize,
+    /// Its number among the runs of that machine.
+    pub id: u64,
+    /// The config to train.
+    pub config: &'a EffectiveConfig,
+    /// Training tokens; none for what [`SECONDS`] buy.
+    pub tokens: Option<u64>,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The report, or the crash. A report's training seconds are the virtual ones.
+    pub outcome: Outcome,
+    /// Virtual seconds of training, a crash's too: what a search pays.
+    pub seconds: f64,
+    /// Virtual seconds beside them: starting, pricing, evaluating.
+    pub beside: f64,
+}
+
+/// Answers runs.
+pub trait Ground {
+    /// Makes a run.
+    fn run(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer>;
+
+    /// Returns the noiseless level that a config reaches on a machine in [`SECONDS`], bits per byte, infinite for one that
+    /// cannot run; none where nobody knows.
+    fn truth(&mut self, machine: usize, config: &EffectiveConfig) -> Option<f64>;
+}

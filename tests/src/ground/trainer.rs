@@ -1,0 +1,218 @@
+//! The real trainer as a ground: one child process on one thread, whose CPU seconds are the virtual clock.
+//!
+//! As `scripts/surface/collect.py` does it: a short run prices a config's speed once, and a run has the tokens that its
+//! price buys in [`SECONDS`] CPU seconds, so a busy machine changes nothing but the wait. What was run is remembered.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::Context;
+use autoswarm_protocol::{Crash, CrashClass, EffectiveConfig, Knob, Outcome, RunReport, TrainerEvent};
+
+use super::{Answer, Ask, FEWEST_STEPS, Ground, Memo, SECONDS, memo::Price};
+
+/// Tokens of each split that a run is evaluated on, as in the runs of the surface.
+const EVALUATION_TOKENS: u64 = 131_072;
+/// Tokens of the evaluation of a short run, whose value nobody looks at.
+const PRICE_EVALUATION_TOKENS: u64 = 1024;
+/// Training seconds of a short run, by a rough guess of the speed.
+const PRICE_SECONDS: f64 = 0.25;
+/// FLOP/s of that guess, and seconds that a step takes beside its products. // measured 2026-11
+const ROUGH: (f64, f64) = (2e10, 0.004);
+/// Wall-clock seconds after which training is given up: a price's, and a run's, which may have to wait for its core.
+const CAP_SECONDS: (f64, f64) = (20.0, 900.0);
+/// FLOP/s that no core reaches here: a config that would need more is not even priced, since it might fill the memory.
+const FASTEST: f64 = 1.5e11;
+/// Seconds that finding this out takes, as on the surface.
+const HOPELESS_SECONDS: f64 = 2.0;
+/// Ticks of a second in `/proc`: proc(5); 100 on every Linux that Autoswarm runs on.
+const TICKS: f64 = 100.0;
+
+/// The trainer and what it has done.
+#[derive(Debug)]
+pub struct TrainerGround {
+    trainer: PathBuf,
+    data: PathBuf,
+    memo: Memo,
+    made: usize,
+}
+
+impl TrainerGround {
+    /// Makes a ground of a trainer and a dataset that `trainer prepare` wrote. Children give way to all other work, and so
+    /// does this process from now on.
+    pub fn new(trainer: &Path, data: &Path, memo: Memo) -> anyhow::Result<Self> {
+        rustix::process::nice(19).context("cannot give way to other work")?;
+        Ok(Self { trainer: trainer.to_owned(), data: data.to_owned(), memo, made: 0 })
+    }
+
+    /// Returns how many runs were made, and not remembered.
+    pub fn made(&self) -> usize {
+        self.made
+    }
+
+    /// Returns what a config's speed is, and the CPU seconds that finding out took now.
+    fn price(&mut self, ask: &Ask<'_>) -> anyhow::Result<Price> {
+        let speed = ask.config.speed_hash();
+        if let Some(price) = self.memo.price(speed) {
+            return Ok(price);
+        }
+        let price = if is_hopeless(ask.config) {
+            Price { tokens_per_second: None, seconds: HOPELESS_SECONDS }
+        } else {
+            let batch = ask.config.integer(Knob::BatchTokens) as f64;
+            let step = 6.0 * batch * weights(ask.config) / ROUGH.0 + ROUGH.1;
+            let steps = (PRICE_SECONDS / step).clamp(4.0, 60.0).floor();
+            let child = Child {
+                tokens: (steps * batch) as u64,
+                splits: "validation",
+                evaluation: PRICE_EVALUATION_TOKENS,
+                cap: CAP_SECONDS.0,
+            };
+            let (outcome, seconds) = self.train(ask, &child)?;
+            let speed = |report: &RunReport| report.tokens as f64 / report.training_cpu_seconds.max(1e-9);
+            let price = Price { tokens_per_second: outcome.report().map(speed), seconds };
+            if !is_lasting(&outcome) {
+                return Ok(price);
+            }
+            price
+        };
+        self.memo.remember_price(ask.config, price)?;
+        Ok(price)
+    }
+
+    /// Runs one trainer; returns what it said, and the CPU seconds that it took in all.
+    fn train(&mut self, ask: &Ask<'_>, child: &Child) -> anyhow::Result<(Outcome, f64)> {
+        let file = tempfile::Builder::new().prefix("config-").suffix(".toml").tempfile()?;
+        std::fs::write(file.path(), ask.config.to_toml())?;
+        let before = children_seconds()?;
+        let mut command = Command::new(&self.trainer);
+        command.arg("train").arg("--config").arg(file.path()).arg("--data").arg(&self.data);
+        command.args(["--threads", "1", "--min-steps", "1", "--json", "--splits", child.splits]);
+        command.args(["--budget-tokens", &child.tokens.to_string(), "--seed", &ask.seed.to_string()]);
+        command.args(["--cap-seconds", &child.cap.to_string()]);
+        command.args(["--evaluation-tokens", &child.evaluation.to_string()]);
+        let done = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
+        let done = done.with_context(|| {
+            format!("cannot start `{}`; `cargo build -p autoswarm-trainer` makes it", self.trainer.display())
+        })?;
+        let seconds = children_seconds()? - before;
+        let text = String::from_utf8_lossy(&done.stdout);
+        let last = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
+        let crash =
+            |class, message: &str| Outcome::Crashed(Crash { class, message: message.to_owned(), seconds });
+        let outcome = match last {
+            Some(TrainerEvent::Finished { report }) if report.executed == ask.config.hash() => {
+                let seconds = report.training_cpu_seconds;
+                Outcome::Finished(Box::new(RunReport { training_seconds: seconds, ..*report }))
+            }
+            Some(TrainerEvent::Finished { .. }) => {
+                crash(CrashClass::ConfigMismatch, "another config was executed")
+            }
+            Some(TrainerEvent::Failed { class, message }) => {
+                // A trainer that cannot even read its data fails every run alike: that is no finding.
+                let works = class != CrashClass::Failed || self.made + self.memo.runs() > 0;
+                anyhow::ensure!(works, "the trainer failed: {message}");
+                crash(class, &message)
+            }
+            _ => crash(CrashClass::Killed, &format!("the trainer ended with {}", done.status)),
+        };
+        Ok((outcome, seconds))
+    }
+}
+
+impl Ground for TrainerGround {
+    fn run(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer> {
+        let batch = ask.config.integer(Knob::BatchTokens) as f64;
+        let tokens = match ask.tokens {
+            Some(tokens) => tokens,
+            None => {
+                let price = self.price(ask)?;
+                let steps = (price.tokens_per_second.unwrap_or(0.0) * SECONDS / batch).floor();
+                if steps < FEWEST_STEPS {
+                    let message = "the price buys too few steps".to_owned();
+                    let crash = Crash { class: CrashClass::TooSlow, message, seconds: price.seconds };
+                    let outcome = Outcome::Crashed(crash);
+                    return Ok(Answer { outcome, seconds: price.seconds, beside: 0.0 });
+                }
+                (steps * batch) as u64
+            }
+        };
+        if let Some(answer) = self.memo.run(ask.config.hash(), tokens, ask.seed) {
+            return Ok(answer.clone());
+        }
+        let child =
+            Child { tokens, splits: "validation,audit", evaluation: EVALUATION_TOKENS, cap: CAP_SECONDS.1 };
+        let (outcome, all) = self.train(ask, &child)?;
+        self.made += 1;
+        let seconds = outcome.report().map_or(all, |report| report.training_cpu_seconds);
+        let answer = Answer { outcome, seconds, beside: (all - seconds).max(0.0) };
+        if is_lasting(&answer.outcome) {
+            self.memo.remember_run(ask.config, tokens, ask.seed, answer.clone())?;
+        }
+        Ok(answer)
+    }
+
+    fn truth(&mut self, _machine: usize, _config: &EffectiveConfig) -> Option<f64> {
+        None
+    }
+}
+
+/// Returns whether an outcome says something about its config, and would come again.
+fn is_lasting(outcome: &Outcome) -> bool {
+    !matches!(outcome, Outcome::Crashed(crash) if !crash.class.blames_config())
+}
+
+/// What one start of the trainer is asked for.
+struct Child {
+    tokens: u64,
+    splits: &'static str,
+    evaluation: u64,
+    cap: f64,
+}
+
+/// Returns roughly the weights that take part in products.
+fn weights(config: &EffectiveConfig) -> f64 {
+    let (depth, width) = (config.integer(Knob::Depth) as f64, config.integer(Knob::Width) as f64);
+    12.0 * depth * width * width + 512.0 * width
+}
+
+fn is_hopeless(config: &EffectiveConfig) -> bool {
+    let batch = config.integer(Knob::BatchTokens) as f64;
+    6.0 * batch * weights(config) * FEWEST_STEPS / FASTEST > SECONDS
+}
+
+/// Returns the CPU seconds of all children that have ended.
+fn children_seconds() -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat").context("cannot read `/proc/self/stat`")?;
+    // After the name in brackets, which may hold anything, the fields from the third on: proc(5).
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let ticks = |place: usize| fields.get(place - 3).and_then(|field| field.parse::<f64>().ok());
+    let both = ticks(16).zip(ticks(17)).context("`/proc/self/stat` has no times of children")?;
+    Ok((both.0 + both.1) / TICKS)
+}
+
+#[cfg(test)]
+mod tests {
+    use autoswarm_protocol::{TrainConfig, Value};
+
+    use super::*;
+    use crate::surrogate::start;
+
+    #[test]
+    fn a_giant_is_not_even_priced() {
+        assert!(!is_hopeless(&start()));
+        let giant = TrainConfig::new().with(Knob::Width, Value::Integer(4096)).expect("in range");
+        assert!(is_hopeless(&giant.effective(256)));
+    }
+
+    #[test]
+    fn the_cpu_seconds_of_a_child_are_seen() {
+        let before = children_seconds().expect("readable");
+        let busy = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
+        let done = Command::new("sh").args(["-c", busy]).status().expect("a shell");
+        assert!(done.success());
+        assert!(children_seconds().expect("readable") > before);
+    }
+}
