@@ -3,6 +3,7 @@
 pub mod chance;
 pub mod ground;
 pub mod night;
+pub mod search;
 pub mod simulator;
 pub mod surface;
 pub mod surrogate;

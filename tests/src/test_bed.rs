@@ -1,5 +1,8 @@
-//! `test-bed`: fits the response surface to real runs, scores it, and simulates swarms on it.
+//! `test-bed`: fits the response surface to real runs, scores it, simulates swarms on it, and compares searches.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line of the tests
+
+#[path = "test_bed/search.rs"]
+mod search;
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
@@ -76,6 +79,14 @@ enum Cli {
         #[arg(long, default_value_t = 40)]
         climbs: u64,
     },
+    /// Search on equal training seconds, and print a JSON line for each way to choose in the end
+    Search(search::SearchArgs),
+    /// Answer a search in another language, in JSON lines on standard input and output
+    Oracle(search::SpecArgs),
+    /// Print the table of what `search` and rivals.py printed
+    Table(search::TableArgs),
+    /// Run a swarm on the real trainer under a virtual clock, and measure what its nodes chose on fresh seeds
+    RealSwarm(search::SwarmArgs),
     /// Fit nothing: print configs on the way up the surface of FILE and PARAMETERS, for collect.py --ask
     Ask {
         /// What collect.py wrote
@@ -100,6 +111,10 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli {
+        Cli::Search(args) => search::search(&args)?,
+        Cli::Oracle(args) => search::oracle(&args)?,
+        Cli::Table(args) => search::table(&args)?,
+        Cli::RealSwarm(args) => search::real_swarm(&args)?,
         Cli::Fit { file, rounds } => {
             let runs = read(&file)?;
             let parameters = surrogate::fit(&runs, rounds, &mut |what, round, value| {

@@ -4,7 +4,7 @@
 //! surface must stay what it is when the search changes**: a benchmark that follows its subject measures nothing.
 
 use autoswarm_protocol::{
-    EffectiveConfig, Knob, TrainConfig, Value,
+    Knob, TrainConfig, Value,
     knobs::{Domain, KNOBS},
     train_config::checked,
 };
@@ -88,7 +88,7 @@ pub fn importance(knob: Knob) -> f64 {
 }
 
 /// Returns a config's coordinates, in the table's order.
-pub fn coordinates(config: &EffectiveConfig) -> Vec<f64> {
+pub fn coordinates(config: &TrainConfig) -> Vec<f64> {
     KNOBS
         .iter()
         .map(|row| {
@@ -102,6 +102,24 @@ pub fn coordinates(config: &EffectiveConfig) -> Vec<f64> {
             }
         })
         .collect()
+}
+
+/// Returns the value at a coordinate of an ordered knob, moved into the range and onto the grid; none for names.
+pub fn value_at(knob: Knob, coordinate: f64) -> Option<Value> {
+    let x = match scale_of(knob) {
+        Scale::Ratio(step) => (coordinate * step).exp2(),
+        Scale::Offset(offset, step) => (coordinate * step).exp2() - offset,
+        Scale::Complement(step) => 1.0 - (-coordinate * step).exp2(),
+        Scale::Plain(step) => coordinate * step,
+        Scale::Names => return None,
+    };
+    let (low, high) = knob.row().domain.bounds();
+    let x = x.clamp(low.as_f64(), high.as_f64());
+    let value = match knob.row().domain {
+        Domain::Integer { .. } | Domain::PowerOfTwo { .. } => Value::Integer(x.round() as i64),
+        _ => Value::Number(x),
+    };
+    checked(knob, value).ok()
 }
 
 /// Returns for each axis whether its values have no order.
@@ -152,6 +170,16 @@ mod tests {
         assert_eq!(coordinates(&config).len(), KNOBS.len());
         assert!(coordinates(&config).iter().all(|x| x.is_finite()));
         assert_eq!(choices().len(), KNOBS.len());
+    }
+
+    #[test]
+    fn a_value_is_found_at_its_coordinate() {
+        let config = crate::surrogate::start();
+        for (row, x) in
+            KNOBS.iter().zip(coordinates(&config)).filter(|(row, _)| scale_of(row.knob) != Scale::Names)
+        {
+            assert_eq!(value_at(row.knob, x), Some(config.get(row.knob)), "{}", row.name);
+        }
     }
 
     #[test]

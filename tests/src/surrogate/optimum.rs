@@ -8,7 +8,7 @@ use crate::chance::Chance;
 /// Sweeps over all knobs without a gain after which a climb ends.
 const IDLE_SWEEPS: usize = 1;
 /// Knobs that no proposal moves: they change nothing, or only how a step is divided.
-const CLOSED: [&str; 3] = ["width_rounding", "micro_batch_tokens", "value_gate_width"];
+pub const CLOSED: [&str; 3] = ["width_rounding", "micro_batch_tokens", "value_gate_width"];
 
 /// Climbs from the start and from `climbs` − 1 random places near it; returns the best config and its worth.
 pub fn best_known(surrogate: &Surrogate, climbs: u64) -> (EffectiveConfig, f64) {

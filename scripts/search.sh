@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Compares searches on equal training seconds and prints the table of node/docs/search.md. What is in OUT already is not made again.
+#   scripts/search.sh                                          20 repetitions of 1800 s on the surface
+#   BUDGET=600 REPETITIONS=5 METHODS='evolve tpe' scripts/search.sh
+#   GROUND=trainer REPETITIONS=10 scripts/search.sh            the real trainer: hours; stop it and start it again as you like
+# BUDGET (training seconds; bash keeps SECONDS for itself), REPETITIONS, METHODS, GROUND (surface, trainer), PREDICTORS (on off),
+# RANGES (near close full few), JOBS, OUT, AT (times of the table); for the trainer TRAINER, DATA and MEMO.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+ground=${GROUND:-surface} budget=${BUDGET:-1800} repetitions=${REPETITIONS:-20}
+methods=${METHODS:-evolve random neighbours mutations walk tpe tpe-plain cmaes cmaes-slow}
+target=${CARGO_TARGET_DIR:-target}
+work=$target/search
+out=${OUT:-$work/$ground-$budget}
+mkdir -p "$out"
+
+# Optimised as a release, but beside what the tests have built already.
+CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo build --quiet --workspace --locked --bin test-bed
+bed=$target/debug/test-bed
+
+if [[ $methods == *tpe* || $methods == *cmaes* ]] && ! [ -x "$work/venv/bin/python" ]; then
+    python3 -m venv "$work/venv"
+    "$work/venv/bin/pip" install --quiet --disable-pip-version-check -r scripts/search/requirements.txt
+fi
+
+options=(--ground "$ground" --seconds "$budget")
+if [ "$ground" = trainer ]; then
+    options+=(--trainer "${TRAINER:-$target/debug/trainer}" --data "${DATA:-$work/data}" --memo "${MEMO:-$work/runs.jsonl}")
+    options+=(--checkpoints "${CHECKPOINTS:-2}")
+fi
+
+# Prints a repetition's command and the file that it fills, one a line.
+commands() {
+    local seed method predictor range command
+    for seed in $(seq 1 "$repetitions"); do
+        for predictor in ${PREDICTORS:-on}; do
+            for method in $methods; do
+                for range in ${RANGES:-near}; do
+                    case $method in
+                    tpe* | cmaes*) command="$work/venv/bin/python scripts/search/rivals.py --bed $bed" ;;
+                    walk) command="python3 scripts/search/rivals.py --bed $bed" ;;
+                    *) command="$bed search" ;;
+                    esac
+                    # Evolve has a range of its own.
+                    [ "$method" != evolve ] || range=near
+                    echo "$out/$method-$range-$predictor-$seed.jsonl $command --method $method --seed $seed" \
+                        "--predictor $predictor --range $range ${options[*]}"
+                done
+            done
+        done
+    done | awk '!seen[$0]++'
+}
+
+# Runs a line of `commands`, unless its file is there; a broken-off one leaves none.
+one() {
+    read -r -a words <<<"$1"
+    local file=${words[0]}
+    [ -s "$file" ] && return
+    "${words[@]:1}" >"$file.part" && mv "$file.part" "$file"
+}
+export -f one
+export OMP_NUM_THREADS=1
+commands | tr '\n' '\0' | xargs -0 -P "${JOBS:-1}" -I{} bash -c 'one "$1"' _ {}
+
+"$bed" table --at "${AT:-$budget}" "$out"/*.jsonl

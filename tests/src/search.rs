@@ -1,0 +1,150 @@
+//! The benchmark of search: what methods make of the same training seconds, from the same start, on the same ground.
+//!
+//! ```text
+//! method ──config, seed──▶ Account: pays training seconds ──▶ Ground
+//!    └─ what it saw ──▶ what it would choose at each time ──▶ what that is truly worth ──▶ Story
+//! ```
+//!
+//! Every run is paid for by its training seconds: the first look, retests, crashes, and the measurements by which a method
+//! makes its choice. Starting, pricing and evaluating cost all methods the same per run and are left out. A method's story
+//! is the true gain of what it would choose at each time; nobody but the judge sees that. `node/docs/search.md` has figures.
+
+mod account;
+mod choice;
+mod evolve;
+mod judge;
+pub mod oracle;
+mod rivals;
+mod screen;
+mod space;
+pub mod table;
+
+use autoswarm_protocol::EffectiveConfig;
+use serde::{Deserialize, Serialize};
+
+pub use account::{Account, Seen};
+pub use choice::Rule;
+pub use judge::{Gain, Judge};
+pub use rivals::Rival;
+pub use space::{Axis, Kind, Range, axes};
+
+use crate::ground::Ground;
+
+/// One search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    /// Training seconds to spend.
+    pub seconds: f64,
+    /// All that is by chance follows from it; another seed has other luck in every run.
+    pub seed: u64,
+    /// Whether configs that the node's predictor of memory and step time rules out are left out, for nothing.
+    pub predictor: bool,
+    /// How far a rival may go.
+    pub range: Range,
+    /// Times, evenly over the seconds, at which rivals' choices are judged.
+    pub checkpoints: u32,
+}
+
+/// A search's story by one rule of choosing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Story {
+    /// The method.
+    pub method: String,
+    /// How it chooses from what it saw.
+    pub rule: Rule,
+    /// Whether the predictor was on.
+    pub predictor: bool,
+    /// How far it might go.
+    pub range: Range,
+    /// The repetition.
+    pub seed: u64,
+    /// Training seconds that it had.
+    pub seconds: f64,
+    /// From when on the choice has which true gain over the start: training seconds, bits per byte.
+    pub gains: Vec<(f64, f64)>,
+    /// Different configs tried.
+    pub experiments: usize,
+    /// Runs.
+    pub runs: usize,
+    /// Runs that gave no number.
+    pub crashes: usize,
+    /// The last choice, as a difference to the start.
+    pub choice: String,
+}
+
+impl Story {
+    /// Returns the true gain of the choice at a time.
+    pub fn gain_at(&self, seconds: f64) -> f64 {
+        self.gains.iter().take_while(|(at, _)| *at <= seconds + 1e-6).last().map_or(0.0, |(_, gain)| *gain)
+    }
+}
+
+/// A way to search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// The node's own: its research core with one slot, everything paid.
+    Evolve,
+    /// One that only asks for configs.
+    Rival(Rival),
+}
+
+impl Method {
+    /// Every method, by name.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("evolve", Self::Evolve),
+        ("random", Self::Rival(Rival::Uniform)),
+        ("neighbours", Self::Rival(Rival::Neighbours)),
+        ("mutations", Self::Rival(Rival::Mutations)),
+    ];
+
+    /// Finds a method by its name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, method)| method)
+    }
+
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        let known = Self::ALL.into_iter().find(|(_, method)| *method == self);
+        known.map(|(name, _)| name).expect("every method has a name")
+    }
+
+    /// Searches; returns a story for each rule by which the method could choose.
+    pub fn search(
+        self,
+        spec: &Spec,
+        start: &EffectiveConfig,
+        ground: &mut dyn Ground,
+    ) -> anyhow::Result<Vec<Story>> {
+        match self {
+            Self::Evolve => Ok(vec![evolve::search(spec, start, ground)?]),
+            Self::Rival(rival) => {
+                let account = rivals::search(rival, spec, start, ground)?;
+                stories(self.name(), spec, start, account, ground)
+            }
+        }
+    }
+}
+
+/// Returns a rival's stories by each rule, from all that it saw.
+pub(crate) fn stories(
+    name: &str,
+    spec: &Spec,
+    start: &EffectiveConfig,
+    account: Account,
+    ground: &mut dyn Ground,
+) -> anyhow::Result<Vec<Story>> {
+    let mut judge = Judge::new(spec.seed, start);
+    let mut out = Vec::new();
+    for rule in [Rule::BestSeen, Rule::Remeasured] {
+        let mut gains = Vec::new();
+        let mut choice = start.clone();
+        for checkpoint in 1..=spec.checkpoints {
+            let at = spec.seconds * f64::from(checkpoint) / f64::from(spec.checkpoints);
+            choice = choice::choose(rule, account.seen(), at, spec.seed, ground)?.unwrap_or(choice);
+            gains.push((at, judge.gain(&choice, ground)?));
+        }
+        let patch = autoswarm_protocol::Patch::between(start, &choice);
+        out.push(account.story(name, rule, spec, gains, patch.to_string()));
+    }
+    Ok(out)
+}

@@ -1,0 +1,115 @@
+//! The node's own search: the research core with one slot on a virtual clock, its verdict and every run of it paid.
+
+use autoswarm_node::{
+    research::{
+        Action, Event, Policy, Research, Rules, RunOrder,
+        proposer::{Evolve, Machine},
+    },
+    settings,
+};
+use autoswarm_protocol::{
+    EffectiveConfig, Patch, SwarmConfig, Verdict,
+    arena::{Arena, Dtype},
+    id::{CorpusHash, TokenizerHash},
+};
+
+use super::{Account, Judge, Rule, Spec, Story};
+use crate::{
+    chance::Chance,
+    ground::{BUDGET, Ground, SECONDS},
+};
+
+/// Seconds since 1970 at which a search begins.
+const EPOCH: f64 = 1_767_225_600.0;
+/// What the search is told of the machine: one core, and memory as in the simulator. The first prices correct it.
+const MEMORY: u64 = 8 << 30;
+const FLOPS_PER_SECOND: f64 = 4e10;
+
+/// Searches until the seconds are spent.
+pub(super) fn search(spec: &Spec, start: &EffectiveConfig, ground: &mut dyn Ground) -> anyhow::Result<Story> {
+    let mut research = research(spec, start);
+    let mut account = Account::new(spec.seconds);
+    let mut stands: Vec<(f64, EffectiveConfig)> = Vec::new();
+    let (mut experiments, mut clock) = (0, EPOCH);
+    let mut actions = research.handle(Event::Start, clock as u64);
+    while let Some(order) = heed(&actions, account.spent(), &mut stands, &mut experiments)? {
+        let started = clock as u64;
+        let Some(answer) = account.run(&order.config, order.tokens, order.seed, ground)? else { break };
+        clock += answer.seconds + answer.beside;
+        let outcome = Box::new(answer.outcome);
+        let event = Event::RunEnded { id: order.id, started_at: started, outcome, better_tokens: None };
+        actions = research.handle(event, clock as u64);
+    }
+    let mut judge = Judge::new(spec.seed, start);
+    let mut gains = vec![(0.0, 0.0)];
+    for (at, config) in &stands {
+        gains.push((*at, judge.gain(config, ground)?));
+    }
+    let chosen = stands.last().map_or(start, |(_, config)| config);
+    let choice = Patch::between(start, chosen).to_string();
+    Ok(Story { experiments, ..account.story("evolve", Rule::Incumbent, spec, gains, choice) })
+}
+
+/// Notes what was concluded, and returns the next run, if there is one.
+fn heed(
+    actions: &[Action],
+    spent: f64,
+    stands: &mut Vec<(f64, EffectiveConfig)>,
+    experiments: &mut usize,
+) -> anyhow::Result<Option<RunOrder>> {
+    let mut next = None;
+    for action in actions {
+        match action {
+            Action::Run(order) => next = Some((**order).clone()),
+            Action::Conclude(experiment) => {
+                *experiments += usize::from(experiment.parent.is_some());
+                if matches!(experiment.verdict, Verdict::Keep { .. }) {
+                    stands.push((spent, experiment.config.clone()));
+                }
+            }
+            Action::Halt(why) => anyhow::bail!("the search halts: {why}"),
+            Action::Propose { .. }
+            | Action::TryBegan { .. }
+            | Action::TryRefused { .. }
+            | Action::Note(_)
+            | Action::Finish => {}
+        }
+    }
+    Ok(next)
+}
+
+fn research(spec: &Spec, start: &EffectiveConfig) -> Research {
+    let objective = SwarmConfig::parse(settings::BUILT_IN[0].1).expect("the default is valid").objective;
+    let arena = Arena {
+        objective: objective.id(),
+        // The seeds of all runs follow from the arena: each repetition has its own.
+        corpus: CorpusHash::of(&spec.seed.to_le_bytes()),
+        tokenizer: TokenizerHash::of(b"bytes"),
+        context: objective.context,
+        evaluation_tokens: objective.evaluation_tokens,
+        budget: BUDGET,
+        dtype: Dtype::F32,
+        semantics: 1,
+    };
+    let rules = Rules {
+        arena: arena.id(),
+        context: objective.context as usize,
+        slots: 1,
+        baseline: start.clone(),
+        policy: Policy { min_effect: objective.min_effect, ..Policy::default() },
+        experiments: None,
+    };
+    // Endless memory and time: nothing that the predictor says is a misfit then.
+    let (machine, seconds) = if spec.predictor {
+        (machine(), SECONDS)
+    } else {
+        (Machine { memory_bytes: u64::MAX, ..machine() }, f64::INFINITY)
+    };
+    let evolve = Evolve::new(objective, machine, seconds, Chance::new(spec.seed).bits(&[4]));
+    Research::new(rules, Box::new(evolve), &[], Vec::new(), 0)
+}
+
+/// Returns what the predictor is told of the machine.
+pub(super) fn machine() -> Machine {
+    Machine { flops_per_second: FLOPS_PER_SECOND, ..Machine::cpu(1, MEMORY, 256) }
+}
