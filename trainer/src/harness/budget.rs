@@ -58,25 +58,28 @@ pub struct Deadline {
 impl Deadline {
     /// Returns a deadline that never comes.
     pub fn never() -> Self {
-        Self::new(None, Failure::new(CrashClass::TimedOut, ""))
+        Self::new(Instant::now(), None, Failure::new(CrashClass::TimedOut, ""))
     }
 
     /// Returns a deadline `seconds` from now that fails as `class` with `message`.
     pub fn after(seconds: f64, class: CrashClass, message: impl Into<String>) -> Self {
         // A cap of years is no cap; the arithmetic of the clock need not know it.
         let span = Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
-        Self::new(Instant::now().checked_add(span), Failure::new(class, message))
+        let now = Instant::now();
+        Self::new(now, now.checked_add(span), Failure::new(class, message))
     }
 
-    fn new(at: Option<Instant>, failure: Failure) -> Self {
-        Self { at, failure, set_at: Instant::now(), cpu_seconds: process_cpu_seconds() }
+    fn new(set_at: Instant, at: Option<Instant>, failure: Failure) -> Self {
+        Self { at, failure, set_at, cpu_seconds: process_cpu_seconds() }
     }
 
-    /// Returns the failure, which is nobody's fault where other work took the processor.
+    /// Returns the failure, which is nobody's fault where other work took the processor. A deadline that had come when it
+    /// was set left other work nothing to take.
     fn failure(&self) -> Failure {
         let wall = self.set_at.elapsed().as_secs_f64();
         let share = (process_cpu_seconds() - self.cpu_seconds) / wall.max(1e-9);
-        starved(share).filter(|_| wall > 0.0).unwrap_or_else(|| self.failure.clone())
+        let had_time = self.at.is_some_and(|at| at > self.set_at);
+        starved(share).filter(|_| had_time).unwrap_or_else(|| self.failure.clone())
     }
 
     /// Fails once the moment has come.
@@ -170,6 +173,17 @@ mod tests {
         assert_eq!(starved(0.1).map(|failure| failure.class), Some(CrashClass::Starved));
         assert_eq!(Deadline::never().check(), Ok(()));
         assert_eq!(Deadline::after(1e300, CrashClass::TimedOut, "over").check(), Ok(()));
+    }
+
+    #[test]
+    fn a_deadline_that_had_come_when_it_was_set_is_nobody_elses_doing() {
+        let past = Deadline::after(0.0, CrashClass::TimedOut, "over");
+        let set_at = past.set_at;
+        // As if this thread had got no processor for a while: an idle share below any bound.
+        let past = Deadline { set_at: set_at - Duration::from_secs(60), at: past.at.map(|at| at - Duration::from_secs(60)), ..past };
+        assert_eq!(past.check().expect_err("it has come").class, CrashClass::TimedOut);
+        let missed = Deadline { at: Some(set_at), ..past };
+        assert_eq!(missed.check().expect_err("it has come").class, CrashClass::Starved);
     }
 
     #[test]
