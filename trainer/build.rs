@@ -46,7 +46,7 @@ fn compile_shim(library_dir: &Path) {
     }
     let include = library_dir.parent().expect("libtorch's lib is in a folder").join("include");
     let mut build = compiler();
-    build.file("shim/shim.cpp").include(&include).include(include.join("torch/csrc/api/include"));
+    build.file("shim/shim.cpp").file("shim/listen.cpp").include(&include).include(include.join("torch/csrc/api/include"));
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         build.flag("-fopenmp").define("_GLIBCXX_USE_CXX11_ABI", "1");
     }

@@ -1,4 +1,9 @@
-//! Training throughput of given shapes, on made-up tokens.
+//! What training costs: the throughput of given shapes and what their steps' time goes to, on made-up tokens.
+//!
+//! Not here: what a whole run's time goes to ([`run`]).
+
+pub mod run;
+pub mod table;
 
 use std::{str::FromStr, time::Instant};
 
@@ -12,7 +17,11 @@ use crate::{
     harness::budget::Deadline,
     model::{Model, Role, Shape},
     optimizer::{Gradients, Optimizer},
-    report, shim,
+    report,
+    shim::{
+        self,
+        listen::{self, Heard, Part},
+    },
 };
 
 /// A shape to measure, written `depth,width,sequence,batch,vocabulary`.
@@ -76,6 +85,8 @@ pub struct BenchResult {
     pub flop_utilisation: f64,
     /// Where a step's seconds go.
     pub phases: Phases,
+    /// The same by what they were spent on, timed in steps of their own; on a CPU alone.
+    pub parts: Vec<PartSeconds>,
     /// Whether the fused operations of the CPU ran.
     pub fused: bool,
     /// The x86-64 level of those: 4, 3 or 0 for what every machine has.
@@ -97,6 +108,29 @@ pub struct Phases {
     pub backward: f64,
     /// From the gradients to the next weights.
     pub optimizer: f64,
+}
+
+/// Mean seconds of a step that one part of model or optimizer took.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PartSeconds {
+    /// Which part.
+    pub part: Part,
+    /// To compute its values, or to take its optimizer's step.
+    pub forward: f64,
+    /// To compute its gradients.
+    pub backward: f64,
+}
+
+/// Returns what `steps` steps spent on each part, as means of one step; parts that took nothing are left out.
+fn part_seconds(heard: &Heard, steps: u64) -> Vec<PartSeconds> {
+    let each = |seconds: f64| seconds / steps as f64;
+    let seconds = heard.forward.into_iter().zip(heard.backward);
+    let parts = Part::ALL.into_iter().zip(seconds).map(|(part, (forward, backward))| PartSeconds {
+        part,
+        forward: each(forward),
+        backward: each(backward),
+    });
+    parts.filter(|part| part.forward + part.backward > 0.0).collect()
 }
 
 /// What to measure with.
@@ -130,12 +164,15 @@ pub fn measure(shape: BenchShape, settings: &BenchSettings) -> Result<BenchResul
         let loss = model.loss(&rows, None, &Deadline::never())?;
         phases.forward += wait(&loss, started);
         let started = Instant::now();
+        listen::backward();
         let (roles, parameters): (Vec<Role>, Vec<&Tensor>) = model.parameters.iter().unzip();
         let gradients = Tensor::run_backward(&[&loss], &parameters, false, false);
         let gradients: Gradients = roles.into_iter().zip(gradients).collect();
+        listen::part(Part::Rest);
         phases.backward += wait(&gradients[&Role::Embedding], started);
         let started = Instant::now();
         optimizer.step(&model.parameters, gradients, 0.0, &Deadline::never())?;
+        listen::part(Part::Rest);
         phases.optimizer += wait(model.parameters.expect(Role::Embedding), started);
         Ok(loss.double_value(&[]))
     };
@@ -149,8 +186,16 @@ pub fn measure(shape: BenchShape, settings: &BenchSettings) -> Result<BenchResul
         step(&mut phases)?;
         steps += 1;
     }
+    let timed_seconds = timed.elapsed().as_secs_f64();
+    let parts = if device == Device::Cpu {
+        let (done, heard) = listen::listen(|| (0..steps).try_for_each(|_| step(&mut Phases::default()).map(drop)));
+        done?;
+        part_seconds(&heard, steps)
+    } else {
+        Vec::new()
+    };
     let tokens = (steps * (shape.batch * shape.sequence) as u64) as f64;
-    let tokens_per_second = tokens / timed.elapsed().as_secs_f64();
+    let tokens_per_second = tokens / timed_seconds;
     let each = |seconds: f64| seconds / steps as f64;
     let phases = Phases {
         forward: each(phases.forward),
@@ -168,6 +213,7 @@ pub fn measure(shape: BenchShape, settings: &BenchSettings) -> Result<BenchResul
         flops_per_second: tokens_per_second * flops_per_token,
         flop_utilisation: tokens_per_second * flops_per_token / product_flops_per_second(kind, device),
         phases,
+        parts,
         fused: model.is_fused(),
         cpu_level: shim::level(),
         first_step_seconds,

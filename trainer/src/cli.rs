@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
 use crate::{
-    bench::{self, BenchSettings, BenchShape},
+    bench::{self, BenchSettings, BenchShape, run::RunSettings, table},
     checkpoint,
     device::{self, DeviceName, Dtype},
     events::Voice,
@@ -174,12 +174,17 @@ struct BenchArgs {
     /// Take everything but the size from this config
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Measure a whole run of the config on this dataset instead, with `--seconds` as its budget
+    #[arg(long, value_name = "DIR", requires = "config", conflicts_with = "shapes")]
+    data: Option<PathBuf>,
     /// Measure each shape for this many seconds
     #[arg(long, value_name = "S", default_value = "3", value_parser = parse_seconds)]
     seconds: f64,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    rule: RuleArgs,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -266,7 +271,7 @@ fn run_train(args: &TrainArgs, only_price: bool) -> ExitCode {
     }
 }
 
-fn read_config(path: &std::path::Path) -> Result<TrainConfig, Failure> {
+fn read_config(path: &Path) -> Result<TrainConfig, Failure> {
     let text = fs::read_to_string(path)
         .map_err(|error| Failure::own(format!("cannot read the config `{}`: {error}", path.display())))?;
     TrainConfig::from_toml(&text)
@@ -337,6 +342,9 @@ fn run_sample(args: &SampleArgs) -> Result<(), Failure> {
 }
 
 fn run_bench(args: &BenchArgs) -> Result<(), Failure> {
+    if let (Some(config), Some(data)) = (&args.config, &args.data) {
+        return bench_run(args, config, data);
+    }
     let settings = BenchSettings {
         base: args.config.as_deref().map(read_config).transpose()?.unwrap_or_default(),
         device: args.compute.device,
@@ -347,26 +355,26 @@ fn run_bench(args: &BenchArgs) -> Result<(), Failure> {
     let shapes = if args.shapes.is_empty() { &BenchShape::DEFAULT[..] } else { &args.shapes };
     for &shape in shapes {
         let result = bench::measure(shape, &settings)?;
-        let line = if args.json {
-            serde_json::to_string(&result).expect("plain fields serialise")
-        } else {
-            let phases = result.phases;
-            format!(
-                "{:<18} {:>9.0} tokens/s  {:>6.1} GFLOP/s ({:>2.0} %)  forward {:.1} backward {:.1} optimizer {:.1} ms  first step after {:.2} s  {} MB",
-                shape.to_string(),
-                result.tokens_per_second,
-                result.flops_per_second / 1e9,
-                result.flop_utilisation * 100.0,
-                phases.forward * 1e3,
-                phases.backward * 1e3,
-                phases.optimizer * 1e3,
-                result.first_step_seconds,
-                result.peak_memory_bytes >> 20
-            )
-        };
-        print_line(&line)?;
+        print_line(&if args.json { to_json(&result) } else { table::shape(&result) })?;
     }
     Ok(())
+}
+
+fn bench_run(args: &BenchArgs, config: &Path, data: &Path) -> Result<(), Failure> {
+    let result = bench::run::measure(&RunSettings {
+        config: (config, read_config(config)?),
+        data,
+        budget_seconds: args.seconds,
+        rule: args.rule.rule()?,
+        device: args.compute.device,
+        dtype: args.compute.dtype,
+        threads: args.compute.threads,
+    })?;
+    print_line(&if args.json { to_json(&result) } else { table::run(&result) })
+}
+
+fn to_json(result: &impl serde::Serialize) -> String {
+    serde_json::to_string(result).expect("plain fields serialise")
 }
 
 fn print_line(line: &str) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ use crate::{
     },
     model::{Dropout, Model, Role},
     optimizer::{Gradients, Optimizer},
+    shim::listen::{self, Part},
 };
 
 /// Everything that a step changes.
@@ -82,6 +83,7 @@ impl<'a> Learner<'a> {
         gradients: &mut Gradients,
         deadline: &Deadline,
     ) -> Result<Tensor, Failure> {
+        listen::part(Part::Data);
         let tokens = self.batches.rows(self.next_row, rows as usize)?;
         let tokens = Tensor::from_slice(&tokens)
             .view([rows as i64, self.sequence as i64 + 1])
@@ -90,8 +92,10 @@ impl<'a> Learner<'a> {
         let loss = self.model.loss(&tokens, Some(dropout), deadline)?;
         let loss = if share < 1.0 { loss * share } else { loss };
         deadline.check()?;
+        listen::backward();
         let (roles, parameters): (Vec<Role>, Vec<&Tensor>) = self.model.parameters.iter().unzip();
         let fresh = Tensor::run_backward(&[&loss], &parameters, false, false);
+        listen::part(Part::Rest);
         for (role, gradient) in roles.into_iter().zip(fresh) {
             match gradients.get_mut(&role) {
                 Some(sum) => {

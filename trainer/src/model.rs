@@ -32,7 +32,14 @@ pub use self::{
     parameters::{Parameters, Role},
     shape::Shape,
 };
-use crate::{failure::Failure, harness::budget::Deadline, shim};
+use crate::{
+    failure::Failure,
+    harness::budget::Deadline,
+    shim::{
+        self,
+        listen::{self, Part},
+    },
+};
 
 /// Activations of the MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,12 +279,14 @@ impl Model {
         }
         deadline.check()?;
         let (x, _) = self.join(stream, None, Some(self.gains.last()));
+        listen::part(Part::Head);
         let head = if self.shape.tied_head { Role::Embedding } else { Role::Unembedding };
         Ok(x.mm(&self.weight(head).tr()))
     }
 
     /// Returns the rows `tokens` `[N]` of a table `[V, C]` in the products' number format.
     fn look_up(&self, table: &Tensor, tokens: &Tensor) -> Tensor {
+        listen::part(Part::Embedding);
         if self.is_fused() {
             shim::gather(table, tokens, self.kind)
         } else {
@@ -302,6 +311,7 @@ impl Model {
             }
             None => Vec::new(),
         };
+        listen::part(Part::Weights);
         let mut residual = scalars(Role::ResidualFactor).into_iter();
         let mut feedback = scalars(Role::FeedbackFactor).into_iter();
         let mut attention_in = stack(Role::AttentionIn);
@@ -363,6 +373,7 @@ impl Model {
         feedback: Option<shim::Feedback<'_>>,
         gain: Option<i64>,
     ) -> (Tensor, Tensor) {
+        listen::part(Part::Norm);
         let Stream { x, delta } = stream;
         if let (true, Some(row), Norm::Rms | Norm::RmsLearned) = (self.is_fused(), gain, self.norm) {
             let (normalised, x) = shim::mix_norm(&x, delta.as_ref(), feedback, norm::EPSILON);
@@ -387,7 +398,9 @@ impl Model {
     /// Returns the attention's output `[N, C]` for its input of that size.
     fn attend(&self, layer: &Layer, x: &Tensor, batch: i64, length: i64) -> Tensor {
         let Shape { heads, kv_heads, head_dim, .. } = self.shape;
+        listen::part(Part::Projection);
         let qkv = x.mm(&layer.attention_in.tr());
+        listen::part(Part::Attention);
         let window = self.shape.windows[layer.index as usize];
         if self.is_fused() && length <= shim::LONGEST {
             let value = layer.value.as_ref().map(|(value, gate)| (value, self.gate(x, gate)));
@@ -404,6 +417,7 @@ impl Model {
             };
             let value = value.as_ref().map(|(value, gate)| (*value, gate));
             let attended = shim::attention(&qkv, value, self.rotary.angles(), heads);
+            listen::part(Part::Projection);
             return attended.mm(&layer.attention_out.tr());
         }
         let qkv = qkv.view([batch, length, heads + 2 * kv_heads, head_dim]);
@@ -418,6 +432,7 @@ impl Model {
         }
         let (q, k) = (qk.narrow(2, 0, heads), qk.narrow(2, heads, kv_heads));
         let y = self.attention.apply(&q, &k, &v, window); // [B, T, H, head_dim]
+        listen::part(Part::Projection);
         y.reshape([-1, self.shape.width]).mm(&layer.attention_out.tr())
     }
 
@@ -428,6 +443,7 @@ impl Model {
 
     /// Returns the MLP's output `[N, C]` for its input of that size.
     fn mlp(&self, layer: &Layer, x: &Tensor) -> Tensor {
+        listen::part(Part::Mlp);
         let hidden = x.mm(&layer.mlp_in.tr()); // [N, hidden], or [N, 2 · hidden] with a gate
         let hidden = match self.activation {
             Activation::Relu2 if self.is_fused() => shim::relu_squared(&hidden),
@@ -445,6 +461,7 @@ impl Model {
     }
 
     fn normalise(&self, x: &Tensor, row: i64) -> Tensor {
+        listen::part(Part::Norm);
         self.norm.apply(x, self.gain(row).as_ref())
     }
 

@@ -20,6 +20,7 @@ use crate::{
     harness::budget::Deadline,
     model::{Model, Parameters, Role},
     schedule::Schedule,
+    shim::listen::{self, Part},
 };
 
 /// The width at which the tables' rates hold as they are written.
@@ -79,6 +80,7 @@ impl Optimizer {
         };
         tch::no_grad(|| {
             if self.clip > 0.0 {
+                listen::part(Part::Clip);
                 clip(&mut gradients, self.clip);
             }
             for group in &mut self.adamw {

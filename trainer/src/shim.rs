@@ -3,6 +3,8 @@
 //! Each is what a few plain operations compute, to rounding; the plain ones stay, as the reference and for other devices.
 #![allow(unsafe_code)] // with a SAFETY comment each: calls into the C++ that build.rs compiles
 
+pub mod listen;
+
 use std::{
     ffi::{CStr, c_char, c_double, c_int},
     ptr,

@@ -5,7 +5,10 @@ use tch::{Kind, Tensor};
 use super::{Factors, Gradients};
 use crate::{
     model::{Parameters, Role},
-    shim,
+    shim::{
+        self,
+        listen::{self, Part},
+    },
 };
 
 /// The settings of one group.
@@ -48,6 +51,7 @@ impl AdamW {
         factors: Factors,
         fused: bool,
     ) {
+        listen::part(part(self.role));
         let Settings { rate, beta1, beta2, epsilon, decay, cautious } = self.settings;
         let gradient = &gradients[&self.role];
         self.steps += 1;
@@ -79,5 +83,14 @@ impl AdamW {
         let mut denominator = self.second.sqrt();
         let _ = denominator.g_mul_scalar_(corrected).g_add_scalar_(epsilon * scale);
         let _ = parameter.addcdiv_(&self.first, &denominator);
+    }
+}
+
+/// Returns what a benchmark counts a role's step as.
+fn part(role: Role) -> Part {
+    match role {
+        Role::Embedding | Role::Unembedding | Role::ValueEmbedding => Part::Tables,
+        role if role.is_matrix() => Part::Matrices,
+        _ => Part::Scalars,
     }
 }

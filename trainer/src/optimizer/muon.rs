@@ -13,7 +13,10 @@ use crate::{
     failure::Failure,
     harness::budget::Deadline,
     model::{Model, Parameters, Role},
-    shim,
+    shim::{
+        self,
+        listen::{self, Part},
+    },
 };
 
 /// The odd quintics x ↦ a·x + b·x³ + c·x⁵ that bring singular values to 1 fastest, one per iteration
@@ -104,6 +107,7 @@ impl Muon {
     ) -> Result<(), Failure> {
         for index in 0..self.stacks.len() {
             deadline.check()?;
+            listen::part(Part::Matrices);
             self.step_stack(index, parameters, gradients, factors);
         }
         Ok(())
@@ -206,6 +210,7 @@ fn parts_by_size(model: &Model) -> BTreeMap<(i64, i64), Vec<Part>> {
 
 /// Returns the nearest matrices with all singular values about 1, for a stack `[n, rows, columns]`.
 fn orthogonalise(matrices: &Tensor, iterations: usize) -> Tensor {
+    listen::part(Part::Orthogonalise);
     let norm = matrices.square().sum_dim_intlist([-2i64, -1].as_slice(), true, None::<Kind>).sqrt();
     let mut x = matrices / (norm * 1.02 + 1e-6); // 1.02: the safety factor of the coefficients
     let size = matrices.size();
@@ -217,6 +222,7 @@ fn orthogonalise(matrices: &Tensor, iterations: usize) -> Tensor {
         let scaled = |first: &Tensor, second: &Tensor| x.baddbmm(first, second, a, 1.0);
         x = if tall { scaled(&x, &polynomial) } else { scaled(&polynomial, &x) };
     }
+    listen::part(Part::Matrices);
     x
 }
 

@@ -1,0 +1,146 @@
+//! Which part of a model or an optimizer the next operations belong to: named as a step goes, heard by `trainer bench` alone.
+//!
+//! Where nobody listens, a name costs the reading of one flag.
+
+use std::{
+    ffi::c_int,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use serde::Serialize;
+
+unsafe extern "C" {
+    fn autoswarm_listen(forward: *mut f64, backward: *mut f64, rest: c_int);
+    fn autoswarm_part(part: c_int);
+    fn autoswarm_backward();
+    fn autoswarm_hush();
+}
+
+/// What operations of a step belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Reading a batch and bringing it to the device.
+    Data,
+    /// Cutting the stacked weights into layers, and their conversion to the products' number format.
+    Weights,
+    /// Looking up the token and value embeddings.
+    Embedding,
+    /// Normalisation, with the sums of the residual stream.
+    Norm,
+    /// Queries, keys and values from the stream, and the heads' output back to it.
+    Projection,
+    /// Rotation, QK norm, value gates and the attention itself.
+    Attention,
+    /// Both products of the MLP and its activation.
+    Mlp,
+    /// The output matrix and the cross-entropy.
+    Head,
+    /// The joint norm of the gradients.
+    Clip,
+    /// AdamW of embedding, value embedding and output matrix.
+    Tables,
+    /// AdamW of the factors and gains.
+    Scalars,
+    /// Muon without its products, or AdamW, of the blocks' matrices.
+    Matrices,
+    /// Muon's products.
+    Orthogonalise,
+    /// What belongs to none of these: libtorch's bookkeeping of gradients and what follows a step.
+    Rest,
+}
+
+impl Part {
+    /// Every part, in the order of a step.
+    pub const ALL: [Self; 14] = [
+        Self::Data,
+        Self::Weights,
+        Self::Embedding,
+        Self::Norm,
+        Self::Projection,
+        Self::Attention,
+        Self::Mlp,
+        Self::Head,
+        Self::Clip,
+        Self::Tables,
+        Self::Scalars,
+        Self::Matrices,
+        Self::Orthogonalise,
+        Self::Rest,
+    ];
+
+    /// Returns the name in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Weights => "weights",
+            Self::Embedding => "embedding",
+            Self::Norm => "norm",
+            Self::Projection => "projection",
+            Self::Attention => "attention",
+            Self::Mlp => "mlp",
+            Self::Head => "head",
+            Self::Clip => "clip",
+            Self::Tables => "tables",
+            Self::Scalars => "scalars",
+            Self::Matrices => "matrices",
+            Self::Orthogonalise => "orthogonalise",
+            Self::Rest => "rest",
+        }
+    }
+}
+
+/// How many threads listen.
+static LISTENING: AtomicUsize = AtomicUsize::new(0);
+
+/// Says that the operations from now on belong to `part`.
+#[inline]
+pub fn part(part: Part) {
+    if LISTENING.load(Ordering::Relaxed) > 0 {
+        // SAFETY: takes a number below `Part::ALL.len()`, and does nothing in a thread that does not listen.
+        unsafe { autoswarm_part(part as c_int) }
+    }
+}
+
+/// Says that gradients are computed until the next part is named.
+#[inline]
+pub fn backward() {
+    if LISTENING.load(Ordering::Relaxed) > 0 {
+        // SAFETY: takes nothing, and does nothing in a thread that does not listen.
+        unsafe { autoswarm_backward() }
+    }
+}
+
+/// Seconds by part.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Heard {
+    /// Of what computes values, and of the optimizer.
+    pub forward: [f64; Part::ALL.len()],
+    /// Of what computes their gradients.
+    pub backward: [f64; Part::ALL.len()],
+}
+
+/// Runs `work` on this thread, and returns what it returns and where its seconds went.
+///
+/// On a CPU alone: elsewhere operations are only queued when a part is left.
+pub fn listen<T>(work: impl FnOnce() -> T) -> (T, Heard) {
+    /// Ends the listening however the work ends, so that nothing writes to sums that are gone.
+    struct Hush;
+    impl Drop for Hush {
+        fn drop(&mut self) {
+            LISTENING.fetch_sub(1, Ordering::Relaxed);
+            // SAFETY: takes nothing, and does nothing in a thread that does not listen.
+            unsafe { autoswarm_hush() }
+        }
+    }
+    let mut heard = Box::new(Heard::default());
+    // SAFETY: both arrays have a number per part and live until `autoswarm_hush`, which `Hush` calls before they go.
+    unsafe {
+        autoswarm_listen(heard.forward.as_mut_ptr(), heard.backward.as_mut_ptr(), Part::Rest as c_int);
+    }
+    LISTENING.fetch_add(1, Ordering::Relaxed);
+    let hush = Hush;
+    let done = work();
+    drop(hush);
+    (done, *heard)
+}
