@@ -34,7 +34,7 @@ fn compile_shim(library_dir: &Path) {
     };
     for (level, lanes, flags) in levels {
         let mut build = compiler();
-        build.file("shim/kernels.cpp").define("LEVEL", *level).define("LANES", *lanes);
+        build.file("shim/kernels.cpp").file("shim/orthogonalise.cpp").define("LEVEL", *level).define("LANES", *lanes);
         // Sums in any order, so that loops over them use all lanes; NaN and infinity keep their meaning.
         for flag in ["-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros"] {
             build.flag(flag);

@@ -462,6 +462,20 @@ int autoswarm_muon_momentum(const Tensor* gradient, Tensor* momentum, Tensor* di
     });
 }
 
+// matrices [n, rows, columns], dense.
+int autoswarm_orthogonalise(Tensor* matrices, const double* quintics, int64_t iterations) {
+    return guarded([&] {
+        const int64_t rows = matrices->size(1), columns = matrices->size(2);
+        const int64_t longer = std::max(rows, columns), shorter = std::min(rows, columns), padded = (shorter + 31) / 32 * 32;
+        const Orthogonalise o{data<float>(*matrices), rows, columns, longer, shorter, padded, quintics, iterations};
+        at::parallel_for(0, matrices->size(0), 1, [&](int64_t begin, int64_t end) {
+            static thread_local std::vector<float> scratch;
+            scratch.resize(size_t(2 * padded * (longer + padded)));
+            for (int64_t i = begin; i < end; i++) CHOOSE(orthogonalise)(o, i, scratch.data());
+        });
+    });
+}
+
 // parameter [n, rows, columns], a slice of a contiguous stack; update dense; factor [n, rows, 1] or [n, 1, columns].
 int autoswarm_muon_apply(Tensor* parameter, const Tensor* update, const Tensor* factor, double rate, double decay,
                          int cautious) {

@@ -80,6 +80,16 @@ struct MuonApply {
     float rate, decay;
 };
 
+// Stacked matrices of rows × columns, each to be replaced by the nearest one with all singular values about 1; the odd quintics
+// a x + b x³ + c x⁵ that do it, one an iteration, as `iterations` triples.
+struct Orthogonalise {
+    float* matrices;
+    int64_t rows, columns, longer, shorter;
+    int64_t padded; // the shorter side, with zeros, to a multiple of 32
+    const double* quintics;
+    int64_t iterations;
+};
+
 template <class T>
 struct Kernels {
     void (*mix_norm)(const MixNorm<T>&, int64_t first, int64_t last);
@@ -117,6 +127,7 @@ inline int64_t attention_scratch(int64_t length, int64_t padded) {
     extern const Kernels<float> float_kernels;    \
     extern const Kernels<Brain> brain_kernels;    \
     extern const OptimizerKernels optimizer_kernels; \
+    void orthogonalise(const Orthogonalise&, int64_t matrix, float* scratch); \
     }
 AUTOSWARM_KERNELS(base)
 AUTOSWARM_KERNELS(v3)

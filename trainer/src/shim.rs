@@ -68,6 +68,11 @@ unsafe extern "C" {
         keep: c_double,
         nesterov: c_int,
     ) -> c_int;
+    fn autoswarm_orthogonalise(
+        matrices: *mut C_tensor,
+        quintics: *const c_double,
+        iterations: i64,
+    ) -> c_int;
     fn autoswarm_muon_apply(
         parameter: *mut C_tensor,
         update: *const C_tensor,
@@ -309,6 +314,22 @@ pub fn muon_momentum(
     // SAFETY: stacks of one size, which was just checked.
     check(unsafe {
         autoswarm_muon_momentum(gradient, momentum.as_mut_ptr(), direction.as_mut_ptr(), keep, nesterov)
+    });
+}
+
+/// The longest short side of matrices for which [`orthogonalise`] was measured to be faster than libtorch's products.
+// measured 2026-11: 1.2 to 2.2 times as fast from 32 × 32 to 256 × 1024, AVX2
+pub const LARGEST_MATRIX: i64 = 256;
+
+/// Replaces each of a stack of matrices `[n, rows, columns]` by the nearest one with all singular values about 1, with an
+/// odd quintic a·x + b·x³ + c·x⁵ an iteration.
+pub fn orthogonalise(matrices: &mut Tensor, quintics: &[[f64; 3]]) {
+    assert_whole(&[Some(matrices)], Kind::Float);
+    assert!(matrices.dim() == 3, "matrices are stacked");
+    let quintics = quintics.as_flattened();
+    // SAFETY: a stack that lives for the call, of a kind and size that were just checked, and as many numbers as it reads.
+    check(unsafe {
+        autoswarm_orthogonalise(matrices.as_mut_ptr(), quintics.as_ptr(), quintics.len() as i64 / 3)
     });
 }
 

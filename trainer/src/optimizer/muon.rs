@@ -165,7 +165,7 @@ impl Muon {
         let size = self.stacks[index].momentum.size();
         let rate = self.rate_of(&size, factors);
         let Stack { parts, momentum, second } = &mut self.stacks[index];
-        let direction = momentum.empty_like();
+        let mut direction = momentum.empty_like();
         let mut first = 0;
         for part in parts.iter() {
             let gradient = gradients[&part.role].contiguous();
@@ -180,7 +180,14 @@ impl Muon {
             );
             first += part.layers;
         }
-        let update = orthogonalise(&direction, self.iterations).contiguous();
+        let update = if stays_in_cache(&size) {
+            listen::part(Part::Orthogonalise);
+            shim::orthogonalise(&mut direction, &POLAR_EXPRESS[..self.iterations]);
+            listen::part(Part::Matrices);
+            direction
+        } else {
+            orthogonalise(&direction, self.iterations).contiguous()
+        };
         let factor = second.as_mut().map(|second| normalise(&update, second, self.beta2));
         let mut first = 0;
         for part in parts.iter() {
@@ -206,6 +213,12 @@ fn parts_by_size(model: &Model) -> BTreeMap<(i64, i64), Vec<Part>> {
         }
     }
     by_size
+}
+
+/// Returns whether matrices stacked as `size` are best brought to orthogonality one by one: they are small, and there is one at
+/// least for each thread.
+fn stays_in_cache(size: &[i64]) -> bool {
+    size[1].min(size[2]) <= shim::LARGEST_MATRIX && size[0] >= i64::from(tch::get_num_threads())
 }
 
 /// Returns the nearest matrices with all singular values about 1, for a stack `[n, rows, columns]`.
