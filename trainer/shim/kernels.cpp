@@ -241,6 +241,12 @@ INLINE void transpose(const float* from, int64_t count, int64_t dim, int64_t str
         for (int64_t j = count; j < padded_count; j++) to[d * padded_count + j] = 0;
 }
 
+// Queries of a block: fewer where a window is short, since a block computes all keys that any of its queries sees.
+template <class T>
+INLINE int64_t block_of(const Attention<T>& o) {
+    return o.window <= QUERIES ? QUERIES / 2 : QUERIES;
+}
+
 // The keys that queries first..first + rows see, widened to whole tiles.
 struct Span {
     int64_t begin, end;
@@ -248,7 +254,7 @@ struct Span {
 template <class T>
 INLINE Span span(const Attention<T>& o, int64_t first, int64_t rows) {
     const int64_t lowest = first - o.window + 1;
-    return {lowest > 0 ? lowest / 32 * 32 : 0, round_up(first + rows)};
+    return {lowest > 0 ? lowest / WIDE * WIDE : 0, (first + rows + WIDE - 1) / WIDE * WIDE};
 }
 template <class T>
 INLINE int64_t lowest_key(const Attention<T>& o, int64_t query) {
@@ -259,14 +265,15 @@ INLINE int64_t lowest_key(const Attention<T>& o, int64_t query) {
 template <class T>
 void attention(const Attention<T>& o, int64_t task, float* scratch) {
     const int64_t length = o.length, padded = o.padded, keys = round_up(length), group = o.heads / o.kv_heads;
+    const int64_t queries = block_of(o);
     const int64_t b = task / o.kv_heads, kv = task % o.kv_heads;
     const float *k = o.k + task * length * padded, *v = o.v + task * length * padded;
     float *k_columns = scratch, *scores = k_columns + padded * keys, *block = scores + QUERIES * keys;
     transpose(k, length, o.dim, padded, k_columns, keys);
     for (int64_t head = kv * group; head < (kv + 1) * group; head++) {
         const float* q = o.q + (b * o.heads + head) * length * padded;
-        for (int64_t first = 0; first < length; first += QUERIES) {
-            const int64_t rows = length - first < QUERIES ? length - first : QUERIES;
+        for (int64_t first = 0; first < length; first += queries) {
+            const int64_t rows = length - first < queries ? length - first : queries;
             const Span seen = span(o, first, rows);
             const int64_t wide = seen.end - seen.begin;
             product(rows, wide, o.dim, q + first * padded, padded, 1, k_columns + seen.begin, keys, scores, keys, false);
@@ -298,6 +305,7 @@ void attention(const Attention<T>& o, int64_t task, float* scratch) {
 template <class T>
 void attention_backward(const Attention<T>& o, int64_t task, float* scratch) {
     const int64_t length = o.length, padded = o.padded, keys = round_up(length), group = o.heads / o.kv_heads;
+    const int64_t queries = block_of(o);
     const int64_t b = task / o.kv_heads, kv = task % o.kv_heads, at = task * length * padded;
     const float *k = o.k + at, *v = o.v + at;
     float *grad_k = o.grad_k + at, *grad_v = o.grad_v + at;
@@ -309,8 +317,8 @@ void attention_backward(const Attention<T>& o, int64_t task, float* scratch) {
     for (int64_t head = kv * group; head < (kv + 1) * group; head++) {
         const int64_t at_head = (b * o.heads + head) * length;
         const float* q = o.q + at_head * padded;
-        for (int64_t first = 0; first < length; first += QUERIES) {
-            const int64_t rows = length - first < QUERIES ? length - first : QUERIES;
+        for (int64_t first = 0; first < length; first += queries) {
+            const int64_t rows = length - first < queries ? length - first : queries;
             const Span seen = span(o, first, rows);
             const int64_t wide = seen.end - seen.begin, deep = first + rows - seen.begin;
             float deltas[QUERIES];

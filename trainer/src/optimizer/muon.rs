@@ -13,10 +13,7 @@ use crate::{
     failure::Failure,
     harness::budget::Deadline,
     model::{Model, Parameters, Role},
-    shim::{
-        self,
-        listen::{self, Part},
-    },
+    shim::{self, listen},
 };
 
 /// The odd quintics x ↦ a·x + b·x³ + c·x⁵ that bring singular values to 1 fastest, one per iteration
@@ -107,7 +104,7 @@ impl Muon {
     ) -> Result<(), Failure> {
         for index in 0..self.stacks.len() {
             deadline.check()?;
-            listen::part(Part::Matrices);
+            listen::part(listen::Part::Matrices);
             self.step_stack(index, parameters, gradients, factors);
         }
         Ok(())
@@ -181,9 +178,9 @@ impl Muon {
             first += part.layers;
         }
         let update = if stays_in_cache(&size) {
-            listen::part(Part::Orthogonalise);
+            listen::part(listen::Part::Orthogonalise);
             shim::orthogonalise(&mut direction, &POLAR_EXPRESS[..self.iterations]);
-            listen::part(Part::Matrices);
+            listen::part(listen::Part::Matrices);
             direction
         } else {
             orthogonalise(&direction, self.iterations).contiguous()
@@ -223,7 +220,7 @@ fn stays_in_cache(size: &[i64]) -> bool {
 
 /// Returns the nearest matrices with all singular values about 1, for a stack `[n, rows, columns]`.
 fn orthogonalise(matrices: &Tensor, iterations: usize) -> Tensor {
-    listen::part(Part::Orthogonalise);
+    listen::part(listen::Part::Orthogonalise);
     let norm = matrices.square().sum_dim_intlist([-2i64, -1].as_slice(), true, None::<Kind>).sqrt();
     let mut x = matrices / (norm * 1.02 + 1e-6); // 1.02: the safety factor of the coefficients
     let size = matrices.size();
@@ -235,7 +232,7 @@ fn orthogonalise(matrices: &Tensor, iterations: usize) -> Tensor {
         let scaled = |first: &Tensor, second: &Tensor| x.baddbmm(first, second, a, 1.0);
         x = if tall { scaled(&x, &polynomial) } else { scaled(&polynomial, &x) };
     }
-    listen::part(Part::Matrices);
+    listen::part(listen::Part::Matrices);
     x
 }
 
