@@ -177,13 +177,12 @@ mod tests {
 
     #[test]
     fn a_deadline_that_had_come_when_it_was_set_is_nobody_elses_doing() {
-        let past = Deadline::after(0.0, CrashClass::TimedOut, "over");
-        let set_at = past.set_at;
-        // As if this thread had got no processor for a while: an idle share below any bound.
-        let past = Deadline { set_at: set_at - Duration::from_secs(60), at: past.at.map(|at| at - Duration::from_secs(60)), ..past };
-        assert_eq!(past.check().expect_err("it has come").class, CrashClass::TimedOut);
-        let missed = Deadline { at: Some(set_at), ..past };
-        assert_eq!(missed.check().expect_err("it has come").class, CrashClass::Starved);
+        // As if this thread had got no processor for a minute: an idle share below any bound.
+        let now = Instant::now();
+        let set_at = now.checked_sub(Duration::from_mins(1)).expect("a clock counts from before that");
+        let deadline = |at| Deadline::new(set_at, Some(at), Failure::new(CrashClass::TimedOut, "over"));
+        assert_eq!(deadline(set_at).check().expect_err("it has come").class, CrashClass::TimedOut);
+        assert_eq!(deadline(now).check().expect_err("it has come").class, CrashClass::Starved);
     }
 
     #[test]
