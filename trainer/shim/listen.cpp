@@ -6,28 +6,33 @@
 #include <ATen/SequenceNumber.h>
 #include <ATen/record_function.h>
 
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
 #include <vector>
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
+// CPU seconds of this thread: on a busy machine they say more than the clock on the wall, and a thread that waits for others spins.
+double now() {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return double(time.tv_sec) + double(time.tv_nsec) * 1e-9;
+}
 
 struct Listener {
     double *forward, *backward; // seconds by part
     int part, rest;
-    Clock::time_point since = Clock::now();
+    double since = now();
     std::vector<std::pair<uint64_t, int>> named{}; // the first number of the nodes made under a name
     bool backwards = false;
     double nodes = 0; // seconds of nodes since `since`
 
     // Books the time since the last name, less what was booked for nodes meanwhile.
     void book() {
-        const auto now = Clock::now();
-        const double seconds = std::chrono::duration<double>(now - since).count() - nodes;
-        (backwards ? backward : forward)[part] += seconds;
-        since = now;
+        const double time = now();
+        (backwards ? backward : forward)[part] += time - since - nodes;
+        since = time;
         nodes = 0;
     }
 
@@ -42,14 +47,14 @@ struct Listener {
 thread_local Listener* listener = nullptr;
 
 struct Started : at::ObserverContext {
-    Clock::time_point at = Clock::now();
+    double at = now();
 };
 
 std::unique_ptr<at::ObserverContext> start_node(const at::RecordFunction&) { return std::make_unique<Started>(); }
 
 void end_node(const at::RecordFunction& node, at::ObserverContext* started) {
     if (!listener || node.seqNr() < 0) return;
-    const double seconds = std::chrono::duration<double>(Clock::now() - static_cast<Started*>(started)->at).count();
+    const double seconds = now() - static_cast<Started*>(started)->at;
     listener->backward[listener->part_of(uint64_t(node.seqNr()))] += seconds;
     listener->nodes += seconds;
 }

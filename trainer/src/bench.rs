@@ -110,7 +110,7 @@ pub struct Phases {
     pub optimizer: f64,
 }
 
-/// Mean seconds of a step that one part of model or optimizer took.
+/// Mean CPU seconds of the main thread in a step that one part of model or optimizer took.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PartSeconds {
     /// Which part.
@@ -188,7 +188,8 @@ pub fn measure(shape: BenchShape, settings: &BenchSettings) -> Result<BenchResul
     }
     let timed_seconds = timed.elapsed().as_secs_f64();
     let parts = if device == Device::Cpu {
-        let (done, heard) = listen::listen(|| (0..steps).try_for_each(|_| step(&mut Phases::default()).map(drop)));
+        let (done, heard) =
+            listen::listen(|| (0..steps).try_for_each(|_| step(&mut Phases::default()).map(drop)));
         done?;
         part_seconds(&heard, steps)
     } else {

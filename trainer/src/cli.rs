@@ -75,6 +75,10 @@ struct RuleArgs {
     /// Evaluate on this many tokens of each split
     #[arg(long, default_value_t = 131_072)]
     evaluation_tokens: u64,
+}
+
+#[derive(Debug, Args)]
+struct SplitArgs {
     /// Evaluate on these splits; `train` always evaluates on validation
     #[arg(long, value_delimiter = ',', default_value = "validation", value_parser = parse_split)]
     splits: Vec<Split>,
@@ -125,6 +129,8 @@ struct TrainArgs {
     #[command(flatten)]
     rule: RuleArgs,
     #[command(flatten)]
+    splits: SplitArgs,
+    #[command(flatten)]
     compute: ComputeArgs,
 }
 
@@ -141,6 +147,8 @@ struct EvaluateArgs {
     json: bool,
     #[command(flatten)]
     rule: RuleArgs,
+    #[command(flatten)]
+    splits: SplitArgs,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -293,7 +301,7 @@ fn train_settings(args: &TrainArgs) -> Result<Settings, Failure> {
         threads: args.compute.threads,
         dtype: args.compute.dtype,
         cap_seconds: args.cap_seconds,
-        splits: args.rule.splits.clone(),
+        splits: args.splits.splits.clone(),
         rule: args.rule.rule()?,
         min_steps: args.min_steps,
         save: args.save.clone(),
@@ -314,7 +322,7 @@ fn run_evaluate(args: &EvaluateArgs) -> Result<(), Failure> {
         );
         return Err(Failure::own(message));
     }
-    for &split in &args.rule.splits {
+    for &split in &args.splits.splits {
         let batch = evaluate::batch_windows(&loaded.model, rule);
         let never = Deadline::never();
         let bpb = evaluate::evaluate(&loaded.model, &dataset, split, rule, batch, &never, &mut |_, _| {})?;

@@ -143,6 +143,9 @@ fn arguments(settings: &RunSettings<'_>) -> Vec<String> {
     };
     let mut arguments = vec![
         format!("--budget-seconds={}", settings.budget_seconds),
+        // A busy machine makes a benchmark slow, and is no reason to have none.
+        format!("--cap-seconds={}", 60.0 + 20.0 * settings.budget_seconds),
+        "--min-steps=1".to_owned(),
         format!("--context={}", settings.rule.context),
         format!("--evaluation-tokens={}", settings.rule.tokens),
         format!("--device={}", settings.device),

@@ -111,7 +111,7 @@ pub fn backward() {
     }
 }
 
-/// Seconds by part.
+/// CPU seconds of the listening thread by part.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Heard {
     /// Of what computes values, and of the optimizer.
@@ -143,4 +143,33 @@ pub fn listen<T>(work: impl FnOnce() -> T) -> (T, Heard) {
     let done = work();
     drop(hush);
     (done, *heard)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn gradients_are_booked_on_the_part_that_made_their_values() {
+        let large = Tensor::randn([300, 300], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let ((), heard) = listen(|| {
+            part(Part::Mlp);
+            let product = large.mm(&large).mm(&large);
+            part(Part::Head);
+            let loss = product.sum(Kind::Float);
+            backward();
+            let _ = Tensor::run_backward(&[&loss], &[&large], false, false);
+            part(Part::Tables);
+        });
+        let at = |part: Part| (heard.forward[part as usize], heard.backward[part as usize]);
+        let (mlp, head) = (at(Part::Mlp), at(Part::Head));
+        // Two products of 300³ against one sum of 300²; twice as many products backward.
+        assert!(mlp.0 > 3.0 * head.0 && mlp.1 > 3.0 * head.1, "{heard:?}");
+        assert!(mlp.1 > mlp.0, "{heard:?}");
+        assert_eq!(at(Part::Norm), (0.0, 0.0));
+        let ((), silent) = listen(|| {});
+        assert!(silent.backward.iter().all(|&seconds| seconds == 0.0), "{silent:?}");
+    }
 }

@@ -199,4 +199,32 @@ fn bench_prints_json() {
         trainer(&["bench", "--shape", "1,32,32,4,256", "--seconds", "0.1", "--threads", "1", "--json"]);
     let line: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
     assert!(line["tokens_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{line}");
+    for (part, backward) in [("mlp", true), ("attention", true), ("head", true), ("matrices", false)] {
+        let (forward, gradient) = part_of(&line, part);
+        assert!(forward > 0.0 && (gradient > 0.0) == backward, "{part}: {line}");
+    }
+}
+
+/// Returns the seconds of a part of a benchmark's step, and those of its gradients.
+fn part_of(line: &serde_json::Value, part: &str) -> (f64, f64) {
+    let parts = line["parts"].as_array().expect("a list of parts");
+    let found =
+        parts.iter().find(|entry| entry["part"] == part).unwrap_or_else(|| panic!("no {part}: {line}"));
+    let seconds = |key| found[key].as_f64().expect("a number");
+    (seconds("forward"), seconds("backward"))
+}
+
+#[test]
+fn bench_divides_a_run_into_its_stages() {
+    let config = write_config("bench.toml", TINY);
+    let data = data().to_str().expect("a plain path");
+    let rule = ["--context", "32", "--evaluation-tokens", "512"];
+    let run = ["bench", "--config", &config, "--data", data, "--seconds", "0.3", "--threads", "1", "--json"];
+    let output = trainer(&[&run[..], &rule].concat());
+    let line: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    let stages = line["stages"].as_array().expect("a list of stages");
+    let names: Vec<&str> = stages.iter().filter_map(|stage| stage["name"].as_str()).collect();
+    assert_eq!(names, ["start", "pricing", "set-up", "training", "evaluation", "end"]);
+    assert!(part_of(&line, "data").0 > 0.0);
 }
