@@ -34,7 +34,11 @@ fn compile_shim(library_dir: &Path) {
     };
     for (level, lanes, flags) in levels {
         let mut build = compiler();
-        build.file("shim/kernels.cpp").file("shim/orthogonalise.cpp").define("LEVEL", *level).define("LANES", *lanes);
+        build
+            .file("shim/kernels.cpp")
+            .file("shim/orthogonalise.cpp")
+            .define("LEVEL", *level)
+            .define("LANES", *lanes);
         // Sums in any order, so that loops over them use all lanes; NaN and infinity keep their meaning.
         for flag in ["-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros"] {
             build.flag(flag);
@@ -46,7 +50,12 @@ fn compile_shim(library_dir: &Path) {
     }
     let include = library_dir.parent().expect("libtorch's lib is in a folder").join("include");
     let mut build = compiler();
-    build.file("shim/shim.cpp").file("shim/listen.cpp").include(&include).include(include.join("torch/csrc/api/include"));
+    build
+        .file("shim/shim.cpp")
+        .file("shim/listen.cpp")
+        .file("shim/device.cpp")
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"));
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         build.flag("-fopenmp").define("_GLIBCXX_USE_CXX11_ABI", "1");
     }

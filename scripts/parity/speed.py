@@ -1,6 +1,6 @@
 """Trains the model of reference.py on made-up tokens, and says how fast: the PyTorch side of scripts/bench.sh.
 
-Usage: speed.py eager|compile D,W,S,B,V THREADS. Writes {"first_step_seconds": …} when it is ready; then reads seconds, one
+Usage: speed.py eager|compile D,W,S,B,V THREADS [DEVICE]. On another device than the CPU products are bf16. Writes {"first_step_seconds": …} when it is ready; then reads seconds, one
 number per line, and answers each with {"tokens_per_second": …}.
 
 Matrices of one size are stacked for Muon, and the tables and scalars go through one AdamW, as in karpathy/autoresearch; with
@@ -95,7 +95,8 @@ class Trainer:
         self.step_number = torch.tensor(0.0)
 
     def step(self):
-        loss = self.loss(self.rows)
+        with torch.autocast(self.rows.device.type, torch.bfloat16, enabled=self.rows.device.type != "cpu"):
+            loss = self.loss(self.rows)
         loss.backward()
         self.step_number += 1
         with torch.no_grad():
@@ -113,6 +114,7 @@ class Trainer:
 def main():
     mode, shape, threads = sys.argv[1], [int(n) for n in sys.argv[2].split(",")], int(sys.argv[3])
     torch.set_num_threads(threads)
+    torch.set_default_device(sys.argv[4] if len(sys.argv) > 4 else "cpu")
     torch.manual_seed(0)
     trainer = Trainer(shape, mode == "compile")
     trainer.step()

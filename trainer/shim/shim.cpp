@@ -1,7 +1,8 @@
 // The trainer's fused CPU operations as autograd functions, behind a C interface for src/shim.rs.
 //
-// Every function returns new tensors, or nothing and keeps a message. Inputs are what src/fused.rs checked: contiguous,
+// Every function returns new tensors, or nothing and keeps a message. Inputs are what src/shim.rs checked: contiguous,
 // on the CPU, f32 or bf16.
+#include "guard.h"
 #include "shim.h"
 
 #include <ATen/ATen.h>
@@ -22,6 +23,9 @@
 #endif
 
 namespace autoswarm {
+
+thread_local std::string message;
+
 namespace {
 
 using at::Tensor;
@@ -355,20 +359,6 @@ struct GatherFunction : torch::autograd::Function<GatherFunction> {
         return {table, Tensor(), Tensor()};
     }
 };
-
-thread_local std::string message;
-
-// Runs `of`, and keeps the message of what it throws.
-template <class F>
-int guarded(F of) {
-    try {
-        of();
-        return 0;
-    } catch (const std::exception& error) {
-        message = error.what();
-        return 1;
-    }
-}
 
 Maybe optional(const Tensor* tensor) { return tensor ? Maybe(*tensor) : std::nullopt; }
 

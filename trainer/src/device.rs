@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use crate::{failure::Failure, shim, system};
 
@@ -90,6 +90,16 @@ impl Dtype {
             Self::Auto if device.is_cuda() => Kind::BFloat16,
             Self::F32 | Self::Auto => Kind::Float,
         }
+    }
+}
+
+/// Returns a batch on a device. To a GPU it goes from pinned memory and nobody waits for it, so that the next batch is read and sent
+/// while the GPU computes: libtorch's allocator keeps the pinned copy until it was read.
+pub fn send(batch: &Tensor, device: Device) -> Tensor {
+    if device.is_cuda() {
+        batch.pin_memory(device).to_device_(device, batch.kind(), true, false)
+    } else {
+        batch.to_device(device)
     }
 }
 

@@ -4,6 +4,7 @@ use autoswarm_protocol::{EffectiveConfig, Knob};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
+    device,
     failure::Failure,
     harness::{
         budget::Deadline,
@@ -85,9 +86,8 @@ impl<'a> Learner<'a> {
     ) -> Result<Tensor, Failure> {
         listen::part(Part::Data);
         let tokens = self.batches.rows(self.next_row, rows as usize)?;
-        let tokens = Tensor::from_slice(&tokens)
-            .view([rows as i64, self.sequence as i64 + 1])
-            .to_device(self.model.device());
+        let tokens = Tensor::from_slice(&tokens).view([rows as i64, self.sequence as i64 + 1]);
+        let tokens = device::send(&tokens, self.model.device());
         let dropout = Dropout { seed: self.seed, row: self.next_row };
         let loss = self.model.loss(&tokens, Some(dropout), deadline)?;
         let loss = if share < 1.0 { loss * share } else { loss };

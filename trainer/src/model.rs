@@ -8,8 +8,8 @@
 //! Shapes: B sequences, T tokens each, N = B · T, C the width, H heads. The residual stream is `[N, C]`. In bf16 the
 //! products and the stream are bf16; weights, statistics of norms, softmax and loss stay f32.
 //!
-//! On a CPU, the parts that most configs share run as the fused operations of [`crate::shim`]; the plain form stays the
-//! reference ([`Model::unfused`]) and serves every other device and part.
+//! On a CPU, the parts that most configs share run as the fused operations of [`crate::shim`], on a GPU some run as the grouped ones of
+//! [`shim::device`]; the plain form stays the reference ([`Operations::Plain`]) and serves every other device and part.
 //!
 //! Not here: initial values ([`init`]), what the sizes cost ([`shape`]), and how it learns ([`crate::optimizer`]).
 
@@ -51,11 +51,13 @@ enum Activation {
     Swiglu,
 }
 
-/// Which form of an operation runs where there are two.
+/// Which form of an operation runs where there are several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operations {
-    /// That of [`crate::shim`].
+pub enum Operations {
+    /// That of [`crate::shim`]: a CPU's.
     Fused,
+    /// That of [`shim::device`]: a GPU's, where each operation costs a launch and f32 logits cost memory.
+    Grouped,
     /// libtorch's, one after the other.
     Plain,
 }
@@ -63,11 +65,22 @@ enum Operations {
 impl Operations {
     /// Chooses; `AUTOSWARM_PLAIN=1` asks for the plain ones alone, for comparisons.
     fn new(kind: Kind, device: Device) -> Self {
-        let plain_asked = std::env::var_os("AUTOSWARM_PLAIN").is_some_and(|value| value == "1");
-        let can_fuse = device == Device::Cpu && matches!(kind, Kind::Float | Kind::BFloat16);
-        if can_fuse && !plain_asked { Self::Fused } else { Self::Plain }
+        match device {
+            _ if is_asked("AUTOSWARM_PLAIN") => Self::Plain,
+            Device::Cpu if matches!(kind, Kind::Float | Kind::BFloat16) => Self::Fused,
+            Device::Cuda(_) => Self::Grouped,
+            _ => Self::Plain,
+        }
     }
 }
+
+/// Returns whether an environment variable is 1.
+fn is_asked(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| value == "1")
+}
+
+/// Rows of logits that the grouped cross-entropy takes at once: 256 MiB of f32 numbers at a vocabulary of 8192. // Wild guess.
+const CHUNK_ROWS: i64 = 8192;
 
 /// Where dropout draws its masks from: which micro-batch of which run.
 #[derive(Debug, Clone, Copy)]
@@ -145,10 +158,13 @@ impl Model {
         kind: Kind,
         device: Device,
     ) -> Self {
+        let operations = Operations::new(kind, device);
+        // Not by default until somebody has compared them with the masks on a GPU: scripts/bench-gpu.sh does.
+        let flash = operations == Operations::Grouped && is_asked("AUTOSWARM_FLASH");
         let rotary = Rotary::new(shape.context, shape.head_dim, config.number(Knob::RopeBase), kind, device);
         Self {
             rotary,
-            attention: Attention::new(&shape, config.number(Knob::AttentionScale), kind, device),
+            attention: Attention::new(&shape, config.number(Knob::AttentionScale), flash, kind, device),
             norm: Norm::new(config),
             place: place(config),
             gains: gains(config),
@@ -165,7 +181,7 @@ impl Model {
             softcap: config.number(Knob::Softcap),
             value_gate_scale: config.number(Knob::ValueGateScale),
             dropout: config.number(Knob::Dropout),
-            operations: Operations::new(kind, device),
+            operations,
             shape,
             parameters,
             kind,
@@ -173,10 +189,15 @@ impl Model {
         }
     }
 
-    /// Returns the same model with plain operations alone: what the fused ones are compared with.
+    /// Returns the same model with other operations, for comparisons.
     #[must_use]
-    pub fn unfused(self) -> Self {
-        Self { operations: Operations::Plain, ..self }
+    pub fn with_operations(self, operations: Operations) -> Self {
+        Self { operations, ..self }
+    }
+
+    /// Returns which operations run where there are several.
+    pub const fn operations(&self) -> Operations {
+        self.operations
     }
 
     /// Returns whether the model runs fused operations where it has them.
@@ -237,6 +258,9 @@ impl Model {
         let mean = reduction == Reduction::Mean;
         if self.is_fused() && (mean || !logits.requires_grad()) {
             return Ok(shim::cross_entropy(&logits, &targets, self.softcap, mean));
+        }
+        if self.operations == Operations::Grouped && mean {
+            return Ok(shim::device::cross_entropy(&logits, &targets, self.softcap, CHUNK_ROWS));
         }
         let logits = self.cap(&logits);
         Ok(logits.cross_entropy_loss(&targets, None::<Tensor>, reduction, -100, 0.0))

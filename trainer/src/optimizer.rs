@@ -18,7 +18,7 @@ use self::{
 use crate::{
     failure::Failure,
     harness::budget::Deadline,
-    model::{Model, Parameters, Role},
+    model::{Model, Operations, Parameters, Role},
     schedule::Schedule,
     shim::listen::{self, Part},
 };
@@ -44,7 +44,7 @@ pub struct Optimizer {
     clip: f64,
     adamw: Vec<AdamW>,
     muon: Option<Muon>,
-    fused: bool,
+    operations: Operations,
 }
 
 impl Optimizer {
@@ -61,7 +61,7 @@ impl Optimizer {
             clip: config.number(Knob::GradientClip),
             adamw: adamw.collect(),
             muon: muon.then(|| Muon::new(config, model)),
-            fused: model.is_fused(),
+            operations: model.operations(),
         }
     }
 
@@ -83,9 +83,14 @@ impl Optimizer {
                 listen::part(Part::Clip);
                 clip(&mut gradients, self.clip);
             }
-            for group in &mut self.adamw {
+            if self.operations == Operations::Grouped {
                 deadline.check()?;
-                group.step(parameters, &gradients, factors, self.fused);
+                adamw::step_together(&mut self.adamw, parameters, &gradients, factors);
+            } else {
+                for group in &mut self.adamw {
+                    deadline.check()?;
+                    group.step(parameters, &gradients, factors, self.operations == Operations::Fused);
+                }
             }
             match &mut self.muon {
                 Some(muon) => muon.step(parameters, &gradients, factors, deadline),

@@ -3,6 +3,7 @@
 //! Each is what a few plain operations compute, to rounding; the plain ones stay, as the reference and for other devices.
 #![allow(unsafe_code)] // with a SAFETY comment each: calls into the C++ that build.rs compiles
 
+pub mod device;
 pub mod listen;
 
 use std::{
@@ -68,11 +69,7 @@ unsafe extern "C" {
         keep: c_double,
         nesterov: c_int,
     ) -> c_int;
-    fn autoswarm_orthogonalise(
-        matrices: *mut C_tensor,
-        quintics: *const c_double,
-        iterations: i64,
-    ) -> c_int;
+    fn autoswarm_orthogonalise(matrices: *mut C_tensor, quintics: *const c_double, iterations: i64) -> c_int;
     fn autoswarm_muon_apply(
         parameter: *mut C_tensor,
         update: *const C_tensor,

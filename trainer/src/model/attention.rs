@@ -5,24 +5,28 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 use super::shape::Shape;
+use crate::shim;
 
 /// Attention over whole or short windows; the masks of the short ones are built once.
 #[derive(Debug)]
 pub struct Attention {
     scale: f64,
     grouped: bool,
+    flash: bool,
     /// By window: `[context, context]`, 0 where a query sees a key and −∞ elsewhere.
     masks: BTreeMap<i64, Tensor>,
 }
 
 impl Attention {
-    /// Builds the masks of a model's windows, with `scale` as the factor on the usual 1/√head dimension.
-    pub fn new(shape: &Shape, scale: f64, kind: Kind, device: Device) -> Self {
+    /// Builds the masks of a model's windows, with `scale` as the factor on the usual 1/√head dimension. `flash` takes windows by
+    /// the flash kernels where there are any, which no mask does.
+    pub fn new(shape: &Shape, scale: f64, flash: bool, kind: Kind, device: Device) -> Self {
         let windows = shape.windows.iter().flatten();
         let masks = windows.map(|&window| (window, mask(shape.context, window, kind, device)));
         Self {
             scale: scale / (shape.head_dim as f64).sqrt(),
             grouped: shape.kv_heads < shape.heads,
+            flash,
             masks: masks.collect(),
         }
     }
@@ -35,6 +39,9 @@ impl Attention {
     /// Returns the attention's output `[B, T, H, head_dim]` for q of that size, and k and v of `[B, T, kv heads, head_dim]`.
     pub fn apply(&self, q: &Tensor, k: &Tensor, v: &Tensor, window: Option<i64>) -> Tensor {
         let length = q.size()[1];
+        if self.flash && shim::device::has_flash_attention(q) {
+            return shim::device::flash_attention(q, k, v, window.unwrap_or(length), self.scale);
+        }
         // A window as long as the sequence hides nothing: the causal kernel is faster than a mask.
         let window = window.filter(|&window| window < length);
         let mask = window.map(|window| self.masks[&window].narrow(0, 0, length).narrow(1, 0, length));

@@ -44,6 +44,17 @@ impl AdamW {
         Self { role, settings, first: zeros(), second: zeros(), steps: 0 }
     }
 
+    /// Counts a step, and returns its numbers.
+    fn advance(&mut self, factors: Factors) -> Numbers {
+        let Settings { rate, beta1, beta2, decay, .. } = self.settings;
+        self.steps += 1;
+        let rate = rate * factors.rate;
+        // parameter −= rate / (1 − β1ᵗ) · m / (√(v / (1 − β2ᵗ)) + ε), its constants moved into the denominator.
+        let scale = -(1.0 - beta1.powi(self.steps)) / rate;
+        let corrected = scale / (1.0 - beta2.powi(self.steps)).sqrt();
+        Numbers { rate, decay: rate * decay * factors.decay, scale, corrected }
+    }
+
     pub(super) fn step(
         &mut self,
         parameters: &Parameters,
@@ -52,15 +63,10 @@ impl AdamW {
         fused: bool,
     ) {
         listen::part(part(self.role));
-        let Settings { rate, beta1, beta2, epsilon, decay, cautious } = self.settings;
+        let Settings { beta1, beta2, epsilon, cautious, .. } = self.settings;
         let gradient = &gradients[&self.role];
-        self.steps += 1;
-        let rate = rate * factors.rate;
+        let Numbers { rate, decay, scale, corrected } = self.advance(factors);
         let mut parameter = parameters.expect(self.role).shallow_clone();
-        let decay = rate * decay * factors.decay;
-        // parameter −= rate / (1 − β1ᵗ) · m / (√(v / (1 − β2ᵗ)) + ε), its constants moved into the denominator.
-        let scale = -(1.0 - beta1.powi(self.steps)) / rate;
-        let corrected = scale / (1.0 - beta2.powi(self.steps)).sqrt();
         if fused {
             let moves = rate != 0.0;
             let step =
@@ -74,15 +80,61 @@ impl AdamW {
             return; // nothing moves, and a division by it below would not be a number
         }
         if decay > 0.0 && cautious {
-            let shrinks = (&self.first * &parameter).ge(0.0).to_kind(Kind::Float);
-            let kept = 1.0 - shrinks * decay;
-            let _ = parameter.g_mul_(&kept);
+            decay_cautiously(&mut parameter, &self.first, decay);
         } else if decay > 0.0 {
             let _ = parameter.g_mul_scalar_(1.0 - decay);
         }
         let mut denominator = self.second.sqrt();
         let _ = denominator.g_mul_scalar_(corrected).g_add_scalar_(epsilon * scale);
         let _ = parameter.addcdiv_(&self.first, &denominator);
+    }
+}
+
+/// The numbers of one step.
+struct Numbers {
+    rate: f64,
+    decay: f64,
+    scale: f64,
+    corrected: f64,
+}
+
+fn decay_cautiously(parameter: &mut Tensor, first: &Tensor, decay: f64) {
+    let shrinks = (first * &*parameter).ge(0.0).to_kind(Kind::Float);
+    let _ = parameter.g_mul_(&(1.0 - shrinks * decay));
+}
+
+/// Takes the same step of many parameters with few operations for all of them, except where nothing moves or decay is cautious.
+pub(super) fn step_together(
+    groups: &mut [AdamW],
+    parameters: &Parameters,
+    gradients: &Gradients,
+    factors: Factors,
+) {
+    listen::part(Part::Tables);
+    let peculiar = |group: &AdamW| {
+        let Settings { rate, decay, cautious, .. } = group.settings;
+        rate * factors.rate == 0.0 || (cautious && decay * factors.decay > 0.0)
+    };
+    for group in groups.iter_mut().filter(|group| peculiar(group)) {
+        group.step(parameters, gradients, factors, false);
+    }
+    let mut steps = Vec::new();
+    for group in groups.iter_mut().filter(|group| !peculiar(group)) {
+        let Numbers { decay, scale, corrected, .. } = group.advance(factors);
+        steps.push(shim::device::Adam {
+            parameter: parameters.expect(group.role),
+            gradient: &gradients[&group.role],
+            first: &group.first,
+            second: &group.second,
+            beta1: group.settings.beta1,
+            beta2: group.settings.beta2,
+            kept: 1.0 - decay,
+            corrected,
+            epsilon: group.settings.epsilon * scale,
+        });
+    }
+    if !steps.is_empty() {
+        shim::device::adam_each(&steps);
     }
 }
 

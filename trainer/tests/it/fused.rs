@@ -1,14 +1,14 @@
-//! The fused operations compute what the plain ones do: losses, every role's gradient, and whole steps.
+//! The fused and the grouped operations compute what the plain ones do: losses, every role's gradient, and whole steps.
 
 use std::{collections::BTreeMap, process::Command};
 
 use autoswarm_trainer::{
     harness::budget::Deadline,
-    model::{Model, Role},
+    model::{Model, Operations, Role},
     optimizer::{Gradients, Optimizer},
     shim,
 };
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::support::tiny;
 
@@ -30,15 +30,15 @@ const CONFIGS: [&str; 8] = [
     "cautious_decay = false\nnormuon_beta2 = 0.0\nmuon_nesterov = false\nmatrix_decay = 0.1",
 ];
 
-/// A model and its plain twin.
-fn models(toml: &str, kind: Kind) -> [(Model, Optimizer); 2] {
+/// A model with some operations and its plain twin.
+fn models(toml: &str, operations: Operations, kind: Kind) -> [(Model, Optimizer); 2] {
     tch::set_num_threads(1); // libtorch's threads are the process's, and tests run side by side
     let config = tiny(&format!("{SCALES}{toml}")).effective(CONTEXT as usize);
     let model = || Model::new(&config, VOCABULARY as usize, CONTEXT as usize, 7, kind, Device::Cpu);
-    let (fused, plain) = (model(), model().unfused());
-    assert!(fused.is_fused() && !plain.is_fused(), "unset AUTOSWARM_PLAIN");
-    let optimizers = [Optimizer::new(&config, &fused), Optimizer::new(&config, &plain)];
-    let mut models = [fused, plain].into_iter().zip(optimizers);
+    assert!(model().is_fused(), "unset AUTOSWARM_PLAIN");
+    let twins = [operations, Operations::Plain].map(|operations| model().with_operations(operations));
+    let optimizers = twins.each_ref().map(|model| Optimizer::new(&config, model));
+    let mut models = twins.into_iter().zip(optimizers);
     std::array::from_fn(|_| models.next().expect("two of each"))
 }
 
@@ -59,9 +59,9 @@ fn norm(tensor: &Tensor) -> f64 {
     tensor.to_kind(Kind::Double).square().sum(Kind::Double).sqrt().double_value(&[])
 }
 
-fn check_gradients(toml: &str, kind: Kind, tolerance: f64) {
-    let [(fused, _), (plain, _)] = models(toml, kind);
-    let ((loss, ours), (expected, theirs)) = (gradients(&fused), gradients(&plain));
+fn check_gradients(toml: &str, operations: Operations, kind: Kind, tolerance: f64) {
+    let [(model, _), (plain, _)] = models(toml, operations, kind);
+    let ((loss, ours), (expected, theirs)) = (gradients(&model), gradients(&plain));
     assert!((loss - expected).abs() < tolerance * expected, "{toml}: loss {loss}, plain {expected}");
     for (role, theirs) in &theirs {
         let (difference, size) = (norm(&(&ours[role] - theirs)), norm(theirs));
@@ -73,7 +73,7 @@ fn check_gradients(toml: &str, kind: Kind, tolerance: f64) {
 #[test]
 fn fused_gradients_are_the_plain_ones() {
     for toml in CONFIGS {
-        check_gradients(toml, Kind::Float, 1e-4);
+        check_gradients(toml, Operations::Fused, Kind::Float, 1e-4);
     }
 }
 
@@ -93,35 +93,87 @@ fn older_instruction_sets_compute_the_same() {
 #[test]
 fn fused_gradients_in_bf16_are_within_its_rounding() {
     for toml in CONFIGS {
-        check_gradients(toml, Kind::BFloat16, 0.15); // a scalar sums bf16 roundings of every token
+        check_gradients(toml, Operations::Fused, Kind::BFloat16, 0.15); // a scalar sums bf16 roundings of every token
     }
+}
+
+#[test]
+fn grouped_gradients_are_the_plain_ones() {
+    for toml in CONFIGS {
+        check_gradients(toml, Operations::Grouped, Kind::Float, 1e-5);
+    }
+}
+
+/// Compares the losses of six steps.
+fn check_steps(toml: &str, operations: Operations, tolerance: f64) {
+    let losses = models(toml, operations, Kind::Float).map(|(model, mut optimizer)| {
+        let mut losses = Vec::new();
+        for step in 0..6 {
+            let (loss, gradients) = gradients(&model);
+            losses.push(loss);
+            let progress = f64::from(step) / 6.0;
+            optimizer.step(&model.parameters, gradients, progress, &Deadline::never()).expect("no deadline");
+        }
+        losses
+    });
+    let [ours, plain] = &losses;
+    assert!(plain[5] < plain[0], "{toml}: nothing was learned: {plain:?}");
+    let worst = ours.iter().zip(plain).map(|(a, b)| (a - b).abs() / b).fold(0.0, f64::max);
+    assert!(worst < tolerance, "{toml}: {ours:?}, plain {plain:?}");
 }
 
 #[test]
 fn fused_steps_are_the_plain_ones() {
     for toml in CONFIGS {
-        let losses = models(toml, Kind::Float).map(|(model, mut optimizer)| {
-            let mut losses = Vec::new();
-            for step in 0..6 {
-                let (loss, gradients) = gradients(&model);
-                losses.push(loss);
-                let progress = f64::from(step) / 6.0;
-                optimizer
-                    .step(&model.parameters, gradients, progress, &Deadline::never())
-                    .expect("no deadline");
-            }
-            losses
-        });
-        let [fused, plain] = &losses;
-        assert!(plain[5] < plain[0], "{toml}: nothing was learned: {plain:?}");
-        let worst = fused.iter().zip(plain).map(|(a, b)| (a - b).abs() / b).fold(0.0, f64::max);
-        assert!(worst < 1e-3, "{toml}: {fused:?}, plain {plain:?}");
+        check_steps(toml, Operations::Fused, 1e-3);
     }
 }
 
 #[test]
+fn grouped_steps_are_the_plain_ones() {
+    for toml in CONFIGS {
+        check_steps(toml, Operations::Grouped, 1e-4);
+    }
+    // A rate of 0, as a warm-up begins with, is a step that nothing takes; decay that looks at the update is one that each tensor takes alone.
+    check_steps("warmup = 0.5", Operations::Grouped, 1e-4);
+    check_steps(
+        "matrix_optimizer = \"adamw\"\nmatrix_lr = 0.01\nmatrix_decay = 0.5",
+        Operations::Grouped,
+        1e-4,
+    );
+}
+
+#[test]
+fn a_loss_in_chunks_is_the_plain_one() {
+    tch::manual_seed(3);
+    let targets = Tensor::arange(7, (Kind::Int64, Device::Cpu)) * 2;
+    for (kind, tolerance) in [(Kind::Float, 1e-6), (Kind::BFloat16, 5e-3)] {
+        for softcap in [0.0, 2.0] {
+            let logits = Tensor::randn([7, 13], (Kind::Float, Device::Cpu)).to_kind(kind) * 3.0;
+            let logits = logits.detach().set_requires_grad(true);
+            let capped = logits.to_kind(Kind::Float);
+            let capped = if softcap == 0.0 { capped } else { (&capped / softcap).tanh() * softcap };
+            let plain = capped.cross_entropy_loss(&targets, None::<Tensor>, Reduction::Mean, -100, 0.0) * 0.5;
+            let chunked = shim::device::cross_entropy(&logits, &targets, softcap, 3) * 0.5;
+            let gradient = |loss: &Tensor| Tensor::run_backward(&[loss], &[&logits], true, false).remove(0);
+            let (ours, theirs) = (gradient(&chunked), gradient(&plain));
+            assert!((chunked.double_value(&[]) - plain.double_value(&[])).abs() < 1e-6);
+            assert!(norm(&(&ours - &theirs)) < tolerance * norm(&theirs), "{kind:?} {softcap}");
+        }
+    }
+}
+
+#[test]
+fn flash_attention_is_an_error_where_there_is_none() {
+    let q = Tensor::zeros([1, 4, 1, 8], (Kind::BFloat16, Device::Cpu));
+    assert!(!shim::device::has_flash_attention(&q));
+    let call = || shim::device::flash_attention(&q, &q, &q, 2, 1.0);
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err());
+}
+
+#[test]
 fn fused_losses_by_token_are_the_plain_ones() {
-    let [(fused, _), (plain, _)] = models("", Kind::Float);
+    let [(fused, _), (plain, _)] = models("", Operations::Fused, Kind::Float);
     let losses = |model: &Model| {
         tch::no_grad(|| model.token_losses(&rows(), &Deadline::never())).expect("no deadline")
     };

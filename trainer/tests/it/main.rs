@@ -2,6 +2,7 @@
 
 mod budget;
 mod cli;
+mod cuda;
 mod fused;
 mod golden;
 mod knobs;

@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Compares training on a GPU: ours against itself with plain operations and with flash windows, and against PyTorch, in one run.
+# This was written without a GPU and has never run on one: read what it prints with that in mind.
+#
+# usage: scripts/bench-gpu.sh [--config FILE] [--data DIR] [--rounds N] [--seconds S]
+#
+# Prints, for the reference's default model (depth 8, width 512, sequences of 2048, vocabulary 8192, 2^19 tokens a step, bf16):
+#   - tokens/s by turns: grouped, grouped with AUTOSWARM_FLASH=1, plain (AUTOSWARM_PLAIN=1), PyTorch eager, torch.compile
+#   - the GPU memory that each process held at most, from nvidia-smi
+#   - with --config and --data: the loss curves of 50 steps of the three of ours, side by side
+# and first the tests that need a GPU. PYTHON=… names an interpreter that has PyTorch 2.11.0 with CUDA; without one, PyTorch is left out.
+# A machine made ready with AUTOSWARM_LIBTORCH=cuda scripts/libtorch.sh is what it expects.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+config= data= rounds=3 seconds=10
+while [ $# -gt 0 ]; do
+    case $1 in
+    --config) config=$2 ;;
+    --data) data=$2 ;;
+    --rounds) rounds=$2 ;;
+    --seconds) seconds=$2 ;;
+    *) echo "bench-gpu: \`$1\` is no option; see the head of this file" >&2 && exit 2 ;;
+    esac
+    shift 2
+done
+
+command -v nvidia-smi >/dev/null || { echo 'bench-gpu: nvidia-smi is not there, so there is no GPU to measure' >&2 && exit 1; }
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+
+if [ -z "${TRAINER:-}" ]; then
+    cargo build --quiet --release --package autoswarm-trainer --bin trainer --locked
+    TRAINER=target/release/trainer
+    cargo test --locked --package autoswarm-trainer --test it cuda:: 2>&1 | tee target/bench-gpu-tests.txt
+    ! grep 'NOT RUN' target/bench-gpu-tests.txt || { echo 'bench-gpu: no test saw a GPU' >&2 && exit 1; }
+fi
+
+# Of 256 sequences a step, as many at a time as fit: a micro-batch of 64 sequences, as in bench's shapes, is a step here.
+shape=8,512,2048,64,8192
+output=$(mktemp -d)
+trap 'rm -rf "$output"' EXIT
+
+# Runs a command with its peak of GPU memory, in MiB, in FILE: `watched FILE COMMAND…`
+watched() {
+    local file=$1
+    shift
+    "$@" <&0 & # or the shell would give it no input
+    local process=$! most=0 now
+    while kill -0 "$process" 2>/dev/null; do
+        now=$(nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader,nounits |
+            awk -F', ' -v pid="$process" '$1 == pid { print $2 }')
+        [ "${now:-0}" -le "$most" ] || most=$now
+        sleep 0.2
+    done
+    echo "$most" >"$file"
+    wait "$process"
+}
+
+ours() { # NAME VARIABLE
+    watched "$output/memory" env "$2" "$TRAINER" bench --json --device cuda:0 --dtype bf16 --shape "$shape" --seconds "$seconds" \
+        >"$output/line"
+    python3 -c 'import json, sys
+row = json.loads(open(sys.argv[2]).read().strip().splitlines()[-1])
+print(f"{sys.argv[1]:<16} {row["tokens_per_second"]:>10.0f} tokens/s {row["flop_utilisation"]:>6.1%} of a product  {open(sys.argv[3]).read().strip():>6} MiB")' \
+        "$1" "$output/line" "$output/memory"
+}
+
+theirs() { # NAME MODE
+    echo "$seconds" >"$output/seconds"
+    watched "$output/memory" env PYTHONDONTWRITEBYTECODE=1 "$PYTHON" scripts/parity/speed.py "$2" "$shape" 2 cuda:0 \
+        <"$output/seconds" >"$output/line"
+    python3 -c 'import json, sys
+row = json.loads(open(sys.argv[2]).read().strip().splitlines()[-1])
+print(f"{sys.argv[1]:<16} {row["tokens_per_second"]:>10.0f} tokens/s                    {open(sys.argv[3]).read().strip():>6} MiB")' \
+        "$1" "$output/line" "$output/memory"
+}
+
+for _ in $(seq "$rounds"); do
+    ours grouped AUTOSWARM_PLAIN=0
+    ours flash AUTOSWARM_FLASH=1
+    ours plain AUTOSWARM_PLAIN=1
+    if [ -n "${PYTHON:-}" ]; then
+        theirs eager eager
+        theirs torch.compile compile
+    fi
+done
+
+if [ -n "$config" ] && [ -n "$data" ]; then
+    tokens=$((50 * $(sed -n 's/^batch_tokens *= *\([0-9]*\).*/\1/p' "$config" | head -1)))
+    for form in AUTOSWARM_PLAIN=1 AUTOSWARM_PLAIN=0 AUTOSWARM_FLASH=1; do
+        env "$form" "$TRAINER" train --json --device cuda:0 --dtype bf16 --config "$config" --data "$data" --budget-tokens "$tokens" \
+            2>/dev/null | tail -1 >"$output/$form.json"
+    done
+    python3 - "$output" <<'EOF'
+import json, sys
+forms = ["AUTOSWARM_PLAIN=1", "AUTOSWARM_PLAIN=0", "AUTOSWARM_FLASH=1"]
+reports = [json.load(open(f"{sys.argv[1]}/{form}.json"))["report"] for form in forms]
+print("step   plain    grouped  flash")
+for points in zip(*(report["curve"] for report in reports)):
+    print(f"{points[0]['step']:>4} " + " ".join(f"{point['loss']:8.4f}" for point in points))
+print("bpb  " + " ".join(f"{report['validation']:8.4f}" for report in reports))
+EOF
+fi

@@ -1,0 +1,112 @@
+//! What tch lacks for any device: fewer and larger operations where each one costs a launch, and attention by flash kernels.
+//!
+//! They compute what the plain operations do, to rounding, and run on a CPU too, where tests compare them. The flash kernels are
+//! CUDA's alone.
+
+use std::ffi::{c_double, c_int};
+
+use tch::{Kind, Tensor};
+use torch_sys::C_tensor;
+
+use super::{check, made};
+
+unsafe extern "C" {
+    fn autoswarm_chunked_cross_entropy(
+        out: *mut *mut C_tensor,
+        logits: *const C_tensor,
+        targets: *const C_tensor,
+        softcap: c_double,
+        rows: i64,
+    ) -> c_int;
+    fn autoswarm_adam_each(
+        parameters: *const *mut C_tensor,
+        gradients: *const *mut C_tensor,
+        firsts: *const *mut C_tensor,
+        seconds: *const *mut C_tensor,
+        numbers: *const c_double,
+        count: i64,
+    ) -> c_int;
+    fn autoswarm_flash_attention(
+        out: *mut *mut C_tensor,
+        q: *const C_tensor,
+        k: *const C_tensor,
+        v: *const C_tensor,
+        window: i64,
+        scale: c_double,
+    ) -> c_int;
+}
+
+/// Returns the mean cross-entropy in nats of `targets` `[N]` by `logits` `[N, V]` under a softcap (0: none), computed `rows`
+/// rows at a time, so that f32 numbers exist for that many alone.
+pub fn cross_entropy(logits: &Tensor, targets: &Tensor, softcap: f64, rows: i64) -> Tensor {
+    assert!(rows > 0 && logits.dim() == 2 && targets.size() == [logits.size()[0]]);
+    // SAFETY: tensors that live for the call; libtorch's operations check the rest themselves.
+    let [loss] = made(|out| unsafe {
+        autoswarm_chunked_cross_entropy(out, logits.as_ptr(), targets.as_ptr(), softcap, rows)
+    });
+    loss
+}
+
+/// One tensor's part of an AdamW step, as [`crate::optimizer`] has it.
+#[derive(Debug)]
+pub struct Adam<'a> {
+    /// What moves.
+    pub parameter: &'a Tensor,
+    /// Its gradient.
+    pub gradient: &'a Tensor,
+    /// Its first moment.
+    pub first: &'a Tensor,
+    /// Its second moment.
+    pub second: &'a Tensor,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// The share of the parameter that its decay leaves.
+    pub kept: f64,
+    /// Factor on the root of the second moment.
+    pub corrected: f64,
+    /// Added to that.
+    pub epsilon: f64,
+}
+
+/// Takes an AdamW step of many f32 tensors with a few operations for all of them.
+pub fn adam_each(steps: &[Adam<'_>]) {
+    let each = |of: fn(&Adam<'_>) -> *mut C_tensor| steps.iter().map(of).collect::<Vec<_>>();
+    let parameters = each(|step| step.parameter.as_ptr().cast_mut());
+    let gradients = each(|step| step.gradient.as_ptr().cast_mut());
+    let firsts = each(|step| step.first.as_ptr().cast_mut());
+    let seconds = each(|step| step.second.as_ptr().cast_mut());
+    let numbers: Vec<f64> = steps
+        .iter()
+        .flat_map(|step| [step.beta1, step.beta2, step.kept, step.corrected, step.epsilon])
+        .collect();
+    // SAFETY: as many tensors in each list, which live for the call, and five numbers for each; libtorch checks the sizes.
+    check(unsafe {
+        autoswarm_adam_each(
+            parameters.as_ptr(),
+            gradients.as_ptr(),
+            firsts.as_ptr(),
+            seconds.as_ptr(),
+            numbers.as_ptr(),
+            steps.len() as i64,
+        )
+    });
+}
+
+/// Returns whether [`flash_attention`] can compute with heads of this width: what the kernels of libtorch take.
+pub fn has_flash_attention(q: &Tensor) -> bool {
+    let head_dim = q.size().last().copied().unwrap_or(0);
+    let kind = matches!(q.kind(), Kind::BFloat16 | Kind::Half);
+    q.device().is_cuda() && kind && head_dim % 8 == 0 && head_dim <= 256
+}
+
+/// Returns causal attention `[B, T, H, head_dim]` of `q` over the last `window` tokens of `k` and `v` `[B, T, kv heads, head_dim]`;
+/// fails on a CPU, which has no such kernel.
+pub fn flash_attention(q: &Tensor, k: &Tensor, v: &Tensor, window: i64, scale: f64) -> Tensor {
+    // SAFETY: tensors that live for the call; libtorch checks their sizes and where they are.
+    let [attended] = made(|out| unsafe {
+        autoswarm_flash_attention(out, q.as_ptr(), k.as_ptr(), v.as_ptr(), window, scale)
+    });
+    attended
+}
