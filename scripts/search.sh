@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Compares searches on equal training seconds and prints the table of node/docs/search.md. What is in OUT already is not made again.
+# Compares searches on equal training seconds and prints the table of node/docs/search.md. What is in OUT already is not made again;
+# a changed search needs another OUT, or `rm -r` of this one.
 #   scripts/search.sh                                          20 repetitions of 1800 s on the surface
 #   BUDGET=600 REPETITIONS=5 METHODS='evolve tpe' scripts/search.sh
 #   GROUND=trainer REPETITIONS=10 scripts/search.sh            the real trainer: hours; stop it and start it again as you like
@@ -17,7 +18,9 @@ mkdir -p "$out"
 
 # Optimised as a release, but beside what the tests have built already.
 CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo build --quiet --workspace --locked --bin test-bed
-bed=$target/debug/test-bed
+# A copy, so that all repetitions are of one search even if the tree is built again meanwhile.
+bed=$out/test-bed
+[ -x "$bed" ] || cp "$target/debug/test-bed" "$bed"
 
 if [[ $methods == *tpe* || $methods == *cmaes* ]] && ! [ -x "$work/venv/bin/python" ]; then
     python3 -m venv "$work/venv"

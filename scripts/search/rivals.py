@@ -17,6 +17,7 @@ import json
 import random
 import subprocess
 import sys
+import warnings
 
 # Standard deviation of CMA-ES's first generation, steps. With about 50 knobs a child lies some 3 steps away.
 SIGMA = 0.5
@@ -74,6 +75,7 @@ def tpe(oracle, seed, multivariate):
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     sampler = optuna.samplers.TPESampler(multivariate=multivariate, group=multivariate, seed=seed)
     study = optuna.create_study(sampler=sampler)
     study.enqueue_trial(oracle.start)

@@ -10,6 +10,7 @@ mod nights;
 mod nodes;
 #[cfg(feature = "real-trainer")]
 mod real;
+mod search;
 mod simulation;
 mod solo;
 mod supervisor;

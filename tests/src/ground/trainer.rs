@@ -1,6 +1,6 @@
 //! The real trainer as a ground: one child process on one thread, whose CPU seconds are the virtual clock.
 //!
-//! As `scripts/surface/collect.py` does it: a short run prices a config's speed once, and a run has the tokens that its
+//! Much as `scripts/surface/collect.py` does it: a short run prices a config's speed once, and a run has the tokens that its
 //! price buys in [`SECONDS`] CPU seconds, so a busy machine changes nothing but the wait. What was run is remembered.
 
 use std::{
@@ -17,8 +17,10 @@ use super::{Answer, Ask, FEWEST_STEPS, Ground, Memo, SECONDS, memo::Price};
 const EVALUATION_TOKENS: u64 = 131_072;
 /// Tokens of the evaluation of a short run, whose value nobody looks at.
 const PRICE_EVALUATION_TOKENS: u64 = 1024;
-/// Training seconds of a short run, by a rough guess of the speed.
-const PRICE_SECONDS: f64 = 0.25;
+/// Training seconds of a short run, by a rough guess of the speed, and its fewest and most steps. Four times what collect.py takes: a
+/// price is taken once, and whoever tries many shapes would live on the lucky ones.
+const PRICE_SECONDS: f64 = 1.0;
+const PRICE_STEPS: (f64, f64) = (4.0, 240.0);
 /// FLOP/s of that guess, and seconds that a step takes beside its products. // measured 2026-11
 const ROUGH: (f64, f64) = (2e10, 0.004);
 /// Wall-clock seconds after which training is given up: a price's, and a run's, which may have to wait for its core.
@@ -63,7 +65,7 @@ impl TrainerGround {
         } else {
             let batch = ask.config.integer(Knob::BatchTokens) as f64;
             let step = 6.0 * batch * weights(ask.config) / ROUGH.0 + ROUGH.1;
-            let steps = (PRICE_SECONDS / step).clamp(4.0, 60.0).floor();
+            let steps = (PRICE_SECONDS / step).clamp(PRICE_STEPS.0, PRICE_STEPS.1).floor();
             let child = Child {
                 tokens: (steps * batch) as u64,
                 splits: "validation",

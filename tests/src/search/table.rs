@@ -20,8 +20,17 @@ struct Key {
     predictor: bool,
 }
 
+/// Which rows are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// Of each method its best range and rule at the last time, apart with the predictor and without.
+    Best,
+    /// All.
+    All,
+}
+
 /// Prints the table of stories at these times, training seconds.
-pub fn print(stories: &[Story], times: &[f64]) -> String {
+pub fn print(stories: &[Story], times: &[f64], wanted: Rows) -> String {
     let mut groups: BTreeMap<Key, Vec<&Story>> = BTreeMap::new();
     for story in stories {
         let Story { method, rule, range, predictor, .. } = story.clone();
@@ -37,8 +46,13 @@ pub fn print(stories: &[Story], times: &[f64]) -> String {
     out += "| configs | runs | crashes, % of runs |\n|---|---|---|---|---";
     out += &"|---".repeat(times.len());
     out += "|---|---|---|\n";
+    let mut shown: Vec<(&str, bool)> = Vec::new();
     for (key, of) in &rows {
-        out += &row(key, of, times);
+        let is_first = !shown.contains(&(&key.method, key.predictor));
+        if is_first || wanted == Rows::All {
+            shown.push((&key.method, key.predictor));
+            out += &row(key, of, times);
+        }
     }
     for predictor in [true, false] {
         for at in times {
@@ -88,17 +102,22 @@ fn against_yardstick(rows: &[(&Key, &Vec<&Story>)], predictor: bool, at: f64) ->
     let (a, b) = (gains(ours, at), gains(theirs, at));
     let both = |round: u64| (mean(&drawn(&a, round, 0)), mean(&drawn(&b, round, 1)));
     let (low, high) = interval(&mut |round| both(round).0 - both(round).1);
-    let (least, most) = interval(&mut |round| both(round).0 / both(round).1);
+    let ratio = if interval(&mut |round| both(round).1).0 > 0.0 {
+        let (least, most) = interval(&mut |round| both(round).0 / both(round).1);
+        format!("ratio {:.2} ({least:.2} to {most:.2})", mean(&a) / mean(&b))
+    } else {
+        // Of something that may be nothing there is no multiple.
+        format!("no ratio, since {} gained {:.4}", key.method, mean(&b))
+    };
     let reached = ours_at(ours, mean(&b), at);
     let reached = reached.map_or("not reached".to_owned(), |seconds| format!("{seconds:.0} s"));
     format!(
-        "- {at:.0} s, predictor {}: evolve − {} ({}) {:+.4} bpb ({low:+.4} to {high:+.4}), ratio {:.2} ({least:.2} to {most:.2}); its \
-         final value is reached by evolve's mean after: {reached}\n",
+        "- {at:.0} s, predictor {}: evolve − {} ({}) {:+.4} bpb ({low:+.4} to {high:+.4}), {ratio}; its value is reached by \
+         evolve's mean after: {reached}\n",
         if predictor { "on" } else { "off" },
         key.method,
         key.rule.name(),
         mean(&a) - mean(&b),
-        mean(&a) / mean(&b),
     )
 }
 
@@ -168,12 +187,26 @@ mod tests {
             stories.push(story("tpe", Rule::BestSeen, seed, &[(50.0, 0.01), (100.0, 0.05)]));
             stories.push(story("tpe", Rule::Remeasured, seed, &[(50.0, 0.02), (100.0, 0.1 + luck)]));
         }
-        let table = print(&stories, &[50.0, 100.0]);
+        let table = print(&stories, &[50.0, 100.0], Rows::Best);
         let line = table.lines().rfind(|line| line.starts_with("- 100 s")).expect("a comparison");
         assert!(line.contains("tpe (re-measured) +0.0970 bpb"), "{line}");
         assert!(line.contains("after: 20 s"), "{line}");
         let first = table.lines().nth(2).expect("a row");
         assert!(first.starts_with("| evolve | incumbent | – | on | 5 | 0.1030 (0.10"), "{first}");
         assert!(first.ends_with("| 10 | 20 | 5.0 |"), "{first}");
+        assert_eq!(table.lines().filter(|line| line.starts_with("| tpe")).count(), 1);
+        let all = print(&stories, &[100.0], Rows::All);
+        assert_eq!(all.lines().filter(|line| line.starts_with("| tpe")).count(), 2);
+    }
+
+    #[test]
+    fn there_is_no_multiple_of_nothing() {
+        let mut stories = Vec::new();
+        for seed in 1..=5 {
+            stories.push(story("evolve", Rule::Incumbent, seed, &[(20.0, 0.1)]));
+            stories.push(story("tpe", Rule::BestSeen, seed, &[(100.0, 0.01 * (seed as f64 - 3.0))]));
+        }
+        let table = print(&stories, &[100.0], Rows::Best);
+        assert!(table.contains("no ratio, since tpe gained 0.0000"), "{table}");
     }
 }

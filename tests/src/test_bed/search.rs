@@ -93,6 +93,9 @@ pub(crate) struct TableArgs {
     /// Show these times, training seconds
     #[arg(long, value_delimiter = ',', default_value = "600,1800")]
     at: Vec<f64>,
+    /// Show every range and every way to choose, not only each method's best
+    #[arg(long)]
+    all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -176,7 +179,8 @@ pub(crate) fn table(args: &TableArgs) -> anyhow::Result<()> {
             stories.push(story.with_context(|| format!("`{shown}`, line {}: no story", index + 1))?);
         }
     }
-    print!("{}", table::print(&stories, &args.at));
+    let rows = if args.all { table::Rows::All } else { table::Rows::Best };
+    print!("{}", table::print(&stories, &args.at, rows));
     Ok(())
 }
 
