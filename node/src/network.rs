@@ -229,10 +229,11 @@ impl Network {
         }
     }
 
-    /// Tells everybody, also those who come later. A record waits where the task is busy; false only when thousands wait.
+    /// Tells everybody, also those who come later. A record waits where the task is busy; false when thousands wait, or when the task
+    /// has ended.
     #[must_use]
     pub fn publish(&mut self, record: Signed) -> bool {
-        if self.outbox.len() >= OUTBOX {
+        if self.outbox.len() >= OUTBOX || self.commands.is_closed() {
             return false;
         }
         self.outbox.push_back(record);

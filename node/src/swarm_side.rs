@@ -226,32 +226,39 @@ impl SwarmSide {
                 return Vec::new();
             }
         };
+        let (id, bytes) = (signed.id, signed.bytes.len());
+        let verified = record::verify(&signed.bytes, &self.objective, at);
+        let text = |text| Happened::Swarm { text };
+        if !self.network.publish(signed) {
+            // An intent is of the moment; everything else is in the journal.
+            let is_lasting = body.is_reconciled();
+            return if is_lasting { vec![text(NOT_TOLD.to_owned())] } else { Vec::new() };
+        }
+        if let Ok(verified) = verified {
+            self.lately.is_stale = true;
+            self.discoveries.hear(&verified, None, at);
+        }
         let mut shown = Vec::new();
         match body {
             Body::Discovery(discovery) => {
-                let text = format!("told {}: {}", signed.id.fmt_short(), discovery.patch);
-                shown.push(Happened::Swarm { text });
+                shown.push(text(format!("told {}: {}", id.fmt_short(), discovery.patch)));
             }
             Body::Attestation(attestation) => {
                 let (of, how) = (attestation.discovery.fmt_short(), attestation.comparison.past());
-                shown.push(Happened::Swarm { text: format!("told what {of} did here, {how}") });
+                shown.push(text(format!("told what {of} did here, {how}")));
             }
             Body::Digest(_) | Body::Claim(_) => {}
         }
         if self.show_sent {
             let json = serde_json::to_string(body).unwrap_or_default();
-            shown.push(Happened::Swarm { text: format!("sent {} bytes: {json}", signed.bytes.len()) });
-        }
-        if let Ok(verified) = record::verify(&signed.bytes, &self.objective, at) {
-            self.lately.is_stale = true;
-            self.discoveries.hear(&verified, None, at);
-        }
-        if !self.network.publish(signed) {
-            tracing::warn!("the network has stopped; a record is not told");
+            shown.push(text(format!("sent {bytes} bytes: {json}")));
         }
         shown
     }
 }
+
+/// Said of a record that finds no room: thousands wait, so that the network is as good as dead.
+const NOT_TOLD: &str = "the network takes no records now, so one is not told; the journal has it, and it is told at the next start";
 
 /// Returns the connected peers as authors: a node signs its records with the key that its peer id is.
 fn peers(network: &NetworkView, discoveries: &Discoveries) -> Vec<PeerFacts> {
@@ -281,9 +288,60 @@ fn short(key: &[u8; 32]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use autoswarm_protocol::record::Author;
+    use autoswarm_protocol::{
+        CrashClass, SwarmConfig,
+        record::{Attestation, Author, Comparison, Hardware},
+    };
 
     use super::*;
+    use crate::network::{NetworkConfig, Switches, archive::Archive};
+
+    /// An answer to a discovery, the `n`th.
+    fn answer(n: u32) -> Body {
+        let hardware = Hardware { device: "cpu".to_owned(), threads: 1, slots: 1, tokens_per_second: 1.0 };
+        Body::Attestation(Box::new(Attestation {
+            discovery: RecordId::of(&n.to_le_bytes()),
+            comparison: Comparison::Transplants,
+            arena: ArenaId::of(b"a"),
+            hardware,
+            found: Err(CrashClass::Diverged),
+            tokens: None,
+        }))
+    }
+
+    // The task of the network runs only where this test waits, so that it takes nothing.
+    #[tokio::test]
+    async fn told_is_said_of_what_is_told() {
+        let keys = Keypair::ed25519_from_bytes([3; 32]).expect("32 bytes are a key");
+        let objective = SwarmConfig::parse(crate::settings::BUILT_IN[0].1).expect("valid").objective;
+        let config = NetworkConfig {
+            keys: keys.clone(),
+            listen: Vec::new(),
+            peers: Vec::new(),
+            switches: Switches { mdns: false, autonat: false, ..Switches::default() },
+            known_peers: None,
+            swarm_config: String::new(),
+            sync_every: std::time::Duration::from_secs(45),
+            private: None,
+        };
+        let network = Network::start(config, Archive::in_memory(objective.clone())).expect("starts");
+        let discoveries = Discoveries::new(Author::of(&keys).expect("ed25519"));
+        let mut side = SwarmSide::new(network, discoveries, keys.clone(), objective.clone(), true, 1);
+        let said = |shown: Vec<Happened>| -> Vec<String> {
+            let text = |happened| match happened {
+                Happened::Swarm { text } => text,
+                other => panic!("something else: {other:?}"),
+            };
+            shown.into_iter().map(text).collect()
+        };
+        let first = said(side.send(&answer(0), 1));
+        assert!(first[0].starts_with("told what") && first[1].starts_with("sent"), "{first:?}");
+        let signed = record::sign(&answer(1), &objective, &keys, 1).expect("valid");
+        while side.network.publish(signed.clone()) {}
+        assert_eq!(said(side.send(&answer(2), 1)), [NOT_TOLD]);
+        let claim = Body::Claim(Claim { config: ConfigHash::of(b"c"), seconds: 60 });
+        assert_eq!(said(side.send(&claim, 1)), [""; 0]);
+    }
 
     #[test]
     fn a_peer_is_known_by_the_name_that_its_records_have() {
