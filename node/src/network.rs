@@ -17,6 +17,7 @@ mod per_ip;
 mod quotas;
 pub mod reach;
 mod records;
+mod slots;
 mod strangers;
 pub mod sync;
 mod task;
@@ -126,6 +127,12 @@ pub struct Counts {
     pub refused: u64,
     /// Reconciliations that came to an end.
     pub syncs: u64,
+    /// Peers behind routers of their own who were reached over a relay first and then directly.
+    #[serde(default)]
+    pub punched: u64,
+    /// Peers of whom only a relay knows the way.
+    #[serde(default)]
+    pub not_punched: u64,
 }
 
 /// The network as people see it.
@@ -149,6 +156,9 @@ pub struct NetworkView {
     /// Peers that are turned away for what they did.
     #[serde(default)]
     pub turned_away: usize,
+    /// Peers over whom this node is reached, since it cannot be dialled itself.
+    #[serde(default)]
+    pub relays: Vec<String>,
 }
 
 /// What the task is asked.

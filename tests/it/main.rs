@@ -10,7 +10,11 @@ mod nights;
 mod nodes;
 #[cfg(feature = "real-trainer")]
 mod real;
+<<<<<<< HEAD
 mod search;
+=======
+mod relays;
+>>>>>>> 6287887 (network: nodes that nobody can dial keep slots at two relays)
 mod simulation;
 mod solo;
 mod supervisor;

@@ -40,6 +40,10 @@ const MAX_PENDING: u32 = 32;
 /// Two, because both sides may dial at once, and one by which a peer tries how this node is reached.
 const MAX_PER_PEER: u32 = 3;
 
+/// Circuits that a node relays at once, each for two minutes and 128 KiB (libp2p's own bounds): time enough for two peers to reach each
+/// other directly, and for news where they cannot. Histories come from the relay itself, which has them too.
+const MAX_CIRCUITS: usize = 64;
+
 /// Requests that one connection may have open.
 const MAX_STREAMS: usize = 32;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -109,8 +113,10 @@ impl Behaviour {
             .with_max_established_outgoing(Some(MAX_OUTGOING))
             .with_max_established_per_peer(Some(MAX_PER_PEER));
         let agent = format!("autoswarm/{}", env!("CARGO_PKG_VERSION"));
-        let identify =
-            identify::Config::new(exchange::language(WIRE_MAJOR), keys.public()).with_agent_version(agent);
+        let identify = identify::Config::new(exchange::language(WIRE_MAJOR), keys.public())
+            .with_agent_version(agent)
+            // Who gets a slot at a relay says so at once.
+            .with_push_listen_addr_updates(true);
         let mdns = if switches.mdns {
             let made = mdns::tokio::Behaviour::new(mdns::Config::default(), peer);
             Some(made.map_err(|error| NetworkError::Setup(format!("mdns: {error}")))?)
@@ -120,7 +126,8 @@ impl Behaviour {
         let requests = request_response::Config::default()
             .with_request_timeout(REQUEST_TIMEOUT)
             .with_max_concurrent_streams(MAX_STREAMS);
-        let relay_server = switches.relay.then(|| relay::Behaviour::new(peer, relay::Config::default()));
+        let relaying = || relay::Config { max_circuits: MAX_CIRCUITS, ..relay::Config::default() };
+        let relay_server = switches.relay.then(|| relay::Behaviour::new(peer, relaying()));
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
             per_ip: per_ip::Behaviour::new(switches.loopback_exempt),

@@ -64,10 +64,19 @@ pub(super) struct Known {
 pub(super) enum Why {
     /// Another peer named it.
     Hinted,
+    /// Another peer named it, and it is reached over a relay that this node is connected with.
+    HintedOverRelay,
     /// It was reached before.
     Reached,
     /// The operator.
     Asked,
+}
+
+impl Why {
+    /// Returns whether it is only another peer's word.
+    const fn is_hint(self) -> bool {
+        matches!(self, Self::Hinted | Self::HintedOverRelay)
+    }
 }
 
 /// When to dial an address again.
@@ -137,6 +146,8 @@ impl Peers {
             Why::Asked => true,
             Why::Reached => self.count(Why::Reached) < MAX_KNOWN,
             Why::Hinted => self.has_room_for_hint(&address),
+            // No door is knocked on but the relay's, which is open.
+            Why::HintedOverRelay => self.hints().count() < MAX_HINTS,
         };
         if room {
             let attempt = Attempt { why, due: Duration::ZERO, rest: FIRST_REST, tries: 0 };
@@ -148,13 +159,19 @@ impl Peers {
         self.dialling.values().filter(|attempt| attempt.why == why).count()
     }
 
+    fn hints(&self) -> impl Iterator<Item = (&Multiaddr, &Attempt)> {
+        self.dialling.iter().filter(|(_, attempt)| attempt.why.is_hint())
+    }
+
     fn has_room_for_hint(&self, address: &Multiaddr) -> bool {
         let ip = reach::ip(address);
-        let hints = self.dialling.iter().filter(|(_, attempt)| attempt.why == Why::Hinted);
-        let of_ip = hints.filter(|(other, _)| ip.is_some() && reach::ip(other) == ip).count();
+        let of_ip = self
+            .hints()
+            .filter(|(other, attempt)| attempt.why == Why::Hinted && ip.is_some() && reach::ip(other) == ip)
+            .count();
         // Of this machine itself there may be many: a swarm on one machine is a test.
         let is_own = reach::of(address) == Some(reach::Reach::Machine);
-        self.count(Why::Hinted) < MAX_HINTS && (is_own || of_ip < MAX_HINTS_OF_IP)
+        self.hints().count() < MAX_HINTS && (is_own || of_ip < MAX_HINTS_OF_IP)
     }
 
     /// Returns the addresses to dial now, except those of peers who are `connected`; where there are connections enough, only those
@@ -167,7 +184,7 @@ impl Peers {
         connected: impl Fn(&PeerId) -> bool,
         mut random: impl FnMut() -> f64,
     ) -> Vec<Multiaddr> {
-        self.dialling.retain(|_, attempt| attempt.why != Why::Hinted || attempt.tries < HINT_TRIES);
+        self.dialling.retain(|_, attempt| !attempt.why.is_hint() || attempt.tries < HINT_TRIES);
         let mut others = if connections.are_few() {
             DIALS
         } else if now >= self.explored + EXPLORE_EVERY {
@@ -210,13 +227,13 @@ impl Peers {
         self.seek(address.clone(), Why::Reached);
     }
 
-    /// Dials a peer at once when it left, unless it was there only for a moment.
+    /// Dials a peer at once when it left, unless it was there only for a moment or over a relay, whose time is spent sparingly.
     pub(super) fn left(&mut self, peer: PeerId, lasted: Duration) {
         if lasted < SHORTEST_CONNECTION {
             return;
         }
         for (address, attempt) in &mut self.dialling {
-            if peer_of(address) == Some(peer) {
+            if peer_of(address) == Some(peer) && !reach::is_relayed(address) {
                 attempt.due = Duration::ZERO;
                 attempt.rest = FIRST_REST;
             }
@@ -366,7 +383,7 @@ mod tests {
             let text = format!("/ip4/93.184.{}.{}/tcp/1/p2p/{}", n / 10, n % 3, PeerId::random());
             peers.seek(text.parse().expect("an address"), Why::Hinted);
         }
-        assert_eq!(peers.count(Why::Hinted), MAX_HINTS);
+        assert_eq!(peers.hints().count(), MAX_HINTS);
         let (mut now, mut dials) = (Duration::ZERO, 0);
         while now < Duration::from_mins(10) {
             dials += peers.due(now, NONE, |_| false, || 0.5).len();
@@ -378,6 +395,33 @@ mod tests {
             peers.seek(text.parse().expect("an address"), Why::Hinted);
         }
         assert_eq!(peers.dialling.len(), MAX_HINTS_OF_IP);
+    }
+
+    #[test]
+    fn hints_over_a_relay_of_ones_own_knock_on_no_doors() {
+        let (mut peers, relay) = (Peers::default(), PeerId::random());
+        let over = |why, peers: &mut Peers| {
+            for _ in 0..200 {
+                let text =
+                    format!("/ip4/93.184.216.34/tcp/1/p2p/{relay}/p2p-circuit/p2p/{}", PeerId::random());
+                peers.seek(text.parse().expect("an address"), why);
+            }
+        };
+        over(Why::Hinted, &mut peers);
+        assert_eq!(peers.dialling.len(), MAX_HINTS_OF_IP, "the relay may be anybody's machine");
+        over(Why::HintedOverRelay, &mut peers);
+        assert_eq!(peers.dialling.len(), MAX_HINTS);
+    }
+
+    #[test]
+    fn who_left_over_a_relay_is_not_dialled_at_once() {
+        let (relay, peer) = (PeerId::random(), PeerId::random());
+        let text = format!("/ip4/93.184.216.34/tcp/1/p2p/{relay}/p2p-circuit/p2p/{peer}");
+        let mut peers = Peers::new(BTreeMap::new(), &[text.parse().expect("an address")]);
+        assert!(peers.due(Duration::ZERO, NONE, |_| true, || 0.5).is_empty());
+        peers.left(peer, Duration::from_mins(2));
+        assert!(peers.due(Duration::from_mins(2), NONE, |_| false, || 0.5).is_empty());
+        assert_eq!(peers.due(LONGEST_REST, NONE, |_| false, || 0.5).len(), 1);
     }
 
     #[test]

@@ -11,7 +11,6 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
-    multiaddr::Protocol,
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm, dummy,
@@ -46,7 +45,7 @@ impl Behaviour {
     /// Returns the address that counts: none over a relay, whose own is no sign of who comes; of IPv6 the network that a provider
     /// gives to one customer.
     fn counted(&self, address: &Multiaddr) -> Option<IpAddr> {
-        if address.iter().any(|part| part == Protocol::P2pCircuit) {
+        if reach::is_relayed(address) {
             return None;
         }
         let ip = reach::ip(address)?;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 /// From where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +24,22 @@ pub fn ip(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
-/// Returns from where an address can be reached; none for one that leads nowhere, and for names, whose meaning is elsewhere.
+/// Returns whether an address leads over a relay.
+pub fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// Returns the relay that an address leads over.
+pub fn relay_of(address: &Multiaddr) -> Option<PeerId> {
+    let mut before = address.iter().take_while(|part| *part != Protocol::P2pCircuit);
+    let relay = before.find_map(|part| match part {
+        Protocol::P2p(peer) => Some(peer),
+        _ => None,
+    });
+    relay.filter(|_| is_relayed(address))
+}
+
+/// Returns from where an address can be reached, over a relay from where that can be; none for one that leads nowhere, and for names, whose meaning is elsewhere.
 pub fn of(address: &Multiaddr) -> Option<Reach> {
     match address.iter().next()? {
         Protocol::Ip4(ip) => of_ip4(ip),
@@ -70,6 +85,16 @@ mod tests {
     #[track_caller]
     fn check(address: &str, expected: Option<Reach>) {
         assert_eq!(of(&address.parse().expect("an address")), expected, "{address}");
+    }
+
+    #[test]
+    fn an_address_over_a_relay_names_it() {
+        let (relay, peer) = (PeerId::random(), PeerId::random());
+        let parse = |text: String| text.parse::<Multiaddr>().expect("an address");
+        let over = parse(format!("/ip4/93.184.216.34/tcp/1/p2p/{relay}/p2p-circuit/p2p/{peer}"));
+        assert_eq!((is_relayed(&over), relay_of(&over), of(&over)), (true, Some(relay), Some(Reach::World)));
+        let direct = parse(format!("/ip4/93.184.216.34/tcp/1/p2p/{peer}"));
+        assert_eq!((is_relayed(&direct), relay_of(&direct)), (false, None));
     }
 
     #[test]

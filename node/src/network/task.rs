@@ -5,25 +5,23 @@ mod gossip;
 mod known;
 mod meeting;
 mod reconcile;
+mod relaying;
 mod view;
+mod way;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
 use autoswarm_protocol::id::RecordId;
 use futures::StreamExt;
-use libp2p::{
-    Multiaddr, PeerId, Swarm, autonat, gossipsub, identify, kad, mdns, ping,
-    swarm::{ConnectionId, SwarmEvent},
-    upnp,
-};
+use libp2p::{PeerId, Swarm, gossipsub, identify, kad, mdns, ping, swarm::SwarmEvent, upnp};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{mpsc, watch};
 
-use self::{meeting::Meeting, reconcile::Reconciling};
+use self::{meeting::Meeting, reconcile::Reconciling, relaying::Unreached, way::Connected};
 use super::{
     Command, Counts, Heard, NetworkConfig, NetworkError, NetworkView,
     archive::{Archive, Taken},
@@ -31,25 +29,13 @@ use super::{
     joining,
     peers::{Connections, Peers},
     quotas::Quotas,
+    slots::Slots,
     strangers, ticket,
 };
 use crate::{event_loop::unix_now, text};
 
 /// How often due dials and reconciliations are looked at.
 const TICK: Duration = Duration::from_millis(500);
-
-/// What a connected peer is like.
-#[derive(Debug)]
-struct Connected {
-    address: Multiaddr,
-    since: Duration,
-    latency: Option<Duration>,
-    agent: String,
-    /// Where it says that it listens.
-    listens: Vec<Multiaddr>,
-    /// Its connections that this node began.
-    outbound: BTreeSet<ConnectionId>,
-}
 
 /// The owner of the swarm.
 pub(super) struct Task {
@@ -67,6 +53,8 @@ pub(super) struct Task {
     connected: BTreeMap<PeerId, Connected>,
     reconciling: Reconciling,
     meeting: Meeting,
+    slots: Slots,
+    unreached: Unreached,
     counts: Counts,
     rng: ChaCha8Rng,
     started: Instant,
@@ -105,6 +93,8 @@ impl Task {
             connected: BTreeMap::new(),
             reconciling,
             meeting: Meeting::default(),
+            slots: Slots::default(),
+            unreached: Unreached::default(),
             counts: Counts::default(),
             rng,
             started: Instant::now(),
@@ -194,6 +184,7 @@ impl Task {
         self.shown.send_replace(self.view());
         self.reconcile_due();
         self.meet_more();
+        self.keep_reachable();
         for peer in self.peers.forgiven(self.now()) {
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
         }
@@ -212,7 +203,7 @@ impl Task {
     }
 
     fn connections(&self) -> Connections {
-        let outbound = self.connected.values().filter(|connected| !connected.outbound.is_empty()).count();
+        let outbound = self.connected.values().filter(|connected| connected.is_chosen()).count();
         Connections { all: self.connected.len(), outbound }
     }
 
@@ -226,8 +217,13 @@ impl Task {
                 if num_established == 0 {
                     self.left(peer_id);
                 } else if let Some(connected) = self.connected.get_mut(&peer_id) {
-                    connected.outbound.remove(&connection_id);
+                    connected.ways.remove(&connection_id);
                 }
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => self.slot_gone(listener_id, reason),
+            // Peers hear of it at once, not when they ask next.
+            SwarmEvent::ExternalAddrConfirmed { .. } => {
+                self.swarm.behaviour_mut().identify.push(self.connected.keys().copied());
             }
             SwarmEvent::OutgoingConnectionError { error, .. } if self.connected.is_empty() => {
                 self.trouble = Some(strangers::why_not(&error, self.config.private.is_some()));
@@ -264,9 +260,9 @@ impl Task {
                 // Who cannot be dialled now is met again.
                 let _ = self.swarm.dial(peer);
             }
-            BehaviourEvent::Reachable(autonat::v2::client::Event { tested_addr, result, .. }) => {
-                tracing::debug!("reached from outside at {tested_addr}: {}", result.is_ok());
-            }
+            BehaviourEvent::Reachable(event) => self.was_tried(event),
+            BehaviourEvent::RelayClient(event) => self.relay_said(&event),
+            BehaviourEvent::Dcutr(event) => self.punched(event),
             BehaviourEvent::Upnp(event) => self.router_said(&event),
             _ => {}
         }

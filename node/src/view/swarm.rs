@@ -38,6 +38,10 @@ pub fn page(network: &NetworkView, swarm: &SwarmView, arena: Option<&str>) -> St
         let (label, text) = attempt(trying);
         let _ = writeln!(out, "{label:<9}{text}");
     }
+    if !network.relays.is_empty() {
+        let relays: Vec<String> = network.relays.iter().map(|relay| words::clean(relay)).collect();
+        let _ = writeln!(out, "reached  over {}", relays.join(", "));
+    }
     if !network.ticket.is_empty() {
         let _ = writeln!(out, "ticket   {}", network.ticket);
     }
@@ -184,6 +188,13 @@ mod tests {
     fn a_live_frame_in_a_swarm() {
         let look = Look { width: 90, height: 40, colour: Colour::Off };
         insta::assert_snapshot!(frame::with_swarm(&joined(), look).join("\n"));
+    }
+
+    #[test]
+    fn relays_over_which_the_node_is_reached_are_named() {
+        let behind = NetworkView { relays: vec!["12D3KooWRelay".to_owned()], ..network() };
+        let page = page(&behind, &view(), None);
+        assert!(page.contains("\nreached  over 12D3KooWRelay\nticket "), "{page}");
     }
 
     #[test]

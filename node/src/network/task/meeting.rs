@@ -6,12 +6,15 @@ use std::{collections::BTreeSet, time::Duration};
 use libp2p::{
     Multiaddr, PeerId,
     core::ConnectedPoint,
-    identify,
+    identify, relay,
     swarm::{ConnectionId, ListenError},
 };
 use rand::{Rng, seq::SliceRandom};
 
-use super::{Connected, Heard, Task};
+use super::{
+    Heard, Task,
+    way::{Connected, Kind},
+};
 use crate::{
     network::{
         exchange::{Ask, MAX_ADDRESS_BYTES, MAX_ADDRESSES},
@@ -50,30 +53,25 @@ impl Default for Meeting {
 impl Task {
     /// A connection is there.
     pub(super) fn came(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        let address = endpoint.get_remote_address().clone();
-        if endpoint.is_dialer() {
-            self.reached(peer, &address);
-        }
         let since = self.now();
         let is_new = !self.connected.contains_key(&peer);
-        let connected = self.connected.entry(peer).or_insert_with(|| Connected {
-            address,
-            since,
-            latency: None,
-            agent: String::new(),
-            listens: Vec::new(),
-            outbound: BTreeSet::new(),
-        });
-        if endpoint.is_dialer() {
-            connected.outbound.insert(connection);
+        let connected = self.connected.entry(peer).or_insert_with(|| Connected::new(since));
+        let kind = connected.came(connection, peer, endpoint);
+        match kind {
+            Kind::Direct if endpoint.is_dialer() => self.reached(peer, endpoint.get_remote_address()),
+            Kind::Direct | Kind::Relayed => {}
+            Kind::Punched => self.leave_relay(peer),
         }
         if is_new {
             self.trouble = None;
             self.tell(Heard::Connected(peer));
+        }
+        // A relay carries news; a history comes from it itself.
+        if kind == Kind::Punched || (is_new && kind == Kind::Direct) {
             self.lead(peer);
-            if self.connections().are_few() {
-                self.swarm.behaviour_mut().records.send_request(&peer, Ask::Peers);
-            }
+        }
+        if is_new && self.connections().are_few() {
+            self.swarm.behaviour_mut().records.send_request(&peer, Ask::Peers);
         }
     }
 
@@ -109,6 +107,7 @@ impl Task {
         }
         if let Some(connected) = self.connected.get_mut(&peer) {
             connected.agent = text::one_line(&info.agent_version, 60);
+            connected.relays = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
             connected.listens = listens;
         }
     }
@@ -145,7 +144,7 @@ impl Task {
             .iter()
             .filter(|(other, _)| **other != peer)
             .flat_map(|(other, connected)| {
-                let dialled = (!connected.outbound.is_empty()).then_some(&connected.address);
+                let dialled = connected.dialled_at();
                 let all: BTreeSet<Multiaddr> =
                     connected.listens.iter().chain(dialled).map(|address| whole(address, *other)).collect();
                 all.into_iter().filter(move |address| reach::of(address) >= Some(from)).take(2)
@@ -165,7 +164,9 @@ impl Task {
             let Some(peer) = peer_of(&address) else { continue };
             let is_own = peer == *self.swarm.local_peer_id();
             if !is_own && !self.connected.contains_key(&peer) && reach::of(&address) >= Some(reach) {
-                self.peers.seek(address, Why::Hinted);
+                let is_near = |relay| self.connected.get(&relay).is_some_and(Connected::is_direct);
+                let over_near = reach::relay_of(&address).is_some_and(is_near);
+                self.peers.seek(address, if over_near { Why::HintedOverRelay } else { Why::Hinted });
             }
         }
         self.dial_due();
@@ -173,7 +174,7 @@ impl Task {
 
     fn reach_of(&self, peer: &PeerId) -> Reach {
         let connected = self.connected.get(peer);
-        connected.and_then(|connected| reach::of(&connected.address)).unwrap_or(Reach::World)
+        connected.and_then(|connected| reach::of(connected.address())).unwrap_or(Reach::World)
     }
 
     /// Somebody came and could not be understood.

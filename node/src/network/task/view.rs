@@ -13,7 +13,7 @@ impl Task {
         let topic = behaviour::topic(self.archive.objective().id()).hash();
         let peers = self.connected.iter().map(|(peer, connected)| PeerView {
             peer: peer.to_string(),
-            address: connected.address.to_string(),
+            address: connected.address().to_string(),
             latency_ms: connected.latency.map(|latency| latency.as_secs_f64() * 1000.0),
             agent: connected.agent.clone(),
             standing: gossip.peer_score(peer),
@@ -31,6 +31,7 @@ impl Task {
             }),
             counts: self.counts,
             turned_away: self.peers.turned_away(),
+            relays: self.slots.relays().map(|relay| relay.to_string()).collect(),
         }
     }
 
