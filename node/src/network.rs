@@ -17,6 +17,7 @@ mod per_ip;
 mod quotas;
 pub mod reach;
 mod records;
+mod rhythm;
 mod slots;
 mod strangers;
 pub mod sync;

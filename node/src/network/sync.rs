@@ -39,6 +39,8 @@ pub struct Lead {
     rounds: u32,
     /// Ids that the peer has and this node lacks; the last is asked for first.
     needed: Vec<RecordId>,
+    /// Whether one of the two lacks something.
+    differs: bool,
 }
 
 /// What a lead does next.
@@ -55,7 +57,7 @@ impl Lead {
     pub fn begin(archive: &Archive) -> Result<(Self, Vec<u8>), negentropy::Error> {
         let mut negentropy = Negentropy::owned(archive.set()?, MAX_FRAME_BYTES as u64)?;
         let frame = negentropy.initiate()?;
-        Ok((Self { negentropy, rounds: 0, needed: Vec::new() }, frame))
+        Ok((Self { negentropy, rounds: 0, needed: Vec::new(), differs: false }, frame))
     }
 
     /// Takes the peer's frame.
@@ -64,6 +66,7 @@ impl Lead {
         let (mut have, mut need) = (Vec::new(), Vec::new());
         let next =
             self.negentropy.reconcile_with_ids(frame, &mut have, &mut need).map_err(|_| Misled::BadFrame)?;
+        self.differs |= !(have.is_empty() && need.is_empty());
         self.needed.extend(need.iter().map(|id| RecordId::from_bytes(*id.as_bytes())));
         match next {
             None => {
@@ -102,6 +105,11 @@ impl Lead {
         self.needed.is_empty()
     }
 
+    /// Returns whether, as far as it was compared, neither lacks anything.
+    pub fn found_nothing(&self) -> bool {
+        !self.differs
+    }
+
     /// Asks again for what was not answered.
     pub fn again(&mut self, ids: impl IntoIterator<Item = RecordId>) {
         self.needed.extend(ids);
@@ -116,6 +124,11 @@ pub const fn had_room(bytes: usize) -> bool {
 /// Answers a frame from the archive as it is now.
 pub fn answer_frame(archive: &Archive, frame: &[u8]) -> Result<Vec<u8>, negentropy::Error> {
     Negentropy::owned(archive.set()?, MAX_FRAME_BYTES as u64)?.reconcile(frame)
+}
+
+/// Returns whether an answered frame says that the sets are equal: it holds its version and no range.
+pub const fn says_equal(frame: &[u8]) -> bool {
+    frame.len() <= 1
 }
 
 /// Answers a request for bodies, as far as they fit.
@@ -200,6 +213,30 @@ mod tests {
         assert_eq!(one.fingerprint(), other.fingerprint());
         let (bytes, fetched) = reconcile(&mut one, &other);
         assert!(fetched == 0 && bytes < 1024, "{bytes} bytes");
+        let (mut lead, frame) = Lead::begin(&one).expect("begins");
+        let answer = answer_frame(&other, &frame).expect("a frame");
+        assert!(says_equal(&answer));
+        assert_eq!(lead.step(&answer), Ok(Step::Fetch));
+        assert!(lead.found_nothing());
+    }
+
+    #[test]
+    fn a_difference_is_seen_by_both_whoever_of_them_lacks_something() {
+        let (mut more, less) = (Archive::in_memory(objective()), Archive::in_memory(objective()));
+        fill(&mut more, 1..3, 10);
+        for (leading, other) in [(&more, &less), (&less, &more)] {
+            let (mut lead, mut frame) = Lead::begin(leading).expect("begins");
+            let mut seen = false;
+            loop {
+                let answer = answer_frame(other, &frame).expect("a frame");
+                seen |= !says_equal(&answer);
+                match lead.step(&answer).expect("honest") {
+                    Step::Frame(next) => frame = next,
+                    Step::Fetch => break,
+                }
+            }
+            assert!(seen && !lead.found_nothing());
+        }
     }
 
     #[test]

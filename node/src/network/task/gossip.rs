@@ -8,7 +8,10 @@ use autoswarm_protocol::{
 use libp2p::{PeerId, gossipsub::MessageAcceptance};
 
 use super::{Heard, Task};
-use crate::{event_loop::unix_now, network::archive::Taken};
+use crate::{
+    event_loop::unix_now,
+    network::archive::{Archive, Taken},
+};
 
 impl Task {
     pub(super) fn gossiped(&mut self, relayed_by: PeerId, bytes: &[u8]) -> MessageAcceptance {
@@ -21,6 +24,7 @@ impl Task {
         // Before the signature is checked, which is what costs.
         if !self.quotas.may_relay(relayed_by, now) {
             self.counts.over_quota += 1;
+            self.wake();
             return MessageAcceptance::Ignore;
         }
         let taken = match self.archive.check(bytes, unix_now()) {
@@ -28,6 +32,7 @@ impl Task {
             Ok(record) if is_over(&record, unix_now()) => return MessageAcceptance::Ignore,
             Ok(record) if !self.quotas.may_say(&record, now) => {
                 self.counts.over_quota += 1;
+                self.wake();
                 return MessageAcceptance::Ignore;
             }
             Ok(record) => self.archive.take(record, bytes),
@@ -44,11 +49,23 @@ impl Task {
         match taken {
             Taken::New(record) | Taken::Passing(record) => {
                 self.counts.gossiped += 1;
+                if lacks_what_it_names(&self.archive, record.value()) {
+                    self.wake();
+                }
                 self.tell(Heard::Record { record, relayed_by });
                 MessageAcceptance::Accept
             }
             Taken::Known | Taken::NoRoom => MessageAcceptance::Ignore,
         }
+    }
+}
+
+/// Returns whether an archive lacks a record that another one names, as gossip lost it.
+fn lacks_what_it_names(archive: &Archive, body: &Body) -> bool {
+    match body {
+        Body::Attestation(attestation) => archive.get(attestation.discovery).is_none(),
+        Body::Discovery(discovery) => discovery.inspirations.iter().any(|id| archive.get(*id).is_none()),
+        Body::Digest(_) | Body::Claim(_) => false,
     }
 }
 

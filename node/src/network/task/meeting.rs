@@ -68,6 +68,7 @@ impl Task {
         }
         // A relay carries news; a history comes from it itself.
         if kind == Kind::Punched || (is_new && kind == Kind::Direct) {
+            self.wake();
             self.lead(peer);
         }
         if is_new && self.connections().are_few() {

@@ -11,7 +11,7 @@ use libp2p::{
     PeerId,
     request_response::{self, Message, OutboundRequestId, ResponseChannel},
 };
-use rand::Rng;
+use rand::{Rng, seq::IndexedRandom};
 
 use super::{Heard, Task};
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
         archive::Taken,
         behaviour,
         exchange::{self, Answer, Ask, MAX_IDS},
+        rhythm::Rhythm,
         sync::{self, Lead, Misled, Step},
     },
     text,
@@ -69,8 +70,7 @@ impl Syncing {
 /// All reconciliations.
 #[derive(Debug)]
 pub(super) struct Reconciling {
-    every: Duration,
-    next: Duration,
+    pub(super) rhythm: Rhythm,
     open: BTreeMap<PeerId, Syncing>,
     /// Connected peers with whom to begin when there is room.
     waiting: BTreeSet<PeerId>,
@@ -78,7 +78,7 @@ pub(super) struct Reconciling {
 
 impl Reconciling {
     pub(super) const fn new(every: Duration) -> Self {
-        Self { every, next: every, open: BTreeMap::new(), waiting: BTreeSet::new() }
+        Self { rhythm: Rhythm::new(every), open: BTreeMap::new(), waiting: BTreeSet::new() }
     }
 
     /// Forgets a peer.
@@ -140,7 +140,13 @@ impl Task {
             }
             _ if !self.quotas.may_ask(peer, now) => Answer::Busy,
             Ask::Reconcile(frame) => match sync::answer_frame(&self.archive, frame) {
-                Ok(frame) => Answer::Reconcile(frame),
+                Ok(frame) => {
+                    // Whoever asks has something else than this node, which may lack it too.
+                    if !sync::says_equal(&frame) {
+                        self.wake();
+                    }
+                    Answer::Reconcile(frame)
+                }
                 Err(_) => return self.fault(peer, &Misled::BadFrame.to_string()),
             },
             Ask::SwarmConfig => Answer::SwarmConfig(self.config.swarm_config.clone()),
@@ -154,11 +160,12 @@ impl Task {
     /// Begins what is due, and goes on with what rested.
     pub(super) fn reconcile_due(&mut self) {
         let now = self.now();
-        if now >= self.reconciling.next {
-            self.reconciling.next = now + self.reconciling.every.mul_f64(0.5 + self.rng.random::<f64>());
-            let place = self.rng.random_range(0..self.connected.len().max(1));
-            if let Some(peer) = self.connected.keys().nth(place).copied() {
-                self.lead(peer);
+        if self.reconciling.rhythm.is_due(now, self.rng.random()) {
+            // A relay carries news; a history comes from it itself.
+            let direct = self.connected.iter().filter(|(_, connected)| connected.is_direct());
+            let direct: Vec<PeerId> = direct.map(|(peer, _)| *peer).collect();
+            if let Some(peer) = direct.choose(&mut self.rng) {
+                self.lead(*peer);
             }
         }
         let resting: Vec<PeerId> = self.reconciling.open.keys().copied().collect();
@@ -172,6 +179,12 @@ impl Task {
         {
             self.lead(peer);
         }
+    }
+
+    /// Reconciles soon and often again: something is missing here or at a peer.
+    pub(super) fn wake(&mut self) {
+        let now = self.now();
+        self.reconciling.rhythm.woke(now, self.rng.random());
     }
 
     /// Begins a reconciliation, unless one with this peer goes on.
@@ -214,6 +227,11 @@ impl Task {
                     }
                     if asked.is_empty() && syncing.lead.is_done() {
                         self.counts.syncs += 1;
+                        if syncing.lead.found_nothing() {
+                            self.reconciling.rhythm.found_nothing();
+                        } else {
+                            self.wake();
+                        }
                         self.pass_on(&syncing.news);
                         return;
                     }
