@@ -39,8 +39,12 @@ pub fn relay_of(address: &Multiaddr) -> Option<PeerId> {
     relay.filter(|_| is_relayed(address))
 }
 
-/// Returns from where an address can be reached, over a relay from where that can be; none for one that leads nowhere, and for names, whose meaning is elsewhere.
+/// Returns from where an address can be reached, over a relay from where that can be; none for one that leads nowhere, as over a
+/// relay of a relay, and for names, whose meaning is elsewhere.
 pub fn of(address: &Multiaddr) -> Option<Reach> {
+    if address.iter().filter(|part| *part == Protocol::P2pCircuit).count() > 1 {
+        return None;
+    }
     match address.iter().next()? {
         Protocol::Ip4(ip) => of_ip4(ip),
         Protocol::Ip6(ip) => of_ip6(ip),
@@ -93,6 +97,8 @@ mod tests {
         let parse = |text: String| text.parse::<Multiaddr>().expect("an address");
         let over = parse(format!("/ip4/93.184.216.34/tcp/1/p2p/{relay}/p2p-circuit/p2p/{peer}"));
         assert_eq!((is_relayed(&over), relay_of(&over), of(&over)), (true, Some(relay), Some(Reach::World)));
+        let twice = parse(format!("{over}/p2p-circuit/p2p/{}", PeerId::random()));
+        assert_eq!(of(&twice), None, "no relay passes on to another");
         let direct = parse(format!("/ip4/93.184.216.34/tcp/1/p2p/{peer}"));
         assert_eq!((is_relayed(&direct), relay_of(&direct)), (false, None));
     }

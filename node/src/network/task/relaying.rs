@@ -45,7 +45,6 @@ impl Task {
     pub(super) fn keep_reachable(&mut self) {
         if self.config.switches.relay {
             self.offer();
-            return;
         }
         let own = self.own_reach();
         for listener in self.slots.needless(own) {
