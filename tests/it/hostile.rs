@@ -25,6 +25,7 @@ use tokio::{
 
 use self::peer::{Deed, GOSSIP, Hostile, Serving, topic};
 use crate::{
+    many::{cpu_seconds, memory},
     network::{half_open, socket_of},
     nodes::{NOW, Node, Start, from_environment, keys, objective, quantile, record, until},
 };
@@ -55,7 +56,18 @@ struct Pair {
     alice: Node,
     bob: Node,
     told: u32,
+    /// What this process took while news passed, before and during the attack.
+    usage: Vec<Usage>,
     _turn: MutexGuard<'static, ()>,
+}
+
+/// What a process takes: the honest nodes, and the attacker, who is in it too.
+#[derive(Debug, Clone, Copy)]
+struct Usage {
+    /// CPU seconds a second.
+    cores: f64,
+    /// Resident memory, bytes.
+    memory: u64,
 }
 
 impl Pair {
@@ -70,7 +82,7 @@ impl Pair {
         let peers = vec![alice.address.clone()];
         let start = Start { sync_every: Duration::from_secs(1), ..Start::on_loopback(BOB, peers) };
         let bob = start.start(empty()).await;
-        let pair = Self { alice, bob, told: 0, _turn: turn };
+        let pair = Self { alice, bob, told: 0, usage: Vec::new(), _turn: turn };
         until("the two are in each other's mesh", async || {
             let seen = (pair.alice.sees(pair.bob.peer).await, pair.bob.sees(pair.alice.peer).await);
             let is_meshed = seen.0.as_ref().is_some_and(|peer| peer.meshed);
@@ -82,7 +94,8 @@ impl Pair {
 
     /// Tells news of one to the other and returns the time below which 99 % of them arrive.
     async fn news(&mut self) -> Duration {
-        let mut told = Vec::new();
+        let (mut told, process) = (Vec::new(), std::process::id());
+        let (cpu, since) = (cpu_seconds(process), Instant::now());
         for _ in 0..NEWS {
             // Of many authors, since one author's burst is what the quota is about.
             let news = record(&objective(), &keys(1000 + self.told), 0);
@@ -96,6 +109,8 @@ impl Pair {
             until("honest news arrive", async || self.bob.arrival(id).map(|_| ()).ok_or(id)).await;
             times.push(self.bob.arrival(id).expect("just seen") - at);
         }
+        let cores = (cpu_seconds(process) - cpu) / since.elapsed().as_secs_f64();
+        self.usage.push(Usage { cores, memory: memory(process) });
         quantile(&mut times, 0.99)
     }
 
@@ -106,7 +121,15 @@ impl Pair {
             // Once more: an attack disturbs twice, another program on the machine hardly.
             during = self.news().await;
         }
-        println!("{attack}: news within {before:.1?} before, {during:.1?} during");
+        let ratio = during.as_secs_f64() / before.as_secs_f64();
+        let (first, last) = (self.usage[0], self.usage[self.usage.len() - 1]);
+        println!(
+            "{attack}: news within {before:.1?} before, {during:.1?} during: ratio {ratio:.2}; {:.2} and {:.2} cores; {} and {} MB",
+            first.cores,
+            last.cores,
+            first.memory / 1_000_000,
+            last.memory / 1_000_000
+        );
         assert!(during < 2 * before.max(NOISE), "{attack}: {during:?} instead of {before:?}");
         for (one, other) in [(&self.alice, &self.bob), (&self.bob, &self.alice)] {
             let seen = one.sees(other.peer).await.expect("still connected");

@@ -23,7 +23,7 @@ const MOST_MEMORY: u64 = 150_000_000;
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Returns the CPU seconds that a process has used.
-fn cpu_seconds(process: u32) -> f64 {
+pub(crate) fn cpu_seconds(process: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("a running process");
     // The name may hold spaces; after it, user and system time are the 12th and the 13th field.
     let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
@@ -32,7 +32,7 @@ fn cpu_seconds(process: u32) -> f64 {
 }
 
 /// Returns the resident memory of a process, bytes.
-fn memory(process: u32) -> u64 {
+pub(crate) fn memory(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a running process");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");

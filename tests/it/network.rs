@@ -76,7 +76,7 @@ async fn a_joiner_fetches_ten_thousand_records_and_then_almost_nothing() {
     println!("fetched in {took:.1?} with {part:.3} of the bytes that were missing, encryption and all");
     assert!(part <= 1.2, "{part:.3} times the missing bytes");
 
-    let (weather, place, often) = (Weather::new(Duration::ZERO), port(), Duration::from_millis(500));
+    let (weather, place, often) = (Weather::new(Duration::ZERO), port(), Duration::from_millis(50));
     let mut nodes = Vec::new();
     for (n, at, peers) in [(3, place, Vec::new()), (4, port(), vec![address_at(3, place)])] {
         let mut archive = empty();
