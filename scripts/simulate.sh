@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Simulates every condition of node/docs/simulation.md and prints its table;
-# `SEEDS=3 COMPUTE=4 ONLY='16 nodes,16 silent' scripts/simulate.sh` fewer.
+# `SEEDS=3 COMPUTE=4 ONLY='16 nodes,16 silent' scripts/simulate.sh` fewer; `FIRST_SEED=101` others, `LIES=results` liars that
+# lie about that alone (claims, results, verdicts).
 # From new runs of scripts/surface/collect.py to new figures:
 #   cp RUNS.csv tests/data/surface-runs.csv
 #   scripts/simulate.sh fit        writes tests/data/surface.json, and says how good it is
@@ -24,7 +25,9 @@ targets)
     bed optimum --climbs "${CLIMBS:-200}" >tests/data/targets.json.new
     mv tests/data/targets.json.new tests/data/targets.json
     cat tests/data/targets.json ;;
-compare) bed compare --seeds "${SEEDS:-10}" --compute "${COMPUTE:-8}" ${ONLY:+--only "$ONLY"} ;;
+compare)
+    bed compare --seeds "${SEEDS:-10}" --first-seed "${FIRST_SEED:-1}" --compute "${COMPUTE:-8}" \
+        --threads "${THREADS:-2}" ${ONLY:+--only "$ONLY"} ${LIES:+--lies "$LIES"} ;;
 *)
     echo "simulate.sh: \`$1\` is not known; use fit, targets, or nothing" >&2
     exit 2 ;;

@@ -17,6 +17,7 @@ pub mod measures;
 mod node;
 mod world;
 
+pub use liar::Lie;
 pub use link::{Link, Partition};
 pub use measures::{Adoption, Story};
 pub use world::{simulate, simulate_on};
@@ -26,8 +27,10 @@ pub use world::{simulate, simulate_on};
 pub struct Spec {
     /// Honest nodes, one slot each.
     pub nodes: usize,
-    /// Nodes that publish made-up claims and re-runs, beside the honest ones.
+    /// Nodes that publish lies and make no runs, beside the honest ones.
     pub liars: usize,
+    /// What they lie about.
+    pub lies: Vec<Lie>,
     /// Whether what is published is heard by anybody.
     pub talking: bool,
     /// Virtual hours.
@@ -50,6 +53,7 @@ impl Spec {
         Self {
             nodes,
             liars: 0,
+            lies: Lie::ALL.to_vec(),
             talking: true,
             hours,
             experiments: None,

@@ -10,7 +10,7 @@ use anyhow::Context;
 use autoswarm_tests::{
     chance::Chance,
     simulator::{
-        Spec,
+        Lie, Spec,
         conditions::{self, Condition, Targets},
         simulate,
     },
@@ -45,6 +45,9 @@ enum Cli {
         /// Liars beside them
         #[arg(long, default_value_t = 0)]
         liars: usize,
+        /// What they lie about, separated by commas; all of it where nothing is said
+        #[arg(long, value_enum, value_delimiter = ',')]
+        lies: Vec<Lie>,
         /// Virtual hours
         #[arg(long, default_value_t = 1.0)]
         hours: f64,
@@ -63,6 +66,9 @@ enum Cli {
         /// Seeds of each condition
         #[arg(long, default_value_t = 10)]
         seeds: u64,
+        /// The first of them; what is tuned on some is told of others
+        #[arg(long, default_value_t = 1)]
+        first_seed: u64,
         /// Node hours of each simulation
         #[arg(long, default_value_t = 16.0)]
         compute: f64,
@@ -72,6 +78,9 @@ enum Cli {
         /// Only the conditions of these names, separated by commas
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
+        /// What liars lie about, separated by commas; all of it where nothing is said
+        #[arg(long, value_enum, value_delimiter = ',')]
+        lies: Vec<Lie>,
     },
     /// Search the committed surface for its best config
     Optimum {
@@ -142,8 +151,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             println!("{:?}\n{:?}", scores::held_out(&parameters, &read(&file)?), parameters.noise);
             strongest(&parameters);
         }
-        Cli::Simulate { nodes, liars, hours, silent, one_search_seed, seed } => {
-            let spec = Spec { liars, talking: !silent, one_search_seed, ..Spec::new(nodes, hours, seed) };
+        Cli::Simulate { nodes, liars, lies, hours, silent, one_search_seed, seed } => {
+            let lies = all_if_none(lies);
+            let spec =
+                Spec { liars, lies, talking: !silent, one_search_seed, ..Spec::new(nodes, hours, seed) };
             let started = std::time::Instant::now();
             let story = simulate(&spec, &Surrogate::committed());
             for part in 1..=8 {
@@ -169,13 +180,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 started.elapsed()
             );
         }
-        Cli::Compare { seeds, compute, threads, only } => {
+        Cli::Compare { seeds, first_seed, compute, threads, only, lies } => {
             let (surface, targets) = (Surrogate::committed(), Targets::committed());
             print!("{}", conditions::HEAD);
             let mut done = Vec::new();
             let wanted = |name: &String| only.is_empty() || only.contains(name);
             for (name, spec) in conditions::all(compute).into_iter().filter(|(name, _)| wanted(name)) {
                 let started = std::time::Instant::now();
+                let spec = Spec { lies: all_if_none(lies.clone()), ..spec };
+                let seeds = first_seed..first_seed + seeds;
                 let condition = Condition::run(&name, spec, seeds, threads, &surface);
                 print!("{}", condition.row(&targets));
                 eprintln!("{name}: {:.0?}, {}", started.elapsed(), condition.ideas());
@@ -193,6 +206,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+fn all_if_none(lies: Vec<Lie>) -> Vec<Lie> {
+    if lies.is_empty() { Lie::ALL.to_vec() } else { lies }
 }
 
 fn read(file: &PathBuf) -> anyhow::Result<Vec<runs::RealRun>> {

@@ -1,6 +1,6 @@
 //! Conditions side by side: a swarm of a kind, simulated on several seeds, and the figures that are compared.
 
-use std::{fmt::Write as _, sync::Mutex, thread};
+use std::{fmt::Write as _, ops::Range, sync::Mutex, thread};
 
 use super::{
     Spec, Story,
@@ -51,9 +51,9 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Simulates a condition on seeds 1 to `seeds`, on `threads` threads.
-    pub fn run(name: &str, spec: Spec, seeds: u64, threads: usize, surface: &Surrogate) -> Self {
-        let next = Mutex::new(1..=seeds);
+    /// Simulates a condition on some seeds, on `threads` threads.
+    pub fn run(name: &str, spec: Spec, seeds: Range<u64>, threads: usize, surface: &Surrogate) -> Self {
+        let next = Mutex::new(seeds);
         let done = Mutex::new(Vec::new());
         thread::scope(|scope| {
             for _ in 0..threads.max(1) {

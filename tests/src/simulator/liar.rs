@@ -19,17 +19,34 @@ const FALSE_RESULTS: u64 = 8;
 /// Honest discoveries that one liar denies at a time.
 const DENIALS: usize = 2;
 
+/// What a liar lies about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Lie {
+    /// Discoveries with gains that nobody measured.
+    Claims,
+    /// Results of experiments that nobody made.
+    Results,
+    /// Re-runs that nobody made: praise for liars' claims, denial of honest ones.
+    Verdicts,
+}
+
+impl Lie {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Claims, Self::Results, Self::Verdicts];
+}
+
 /// One liar.
 #[derive(Debug)]
 pub(super) struct Liar {
+    lies: Vec<Lie>,
     keys: Keypair,
     chance: Chance,
     told: u64,
 }
 
 impl Liar {
-    pub(super) fn new(identity: u64) -> Self {
-        Self { keys: keys_of(identity), chance: Chance::new(identity).of(&[1]), told: 0 }
+    pub(super) fn new(identity: u64, lies: &[Lie]) -> Self {
+        Self { lies: lies.to_vec(), keys: keys_of(identity), chance: Chance::new(identity).of(&[1]), told: 0 }
     }
 
     /// Returns its name on the network.
@@ -50,13 +67,17 @@ impl Liar {
         self.told += 1;
         let chance = self.chance.of(&[self.told]);
         let mut out = Vec::new();
-        if let Some(claim) = claim(base, common, chance) {
+        let tells = |lie: Lie| self.lies.contains(&lie);
+        if let Some(claim) = claim(base, common, chance).filter(|_| tells(Lie::Claims)) {
             out.push(sealed(&claim, common, &self.keys, now));
         }
         let lines: Vec<Line> = (0..FALSE_RESULTS).filter_map(|k| result(base, chance.of(&[8, k]))).collect();
-        if !lines.is_empty() {
+        if !lines.is_empty() && tells(Lie::Results) {
             let digest = Body::Digest(Digest { arena: common.arena, lines });
             out.push(sealed(&digest, common, &self.keys, now));
+        }
+        if !tells(Lie::Verdicts) {
+            return out;
         }
         let drawn = |records: &[Arc<Verified<Body>>], key: u64| {
             let count = records.len() as u64;

@@ -118,7 +118,9 @@ impl<'a> World<'a> {
             chance,
             nodes: Vec::new(),
             peers: Vec::new(),
-            liars: (0..spec.liars).map(|liar| Liar::new(chance.bits(&[2, liar as u64]))).collect(),
+            liars: (0..spec.liars)
+                .map(|liar| Liar::new(chance.bits(&[2, liar as u64]), &spec.lies))
+                .collect(),
             queue: BinaryHeap::new(),
             order: 0,
             outcomes: BTreeMap::new(),
