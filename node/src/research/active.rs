@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     messages::{Proposal, Rerun, RunOrder},
-    verdict::{Evidence, Screen},
+    verdict::{Evidence, Screen, Source},
 };
 
 /// Which config a run trains.
@@ -308,6 +308,7 @@ impl Active {
                 .collect(),
             pairs: self.pairs.iter().filter_map(Comparison::difference).collect(),
             removes_something: self.hypothesis.simplifies,
+            source: if self.hypothesis.inspired_by.is_empty() { Source::Own } else { Source::Peers },
         }
     }
 

@@ -29,6 +29,18 @@ pub struct Evidence {
     pub pairs: Vec<f64>,
     /// The change removes something (an ablation, a smaller model): it may be kept for that alone.
     pub removes_something: bool,
+    /// Who had the idea.
+    pub source: Source,
+}
+
+/// Who had an idea. Their chances differ tenfold, so each kind has its own share of gains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// This node, or whoever sits before it.
+    #[default]
+    Own,
+    /// A peer, who kept it.
+    Peers,
 }
 
 impl Evidence {
@@ -136,7 +148,7 @@ impl Policy {
         if evidence.screens.is_empty() && evidence.pairs.is_empty() {
             return Next::Screen;
         }
-        let all = noise.belief(group, &evidence.screens, &evidence.pairs);
+        let all = noise.belief(group, evidence.source, &evidence.screens, &evidence.pairs);
         let estimate = raw_estimate(evidence, all.pair_sd);
         if evidence.removes_something {
             return self.next_removal(evidence, &all);
@@ -148,7 +160,7 @@ impl Policy {
             let paired = all.gain > self.pair_above || evidence.screens.len() >= self.most_screens;
             return if paired { Next::Pair(1) } else { Next::Screen };
         }
-        let fresh = noise.belief(group, &[], &evidence.pairs);
+        let fresh = noise.belief(group, evidence.source, &[], &evidence.pairs);
         match estimate {
             Some(estimate)
                 if evidence.pairs.len() >= self.fewest_pairs

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use autoswarm_protocol::KnobGroup;
 
-use super::{Evidence, Screen};
+use super::{Evidence, Screen, Source};
 
 /// Number of values of the sd on a group's curve. A step is 26 %, finer than a night can resolve.
 const GRID: usize = 25;
@@ -41,6 +41,9 @@ struct Effect {
 const GAIN_SHARE: f64 = 0.08;
 /// How many experiments that expectation is worth.
 const SHARE_PRIOR: f64 = 20.0;
+/// The same of what a peer found first: it won once, elsewhere. // Wild guess.
+const PEERS_GAIN_SHARE: f64 = 0.25;
+const PEERS_SHARE_PRIOR: f64 = 4.0;
 /// Of those that do not gain, the expected share that change nothing.
 const NOTHING_SHARE: f64 = 0.5;
 /// Sizes of a gain that are told apart (pair sds). The step is a factor of 1.5.
@@ -72,7 +75,13 @@ pub struct NoiseModel {
     groups: BTreeMap<KnobGroup, GroupCurve>,
     /// Earlier children's differences from each cached screening run, to tell its luck.
     cached: Vec<CachedRun>,
-    /// Experiments seen, and the sum of their probabilities of being a gain.
+    /// What became of the node's own ideas and of what peers found first.
+    shares: [Share; 2],
+}
+
+/// Experiments seen, and the sum of their probabilities of being a gain.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Share {
     experiments: f64,
     gains: f64,
 }
@@ -151,8 +160,7 @@ impl NoiseModel {
             single_run_sd: sd.max(SMALLEST_SD),
             groups: BTreeMap::new(),
             cached: Vec::new(),
-            experiments: 0.0,
-            gains: 0.0,
+            shares: [Share::default(); 2],
         }
     }
 
@@ -189,9 +197,11 @@ impl NoiseModel {
         if summary.count == 0.0 {
             return;
         }
-        self.gains += self.belief(group, &evidence.screens, &evidence.pairs).gain;
-        self.experiments += 1.0;
-        let terms = summary.terms(&self.effects());
+        let source = evidence.source;
+        let gain = self.belief(group, source, &evidence.screens, &evidence.pairs).gain;
+        let share = &mut self.shares[source as usize];
+        (share.gains, share.experiments) = (share.gains + gain, share.experiments + 1.0);
+        let terms = summary.terms(&self.effects(source));
         let mut log_likelihood = [0.0; GRID];
         for (index, slot) in log_likelihood.iter_mut().enumerate() {
             *slot = log_sum(&summary.log_likelihoods(self.grid_sd(index), &terms));
@@ -209,7 +219,7 @@ impl NoiseModel {
 
     fn remember_screens(&mut self, group: KnobGroup, screens: &[Screen]) {
         let sd = self.pair_sd(group);
-        let effects = self.effects();
+        let effects = self.effects(Source::Own);
         for screen in screens {
             let known = self.cached.iter().position(|run| run.seed == screen.seed && run.group == group);
             let at = known.unwrap_or_else(|| {
@@ -236,18 +246,23 @@ impl NoiseModel {
 
     /// All effect sizes, gains first, with their weights before an experiment's own evidence. The share of gains follows
     /// what the node has seen: the fewer changes gain, the more a new one has to show.
-    fn effects(&self) -> [Effect; EFFECTS] {
-        effects(self.gain_share())
+    fn effects(&self, source: Source) -> [Effect; EFFECTS] {
+        effects(self.gain_share(source))
     }
 
-    fn gain_share(&self) -> f64 {
-        (GAIN_SHARE * SHARE_PRIOR + self.gains) / (SHARE_PRIOR + self.experiments)
+    fn gain_share(&self, source: Source) -> f64 {
+        let (expected, weight) = match source {
+            Source::Own => (GAIN_SHARE, SHARE_PRIOR),
+            Source::Peers => (PEERS_GAIN_SHARE, PEERS_SHARE_PRIOR),
+        };
+        let Share { experiments, gains } = self.shares[source as usize];
+        (expected * weight + gains) / (weight + experiments)
     }
 
     /// What these differences (bpb, child − incumbent) say about an experiment of this group.
-    pub fn belief(&self, group: KnobGroup, screens: &[Screen], pairs: &[f64]) -> Belief {
+    pub fn belief(&self, group: KnobGroup, source: Source, screens: &[Screen], pairs: &[f64]) -> Belief {
         let summary = self.summary(group, screens, pairs);
-        let terms = summary.terms(&self.effects());
+        let terms = summary.terms(&self.effects(source));
         let log_weights = self.log_weights(group);
         let mut joint = [[f64::NEG_INFINITY; EFFECTS]; GRID];
         let mut highest = f64::NEG_INFINITY;
@@ -275,7 +290,7 @@ impl NoiseModel {
         for weight in &mut weights {
             *weight /= total;
         }
-        let before: f64 = self.gain_share();
+        let before: f64 = self.gain_share(source);
         let factor = gain / (total - gain).max(f64::MIN_POSITIVE) * (1.0 - before) / before;
         Belief { gain: gain / total, loss: loss / total, factor, pair_sd: self.geometric_mean(&weights) }
     }
