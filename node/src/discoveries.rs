@@ -9,6 +9,7 @@ mod export;
 pub(crate) mod inspect;
 mod lineage;
 pub(crate) mod overview;
+mod promise;
 mod reruns;
 mod rumours;
 mod tell;
@@ -25,6 +26,7 @@ use autoswarm_protocol::{
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
 
+use promise::Promise;
 use rumours::Rumours;
 use transfer::Transfer;
 pub use {
@@ -115,8 +117,8 @@ pub struct Discoveries {
     rumours: Rumours,
     /// Discoveries that an experiment here was inspired by.
     tried: BTreeSet<RecordId>,
-    /// How many of an author's ideas were kept here, of how many tried. It says whose ideas suit this node, and moves no trust.
-    helped: BTreeMap<Author, (f64, f64)>,
+    /// Whose ideas help here. It moves no trust.
+    promise: Promise,
     /// Configs that were tried here.
     tried_configs: BTreeSet<ConfigHash>,
     /// Configs of others' discoveries, so that an adopted copy is not published as one's own.
@@ -137,7 +139,7 @@ impl Discoveries {
             children: BTreeMap::new(),
             rumours: Rumours::default(),
             tried: BTreeSet::new(),
-            helped: BTreeMap::new(),
+            promise: Promise::default(),
             tried_configs: BTreeSet::new(),
             configs: BTreeSet::new(),
             experiments: 0,
@@ -155,18 +157,36 @@ impl Discoveries {
             Body::Discovery(discovery) => {
                 let is_foreign = author != self.own;
                 if is_foreign {
+                    self.promise.found(record.id(), author);
                     self.configs.insert(ConfigHash::of(&discovery.config.canonical_bytes()));
                 }
                 for parent in &discovery.inspirations {
                     *self.children.entry(*parent).or_insert(0) += 1;
                 }
                 let discovery = (**discovery).clone();
+                let own = self.attestations.get(&record.id()).into_iter().flatten();
+                for shown in
+                    own.filter(|it| it.author == self.own).filter_map(|it| it.attestation.found.as_ref().ok())
+                {
+                    self.rumours.compare(author, &discovery.estimate, shown);
+                }
                 let found = Found { discovery, author, made_at: record.made_at(), relayed_by };
                 self.found.insert(record.id(), found);
                 is_foreign
             }
             Body::Attestation(attestation) => {
                 let of = self.attestations.entry(attestation.discovery).or_default();
+                if author != self.own && attestation.comparison != Comparison::Reproduced {
+                    let shown = attestation.found.as_ref();
+                    let helped =
+                        shown.is_ok_and(|shown| shown.delta < -transfer::SUCCESS_AT * shown.standard_error);
+                    self.promise.told(attestation.discovery, author, helped);
+                }
+                if let (true, Ok(shown), Some(found)) =
+                    (author == self.own, &attestation.found, self.found.get(&attestation.discovery))
+                {
+                    self.rumours.compare(found.author, &found.discovery.estimate, shown);
+                }
                 of.push(Attested { author, attestation: (**attestation).clone() });
                 false
             }
@@ -201,10 +221,9 @@ impl Discoveries {
         self.experiments += 1;
         self.tried_configs.insert(experiment.config.hash());
         let inspired: Vec<RecordId> = inspirations(experiment);
-        for author in inspired.iter().filter_map(|id| Some(self.found.get(id)?.author)) {
-            let (kept, count) = self.helped.entry(author).or_default();
-            *kept += f64::from(u8::from(matches!(experiment.verdict, Verdict::Keep { .. })));
-            *count += 1.0;
+        let is_kept = matches!(experiment.verdict, Verdict::Keep { .. });
+        for id in &inspired {
+            self.promise.tried(*id, is_kept, inspired.len() - 1);
         }
         self.inspired += u32::from(!inspired.is_empty());
         self.tried.extend(inspired);

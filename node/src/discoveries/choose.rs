@@ -2,15 +2,17 @@
 //! once, or the whole config.
 //!
 //! Drawn at random by what it can be expected to gain here: the claim, times the chance that findings of its kind help
-//! on this class of hardware, times the trust in its author, shared among those who build on it. So peers stay islands
-//! that try different things.
+//! on this class of hardware, times the trust in its author, times the chance that this one is kept ([`super::promise`]), shared
+//! among those who build on it. So peers stay islands that try different things. **What an author says of himself, claim or
+//! level, draws no more than the middle of what all authors claim before an idea of his helped here or was reproduced**, and
+//! while nothing of others' helps, their share shrinks to that of newcomers.
 
 use std::collections::BTreeMap;
 
 use autoswarm_protocol::{
     EffectiveConfig, Hypothesis, Knob, Patch, Proposer as ProposedBy,
     id::RecordId,
-    record::{Author, Comparison, Discovery},
+    record::{Author, Discovery},
 };
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -21,6 +23,10 @@ use crate::research::{Incumbent, Proposal};
 /// Share of the experiments that may be others' ideas, and how many may come before that is counted. // Wild guess.
 const SHARE: f64 = 0.34;
 const FIRST: f64 = 2.0;
+/// Chance to help below which an idea is hardly likelier to be kept than an own one, and the share up to which others' ideas are
+/// tried all the same: newcomers among liars must be able to show that they are none. // Wild guess.
+const UNLIKELY: f64 = 0.15;
+const UNLIKELY_SHARE: f64 = 0.02;
 /// Power of the expected gain by which ideas are drawn: 1 would try many small ones, a large one always the largest. // Wild guess.
 const GREED: f64 = 2.0;
 /// What is expected of a gain that was found on top of something else than the own incumbent, where a knob of the patch
@@ -48,10 +54,11 @@ impl Discoveries {
     /// Returns the next idea of others' to try on this incumbent, as a proposal; none while others' ideas have had their
     /// share, or where nothing of theirs would change anything.
     pub fn next_to_try(&self, incumbent: &Incumbent, here: &Here, rng: &mut ChaCha8Rng) -> Option<Proposal> {
-        if f64::from(self.inspired) >= FIRST + SHARE * f64::from(self.experiments) {
+        let within = |share: f64| f64::from(self.inspired) < FIRST + share * f64::from(self.experiments);
+        if !within(SHARE) {
             return None;
         }
-        let mut ideas = self.ideas(incumbent, here);
+        let mut ideas = self.ideas(incumbent, here, within(UNLIKELY_SHARE));
         while !ideas.is_empty() {
             let total: f64 = ideas.iter().map(|(gain, _)| gain.powf(GREED)).sum();
             let mut left = rng.random::<f64>() * total;
@@ -69,18 +76,19 @@ impl Discoveries {
     }
 
     /// Returns what can be tried with the gain expected of it, bits per byte.
-    fn ideas(&self, incumbent: &Incumbent, here: &Here) -> Vec<(f64, Idea<'_>)> {
+    fn ideas(&self, incumbent: &Incumbent, here: &Here, may_be_unlikely: bool) -> Vec<(f64, Idea<'_>)> {
         let (trust, transfer) = (self.trust(), self.transfer(here));
-        let helpful = |author: Author| {
-            let (helped, count) = self.helped.get(&author).copied().unwrap_or_default();
-            2.0 * (helped + 1.0) / (count + 2.0)
-        };
         let believed = |found: &Found| trust.mean(found.author, SpeedClass::of(&found.discovery.hardware));
+        let chances = self.promise.chances();
+        let chance = |id: &RecordId| chances.get(id).copied().unwrap_or(0.0);
+        let is_open = |id: &RecordId| chance(id) >= UNLIKELY || may_be_unlikely;
         let most = UNPROVEN_CLAIM * self.middle_claim();
+        let is_proven = |author: Author| trust.is_proven(author) || self.promise.has_helped(author);
+        let most_of = |author: Author| if is_proven(author) { f64::INFINITY } else { most };
         let mut open: Vec<(f64, RecordId, &Found)> = self
             .found
             .iter()
-            .filter(|(id, found)| found.author != self.own && !self.tried.contains(id))
+            .filter(|(id, found)| found.author != self.own && !self.tried.contains(id) && is_open(id))
             .filter(|(id, found)| {
                 !trust.is_distrusted(found.author) && self.status_by(**id, &trust) != Status::Refuted
             })
@@ -90,13 +98,8 @@ impl Discoveries {
                 let moved = patch.iter().any(|(knob, change)| incumbent.config.get(knob) != change.from);
                 let children = self.children.get(id).copied().unwrap_or(0);
                 let claim = (-estimate.delta).max(0.0);
-                let claim = if trust.is_proven(found.author) { claim } else { claim.min(most) };
-                let gain = claim
-                    * travels
-                    * believed(found)
-                    * self.luck(*id)
-                    * helpful(found.author)
-                    * if moved { MOVED } else { 1.0 }
+                let claim = claim.min(most_of(found.author));
+                let gain = claim * travels * believed(found) * chance(id) * if moved { MOVED } else { 1.0 }
                     / f64::from(1 + children);
                 (gain, *id, found)
             })
@@ -111,8 +114,9 @@ impl Discoveries {
         ideas.extend(self.found.iter().filter_map(|(id, found)| {
             let Discovery { arena, level: theirs, .. } = &found.discovery;
             let gain =
-                LEVELS * (level? - theirs.get()) * believed(found) * self.luck(*id) * helpful(found.author);
+                (LEVELS * (level? - theirs.get())).min(most_of(found.author)) * believed(found) * chance(id);
             let is_open = found.author != self.own
+                && is_open(id)
                 && *arena == here.arena
                 && gain > 0.0
                 && !trust.is_distrusted(found.author)
@@ -122,25 +126,17 @@ impl Discoveries {
         ideas
     }
 
-    /// Returns the median of the gains that others claim, bits per byte.
+    /// Returns the median over the other authors of what each claims on average, bits per byte: many claims are one voice.
     fn middle_claim(&self) -> f64 {
-        let foreign = self.found.values().filter(|found| found.author != self.own);
-        let mut claims: Vec<f64> = foreign.map(|found| -found.discovery.estimate.delta).collect();
+        let mut claims: BTreeMap<Author, (f64, f64)> = BTreeMap::new();
+        for found in self.found.values().filter(|found| found.author != self.own) {
+            let (sum, count) = claims.entry(found.author).or_default();
+            *sum -= found.discovery.estimate.delta;
+            *count += 1.0;
+        }
+        let mut claims: Vec<f64> = claims.values().map(|(sum, count)| sum / count).collect();
         claims.sort_by(f64::total_cmp);
         claims.get(claims.len() / 2).copied().unwrap_or(0.0)
-    }
-
-    /// Returns how much more or less often than half of the time this discovery helped where it was tried, once or more.
-    fn luck(&self, id: RecordId) -> f64 {
-        let tries = self.attestations.get(&id).into_iter().flatten();
-        let tries = tries.filter(|it| it.attestation.comparison != Comparison::Reproduced);
-        let (mut helped, mut count) = (1.0, 2.0);
-        for attested in tries {
-            count += 1.0;
-            let shown = attested.attestation.found.as_ref();
-            helped += f64::from(u8::from(shown.is_ok_and(|shown| shown.delta < -shown.standard_error)));
-        }
-        2.0 * helped / count
     }
 }
 

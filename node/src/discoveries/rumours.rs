@@ -1,12 +1,14 @@
 //! What peers say of their own experiments: digests, summed up by change, and claims, as long as they last.
 //!
 //! An author's reports of one change count as one, and never as surer than [`SUREST`] of them: nobody is louder for
-//! repeating himself. What the search makes of it is in [`crate::research::hearsay`].
+//! repeating himself. **An author is believed as far as his earlier numbers agreed with this node's own of the same changes**,
+//! results and discoveries alike; a stranger hardly. Of one change only those are heard who are believed about as much as the most
+//! believed one, so a crowd of strangers drowns nobody. What the search makes of it is in [`crate::research::hearsay`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use autoswarm_protocol::{
-    Patch,
+    Estimate, Patch,
     id::{ArenaId, ConfigHash},
     record::{Author, Claim, Digest, Ending},
 };
@@ -19,11 +21,26 @@ const MOST_CHANGES: usize = 8192;
 const MOST_AUTHORS: usize = 64;
 /// Claims that are remembered: more than slots of a swarm of a thousand nodes.
 const MOST_CLAIMS: usize = 4096;
+/// The chance that the numbers of an author are real of whom nothing was checked. // Wild guess.
+const STRANGERS: f64 = 0.1;
+/// Share of the most believed author's chance below which others are not heard of the same change.
+const BESIDE: f64 = 0.5;
+/// Errors beyond which a rumour is no more telling.
+const FAR: f64 = 3.0;
+/// Spread between a change's effects on two incumbents, relative to its size: where one step is the same, and where a discovery is
+/// put onto another incumbent. // Wild guess.
+const ELSEWHERE: f64 = 0.3;
+const TRANSPLANTED: f64 = 0.5;
+/// Logarithm of the most that one comparison says.
+const MOST_TELLING: f64 = 3.0;
+/// Size of a result before there are any, bits per byte, and how many results that is worth. // Wild guess.
+const FIRST_SIZE: f64 = 0.05;
+const FIRST_RESULTS: f64 = 4.0;
 /// Reports of an author that one change's sum may weigh as.
 const SUREST: f64 = 4.0;
 
 /// One author's reports of one change in one arena.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Reports {
     weighted: f64,
     weight: f64,
@@ -31,14 +48,45 @@ struct Reports {
     surest: f64,
 }
 
+impl Reports {
+    fn add(&mut self, found: &Estimate) {
+        let weight = found.standard_error.max(1e-4).powi(-2);
+        self.weighted += weight * found.delta;
+        self.weight += weight;
+        self.surest = self.surest.max(weight);
+    }
+
+    /// Returns what the reports may weigh.
+    fn counted(self) -> f64 {
+        self.weight.min(SUREST * self.surest)
+    }
+
+    /// Returns their mean with its error.
+    fn sum(self) -> Number {
+        Number { delta: self.weighted / self.weight, error: self.counted().sqrt().recip() }
+    }
+}
+
+/// What is known of one change.
+#[derive(Debug, Clone)]
+struct Change {
+    patch: Patch,
+    /// This node's own results.
+    own: Option<Reports>,
+    authors: BTreeMap<Author, Reports>,
+}
+
 /// The changes of one arena.
-type Changes = BTreeMap<String, (Patch, BTreeMap<Author, Reports>)>;
+type Changes = BTreeMap<String, Change>;
 
 /// What is known.
 #[derive(Debug, Default)]
 pub(super) struct Rumours {
     arenas: BTreeMap<ArenaId, Changes>,
     changes: usize,
+    usual: Usual,
+    /// What own tries and re-runs of an author's discoveries say of his numbers, in logarithms.
+    claims_checked: BTreeMap<Author, f64>,
     /// Configs with the second at which the claim ends.
     claims: BTreeMap<ConfigHash, u64>,
     /// Configs that this node has told of.
@@ -51,7 +99,6 @@ impl Rumours {
     pub(super) fn hear(&mut self, author: Author, own: bool, digest: &Digest) {
         if own {
             self.told.extend(digest.lines.iter().map(|line| (digest.arena, line.config)));
-            return;
         }
         for line in &digest.lines {
             // A crash says more about a machine than about a change.
@@ -64,18 +111,41 @@ impl Rumours {
                 }
                 self.changes += 1;
             }
-            let (_, authors) = changes.entry(key).or_insert_with(|| (line.patch.clone(), BTreeMap::new()));
-            if authors.len() >= MOST_AUTHORS && !authors.contains_key(&author) {
-                continue;
+            let change = changes.entry(key).or_insert_with(|| Change {
+                patch: line.patch.clone(),
+                own: None,
+                authors: BTreeMap::new(),
+            });
+            if own {
+                change.own.get_or_insert_default().add(found);
+                self.usual.add(found.delta);
+            } else if change.authors.len() < MOST_AUTHORS || change.authors.contains_key(&author) {
+                change.authors.entry(author).or_default().add(found);
+                self.is_news = true;
             }
-            let weight = found.standard_error.max(1e-4).powi(-2);
-            let reports =
-                authors.entry(author).or_insert(Reports { weighted: 0.0, weight: 0.0, surest: 0.0 });
-            reports.weighted += weight * found.delta;
-            reports.weight += weight;
-            reports.surest = reports.surest.max(weight);
-            self.is_news = true;
         }
+    }
+
+    /// Learns how far an author's claim was from what this node found.
+    pub(super) fn compare(&mut self, author: Author, claim: &Estimate, shown: &Estimate) {
+        let number = |it: &Estimate| Number { delta: it.delta, error: it.standard_error };
+        let says = self.usual.log_ratio(number(claim), number(shown), TRANSPLANTED);
+        *self.claims_checked.entry(author).or_insert(0.0) += says;
+        self.is_news = true;
+    }
+
+    /// Returns for each author the chance that his numbers are real, by this node's own of the same changes.
+    fn candour(&self) -> BTreeMap<Author, f64> {
+        let mut odds = self.claims_checked.clone();
+        for change in self.arenas.values().flat_map(BTreeMap::values) {
+            let Some(own) = change.own else { continue };
+            for (author, reports) in &change.authors {
+                *odds.entry(*author).or_insert(0.0) +=
+                    self.usual.log_ratio(reports.sum(), own.sum(), ELSEWHERE);
+            }
+        }
+        let first = (STRANGERS / (1.0 - STRANGERS)).ln();
+        odds.into_iter().map(|(author, odds)| (author, 1.0 / (1.0 + (-first - odds).exp()))).collect()
     }
 
     /// Takes a claim at `now`, seconds since 1970.
@@ -103,33 +173,70 @@ impl Rumours {
     pub(super) fn take(&mut self, arena: ArenaId, now: u64, distrusted: impl Fn(Author) -> bool) -> Hearsay {
         self.is_news = false;
         self.claims.retain(|_, until| *until > now);
+        let candour = self.candour();
+        let belief = |author: &Author| candour.get(author).copied().unwrap_or(STRANGERS);
         let all =
             self.arenas.iter().flat_map(|(of, changes)| changes.values().map(move |change| (*of, change)));
         let mut rumours: Vec<Rumour> = all
-            .filter_map(|(of, (patch, authors))| {
+            .filter_map(|(of, Change { patch, authors, .. })| {
                 let heard = authors.iter().filter(|(author, _)| !distrusted(**author));
+                let heard: Vec<(f64, Reports)> = heard.map(|(author, it)| (belief(author), *it)).collect();
+                let most = heard.iter().map(|(belief, _)| *belief).reduce(f64::max)?;
                 let (mut weighted, mut weight, mut count) = (0.0, 0.0, 0);
-                for (_, reports) in heard {
-                    let counted = reports.weight.min(SUREST * reports.surest);
-                    weighted += counted * reports.weighted / reports.weight;
-                    weight += counted;
+                for (_, reports) in heard.iter().filter(|(belief, _)| *belief >= BESIDE * most) {
+                    weighted += reports.counted() * reports.sum().delta;
+                    weight += reports.counted();
                     count += 1;
                 }
-                (count > 0).then(|| Rumour {
+                Some(Rumour {
                     patch: patch.clone(),
                     delta: weighted / weight,
                     standard_error: weight.sqrt().recip(),
                     authors: count,
+                    belief: most,
                     same_arena: of == arena,
                 })
             })
             .collect();
         let telling = |rumour: &Rumour| {
-            let far = rumour.delta.abs() / rumour.standard_error;
+            let far = rumour.belief.powi(2) * (rumour.delta.abs() / rumour.standard_error).min(FAR);
             if rumour.same_arena { far } else { 0.5 * far }
         };
         rumours.sort_by(|a, b| telling(b).total_cmp(&telling(a)));
         rumours.truncate(MOST_RUMOURS);
         Hearsay { rumours, claimed: self.claims.keys().copied().collect() }
+    }
+}
+
+/// A difference with its error, bits per byte.
+#[derive(Debug, Clone, Copy)]
+struct Number {
+    delta: f64,
+    error: f64,
+}
+
+/// What this node's own results usually are: what a made-up number is compared with.
+#[derive(Debug, Clone, Copy, Default)]
+struct Usual {
+    count: f64,
+    squares: f64,
+}
+
+impl Usual {
+    fn add(&mut self, delta: f64) {
+        self.count += 1.0;
+        self.squares += delta * delta;
+    }
+
+    /// Returns by how much an own result makes it likelier that somebody's number of the same change is real, in logarithms;
+    /// effects differ by `strange` of their size between the two.
+    fn log_ratio(self, theirs: Number, own: Number, strange: f64) -> f64 {
+        let squares = self.squares + FIRST_RESULTS * FIRST_SIZE * FIRST_SIZE;
+        let usual = (squares / (self.count + FIRST_RESULTS)).sqrt();
+        let normal = |away: f64, sd: f64| -0.5 * (away / sd).powi(2) - sd.ln();
+        let error = own.error.hypot(theirs.error).hypot(strange * theirs.delta);
+        let real = normal(own.delta - theirs.delta, error);
+        let made_up = normal(own.delta, usual.hypot(own.error));
+        (real - made_up).clamp(-MOST_TELLING, MOST_TELLING)
     }
 }

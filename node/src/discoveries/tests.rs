@@ -226,8 +226,8 @@ fn two_gains_are_tried_at_once_and_whole_configs_where_levels_can_be_compared() 
     assert!(kinds.contains(&(2, word("peers'"))) && kinds.contains(&(1, word("peer's"))), "{kinds:?}");
 }
 
-#[test]
-fn others_ideas_have_their_share_and_no_more() {
+/// Runs sixty experiments beside forty ideas of one author, of which every `helps`-th try is kept; returns how many were others'.
+fn inspired_of_sixty(helps: usize) -> usize {
     let mut node = Node::new();
     for n in 1..=40 {
         node.hear(&found(&format!("warmup {}", f64::from(n) / 100.0), -0.02), 2);
@@ -236,12 +236,77 @@ fn others_ideas_have_their_share_and_no_more() {
     for _ in 0..60 {
         let mut experiment = several().swap_remove(2);
         if let Some(Proposal { child, hypothesis }) = node.next() {
-            (experiment.hypothesis, experiment.config) = (hypothesis, child);
             inspired += 1;
+            if inspired % helps == 0 {
+                experiment = keep();
+            }
+            (experiment.hypothesis, experiment.config) = (hypothesis, child);
         }
         node.discoveries.observe(&experiment);
     }
-    assert!((18..=24).contains(&inspired), "{inspired} of 60");
+    inspired
+}
+
+#[test]
+fn others_ideas_have_their_share_and_next_to_none_while_nothing_helps() {
+    let (helping, useless) = (inspired_of_sixty(2), inspired_of_sixty(1000));
+    assert!((18..=24).contains(&helping), "{helping} of 60");
+    assert!((2..=6).contains(&useless), "{useless} of 60");
+}
+
+#[test]
+fn an_enormous_claim_of_an_unproven_author_draws_no_more_than_a_large_one() {
+    let first = |claim: f64, level: f64| -> Vec<Proposal> {
+        let draw = |seed| {
+            let mut node = Node::new();
+            node.rng = ChaCha8Rng::seed_from_u64(seed);
+            node.hear(&found("matrix_lr 0.03", -0.02), 2);
+            node.hear(&found("warmup 0.1", -0.03), 3);
+            // Many claims are one voice about what is usual.
+            for n in 0..5 {
+                let Body::Discovery(mut lie) = found(&format!("softcap {}", 20 + n), -claim) else {
+                    panic!()
+                };
+                (lie.arena, lie.level) = (here().arena, Bpb::new(level).expect("positive"));
+                node.hear(&Body::Discovery(lie), 4);
+            }
+            node.next().expect("several")
+        };
+        (0..40).map(draw).collect()
+    };
+    // The middle claim is 0.03, so 0.06 counts in full and 5 as that.
+    let (large, enormous) = (first(0.06, 2.37), first(5.0, 0.1));
+    let changes = |all: &[Proposal]| all.iter().map(|it| it.child.hash()).collect::<Vec<_>>();
+    assert_eq!(changes(&large), changes(&enormous));
+}
+
+#[test]
+fn strangers_results_are_hardly_believed_and_those_of_who_agreed_with_own_runs_are() {
+    let line = |patch: &str, delta: f64| {
+        let Body::Discovery(discovery) = found(patch, -0.02) else { panic!("a discovery") };
+        let config = ConfigHash::of(&discovery.config.canonical_bytes());
+        let found = Some(Estimate { delta, standard_error: 0.01, pairs: 1 });
+        Line { config, patch: discovery.patch, ending: Ending::Discarded, found }
+    };
+    let mut node = Node::new();
+    let say = |node: &mut Node, lines: Vec<Line>, by: u8| {
+        node.hear(&Body::Digest(Digest { arena: here().arena, lines }), by);
+    };
+    let results = [("warmup 0.1", 0.1), ("warmup 0.2", 0.3), ("softcap 20", 0.05), ("softcap 30", 0.2)];
+    let all = |of: fn(f64) -> f64| results.iter().map(|(patch, delta)| line(patch, of(*delta))).collect();
+    say(&mut node, all(|delta| delta), 1);
+    say(&mut node, all(|delta| 0.9 * delta + 0.01), 2);
+    say(&mut node, all(|delta| -delta), 3);
+    for (by, patch) in (2..).zip(["matrix_lr 0.02", "matrix_lr 0.03", "matrix_lr 0.05"]) {
+        say(&mut node, vec![line(patch, -0.2)], by);
+    }
+    let hearsay = node.discoveries.take_hearsay(here().arena, NOW).expect("news");
+    let belief = |patch: &str| {
+        let is = |rumour: &&crate::research::Rumour| rumour.patch.to_string().ends_with(patch);
+        hearsay.rumours.iter().find(is).expect("heard").belief
+    };
+    let [honest, liar, stranger] = ["0.02", "0.03", "0.05"].map(belief);
+    assert!(honest > 0.9 && liar < 0.01 && (stranger - 0.1).abs() < 1e-9, "{honest} {liar} {stranger}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use autoswarm_protocol::{
 /// Trials that what is known of the group weighs as much as.
 const PRIOR_TRIALS: f64 = 4.0;
 /// How far below zero a re-run must be to count as a success, standard errors of its own.
-const SUCCESS_AT: f64 = 1.0;
+pub(super) const SUCCESS_AT: f64 = 1.0;
 
 /// A class of hardware: the power of four of its training throughput, tokens a second, on the reference config; the same
 /// steps that budget classes have.

@@ -20,6 +20,8 @@ pub struct Rumour {
     pub standard_error: f64,
     /// Authors who reported it; one counts once.
     pub authors: u32,
+    /// The chance that its numbers are real: that of the most believed author.
+    pub belief: f64,
     /// Whether all of it was measured in the arena of the search.
     pub same_arena: bool,
 }

@@ -131,7 +131,9 @@ impl Model {
             let prior = model.covariance(&row, &row).sqrt();
             let strange = if rumour.same_arena { SECOND_HAND } else { OTHER_ARENA };
             residuals.push(rumour.delta - EXPECTED_COST * prior);
-            noise.push(rumour.standard_error.max(floor).powi(2) + (strange * prior).powi(2) + 1e-12);
+            let error = rumour.standard_error.max(floor).powi(2) + (strange * prior).powi(2);
+            // Moves the mean by the belief's share of what the same number for certain would.
+            noise.push((error + (1.0 - rumour.belief) * prior * prior) / rumour.belief.max(1e-6) + 1e-12);
             model.rows.push(row);
         }
         for patch in pending {

@@ -629,6 +629,7 @@ fn what_peers_say_moves_beliefs_and_own_runs_overrule_it() {
         delta,
         standard_error: 0.001,
         authors: 30,
+        belief: 1.0,
         same_arena,
     };
     let belief = |experiments: &[Experiment], rumours: &[Rumour], change: &str| {
@@ -641,6 +642,9 @@ fn what_peers_say_moves_beliefs_and_own_runs_overrule_it() {
     assert!(told.mean > alone.mean && told.sd < alone.sd, "{told:?} {alone:?}");
     let elsewhere = belief(&history(&[]), &[rumour("softcap 20", 0.1, false)], "softcap 20");
     assert!(elsewhere.mean < told.mean && elsewhere.sd > told.sd, "{elsewhere:?}");
+    let doubtful = [Rumour { belief: 0.1, ..rumour("softcap 20", 0.1, true) }];
+    let moved = belief(&history(&[]), &doubtful, "softcap 20").mean - alone.mean;
+    assert!(moved > 0.0 && moved < 0.15 * (told.mean - alone.mean), "{moved}");
     // However many say it and however sure they are: what was seen here counts more.
     let seen = history(&[("softcap=20", Shown::Keep(-0.05, 0.005)), ("softcap=15", Shown::Discard(0.05))]);
     assert!(belief(&seen, &lost, "softcap 20").mean < 0.0);

@@ -1,0 +1,244 @@
+//! Whose ideas help here: how likely a peer's discovery is to be kept on this node's incumbent.
+//!
+//! What counts is what became of tries: this node's own in full, others' as far as their reports agreed with its own, and all of
+//! those together no more than [`MOST_BORROWED`]. A failed idea lowers all of its author's. Nothing here says that a claim is
+//! true: that is for reproductions ([`super::trust`]).
+
+use std::collections::BTreeMap;
+
+use autoswarm_protocol::{id::RecordId, record::Author};
+
+/// The chance of a newcomer's idea before any was tried, and how many authors that is worth. // Wild guess.
+const NEWCOMER: f64 = 0.25;
+const NEWCOMER_AUTHORS: f64 = 4.0;
+/// Tries that the expectation of newcomers weighs as much as, in what is expected of one author; and what is expected of the
+/// author, in what is expected of one idea. // Wild guess.
+const AUTHOR_PRIOR: f64 = 2.0;
+const IDEA_PRIOR: f64 = 2.0;
+/// How often a reporter of whom nothing is known says that it helped, of what helped here and of what did not; and how many
+/// tries that is worth. // Wild guess.
+const SAYS_YES: [f64; 2] = [0.4, 0.15];
+const SAYS_PRIOR: f64 = 4.0;
+/// Most that others' reports together count for or against an author, and an idea: tries.
+const MOST_BORROWED: f64 = 3.0;
+/// Reports of one discovery that are remembered; more say little more.
+const MOST_REPORTS: usize = 32;
+
+/// What became of tries.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tries {
+    helped: f64,
+    failed: f64,
+}
+
+impl Tries {
+    fn add(&mut self, helped: bool, weight: f64) {
+        *(if helped { &mut self.helped } else { &mut self.failed }) += weight;
+    }
+
+    fn count(self) -> f64 {
+        self.helped + self.failed
+    }
+
+    /// The same tries, counted as no more than [`MOST_BORROWED`].
+    fn capped(self) -> Self {
+        let scale = (MOST_BORROWED / self.count().max(MOST_BORROWED)).min(1.0);
+        Self { helped: scale * self.helped, failed: scale * self.failed }
+    }
+
+    /// The posterior's mean with a prior of this mean and weight.
+    fn mean(self, prior: f64, weight: f64) -> f64 {
+        (self.helped + prior * weight) / (self.count() + weight)
+    }
+}
+
+/// What is known of a discovery's tries.
+#[derive(Debug, Clone, Default)]
+struct Idea {
+    author: Option<Author>,
+    here: Option<bool>,
+    reports: BTreeMap<Author, bool>,
+}
+
+/// What became of others' ideas.
+#[derive(Debug, Default)]
+pub(super) struct Promise {
+    ideas: BTreeMap<RecordId, Idea>,
+    /// Tries here, by the idea's author.
+    authors: BTreeMap<Author, Tries>,
+    /// What a reporter said of what helped here, and of what did not.
+    reporters: BTreeMap<Author, [Tries; 2]>,
+}
+
+impl Promise {
+    /// Takes a discovery.
+    pub(super) fn found(&mut self, id: RecordId, author: Author) {
+        let idea = self.ideas.entry(id).or_default();
+        idea.author = Some(author);
+        idea.reports.remove(&author);
+        if let Some(helped) = idea.here {
+            self.authors.entry(author).or_default().add(helped, 1.0);
+        }
+    }
+
+    /// Learns what came of a try here; together with `partners` other ideas it says that much less of each where it failed.
+    pub(super) fn tried(&mut self, id: RecordId, helped: bool, partners: usize) {
+        let idea = self.ideas.entry(id).or_default();
+        let weight = if helped { 1.0 } else { 1.0 / (1 + partners) as f64 };
+        if let Some(author) = idea.author {
+            self.authors.entry(author).or_default().add(helped, weight);
+        }
+        if partners == 0 && idea.here.replace(helped).is_none() {
+            for (reporter, said) in &idea.reports {
+                self.reporters.entry(*reporter).or_default()[usize::from(!helped)].add(*said, 1.0);
+            }
+        }
+    }
+
+    /// Takes a report of a try elsewhere; of several by one reporter the first counts.
+    pub(super) fn told(&mut self, id: RecordId, reporter: Author, helped: bool) {
+        let idea = self.ideas.entry(id).or_default();
+        if idea.author == Some(reporter)
+            || idea.reports.len() >= MOST_REPORTS
+            || idea.reports.contains_key(&reporter)
+        {
+            return;
+        }
+        idea.reports.insert(reporter, helped);
+        if let Some(here) = idea.here {
+            self.reporters.entry(reporter).or_default()[usize::from(!here)].add(helped, 1.0);
+        }
+    }
+
+    /// Returns whether an idea of this author's helped here.
+    pub(super) fn has_helped(&self, author: Author) -> bool {
+        self.authors.get(&author).is_some_and(|tries| tries.helped > 0.0)
+    }
+
+    /// Returns how much a reporter's word counts: how much oftener it says yes of what helps here than of what does not.
+    fn weight(&self, reporter: Author) -> f64 {
+        let says = self.reporters.get(&reporter).copied().unwrap_or_default();
+        let yes = |k: usize| says[k].mean(SAYS_YES[k], SAYS_PRIOR);
+        (yes(0) - yes(1)).max(0.0)
+    }
+
+    /// Returns what is expected of an author of whom nothing was tried: what the others came to, each with one voice.
+    pub(super) fn newcomer(&self) -> f64 {
+        let (mut sum, mut total) = (NEWCOMER * NEWCOMER_AUTHORS, NEWCOMER_AUTHORS);
+        for tries in self.authors.values().filter(|tries| tries.count() > 0.0) {
+            let voice = tries.count() / (tries.count() + 1.0);
+            sum += voice * tries.helped / tries.count();
+            total += voice;
+        }
+        sum / total
+    }
+
+    /// Returns the chance of every idea to be kept here.
+    pub(super) fn chances(&self) -> BTreeMap<RecordId, f64> {
+        let newcomer = self.newcomer();
+        let mut borrowed: BTreeMap<Author, Tries> = BTreeMap::new();
+        let mut told: BTreeMap<RecordId, Tries> = BTreeMap::new();
+        for (id, idea) in &self.ideas {
+            let Some(author) = idea.author else { continue };
+            let tries = told.entry(*id).or_default();
+            for (reporter, helped) in &idea.reports {
+                tries.add(*helped, self.weight(*reporter));
+            }
+            let all = borrowed.entry(author).or_default();
+            (all.helped, all.failed) = (all.helped + tries.helped, all.failed + tries.failed);
+        }
+        let of_author = |author: Author| {
+            let own = self.authors.get(&author).copied().unwrap_or_default();
+            let others = borrowed.get(&author).copied().unwrap_or_default().capped();
+            let all = Tries { helped: own.helped + others.helped, failed: own.failed + others.failed };
+            all.mean(newcomer, AUTHOR_PRIOR)
+        };
+        let authors: BTreeMap<Author, f64> =
+            borrowed.keys().map(|author| (*author, of_author(*author))).collect();
+        let known = self.ideas.iter().filter_map(|(id, idea)| Some((*id, authors[&idea.author?])));
+        known.map(|(id, author)| (id, told[&id].capped().mean(author, IDEA_PRIOR))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::identity::Keypair;
+
+    use super::*;
+
+    fn author(n: u8) -> Author {
+        Author::of(&Keypair::ed25519_from_bytes([n; 32]).expect("32 bytes are a key")).expect("ed25519")
+    }
+
+    fn idea(n: u8) -> RecordId {
+        RecordId::of(&[n])
+    }
+
+    /// Ideas that were tried here, each with its author and whether it helped.
+    fn tried(tries: &[(u8, bool)]) -> Promise {
+        let mut promise = Promise::default();
+        for (n, (by, helped)) in (0..).zip(tries) {
+            promise.found(idea(n), author(*by));
+            promise.tried(idea(n), *helped, 0);
+        }
+        promise
+    }
+
+    fn chance(promise: &mut Promise, by: u8) -> f64 {
+        promise.found(idea(200 + by), author(by));
+        promise.chances()[&idea(200 + by)]
+    }
+
+    #[test]
+    fn a_failed_idea_lowers_all_of_its_authors_and_one_that_helped_raises_them() {
+        let mut promise = tried(&[(2, false), (2, false), (2, false), (3, true), (4, false)]);
+        let [liar, honest, unlucky, new] = [2, 3, 4, 5].map(|by| chance(&mut promise, by));
+        assert!(liar < unlucky && unlucky < new && new < honest, "{liar} {unlucky} {new} {honest}");
+        assert!(honest > 4.0 * liar, "{honest} {liar}");
+        assert!(promise.has_helped(author(3)) && !promise.has_helped(author(2)));
+    }
+
+    #[test]
+    fn newcomers_are_expected_to_be_as_the_others_were_and_many_ideas_are_one_voice() {
+        let first = Promise::default().newcomer();
+        let among_liars: Vec<(u8, bool)> = (0..40).map(|n| (10 + n, false)).collect();
+        assert!(tried(&among_liars).newcomer() < 0.3 * first);
+        assert!(tried(&[(3, false); 40]).newcomer() > 0.7 * first);
+        // Whoever helped stays what he is, however many fail beside him.
+        let mut beside = among_liars;
+        beside.extend([(3, true), (3, true)]);
+        assert!(chance(&mut tried(&beside), 3) > 1.5 * first);
+    }
+
+    #[test]
+    fn reports_count_as_far_as_they_agreed_and_together_little() {
+        // Reporter 20 was right, 21 denies everything, 22 praises everything; 23 says the opposite.
+        let record: Vec<(u8, bool)> = (0..12).map(|n| (2 + n, n % 3 == 0)).collect();
+        let mut promise = tried(&record);
+        for (n, (_, helped)) in (0..).zip(&record) {
+            for (reporter, says) in [(20, *helped), (21, false), (22, true), (23, !helped)] {
+                promise.told(idea(n), author(reporter), says);
+            }
+        }
+        let word = |by: u8| promise.weight(author(by));
+        let [right, denies, praises, inverts] = [20, 21, 22, 23].map(word);
+        assert!(right > 0.5 && denies < 0.1 && praises < 0.1 && inverts < 1e-9, "{right} {denies} {praises}");
+        // A hundred strangers weigh as much as three tries.
+        let before = chance(&mut promise, 50);
+        for stranger in 100..=180 {
+            promise.told(idea(250), author(stranger), false);
+        }
+        let denied = chance(&mut promise, 50);
+        assert!(denied < before && denied > 0.2 * before, "{before} {denied}");
+    }
+
+    #[test]
+    fn an_authors_word_for_himself_is_not_heard_whichever_came_first() {
+        let mut promise = Promise::default();
+        let before = chance(&mut promise, 2);
+        promise.told(idea(1), author(2), true);
+        promise.found(idea(1), author(2));
+        promise.told(idea(1), author(2), true);
+        assert!((promise.chances()[&idea(1)] - before).abs() < 1e-12);
+    }
+}
