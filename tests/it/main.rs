@@ -10,11 +10,8 @@ mod nights;
 mod nodes;
 #[cfg(feature = "real-trainer")]
 mod real;
-<<<<<<< HEAD
-mod search;
-=======
 mod relays;
->>>>>>> 6287887 (network: nodes that nobody can dial keep slots at two relays)
+mod search;
 mod simulation;
 mod solo;
 mod supervisor;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use autoswarm_protocol::{
     Bpb, Crash, CrashClass, Knob, RunReport, TrainConfig, Value,
     id::{ArenaId, CorpusHash, RecordId, TokenizerHash},
+    outcome::CurvePoint,
+    race::{CURVE_POINTS, curve_point},
 };
 
 use super::*;
@@ -484,4 +486,100 @@ fn a_re_run_that_crashes_says_so_and_waits_for_a_restart_if_cut_off() {
     while again.step(killed) {}
     let last = again.journal.last().expect("the re-run");
     assert!(matches!(last.verdict, Verdict::Rerun { found: Err(CrashClass::OutOfMemory), .. }), "{last:?}");
+}
+
+/// Steps of a run that is long enough to be raced.
+const RACED_STEPS: u64 = 640;
+
+/// A finished run whose losses follow its level from the beginning on.
+fn with_losses(order: &RunOrder) -> RunReport {
+    let Outcome::Finished(report) = finish(order) else { unreachable!("`finish` finishes") };
+    let level = report.validation.get();
+    let point = |k: u64| {
+        let step = k * RACED_STEPS / CURVE_POINTS;
+        CurvePoint {
+            step,
+            tokens: step,
+            loss: level * std::f64::consts::LN_2 + 1.0 - k as f64 / CURVE_POINTS as f64,
+        }
+    };
+    RunReport { steps: RACED_STEPS, curve: (1..=CURVE_POINTS).map(point).collect(), ..*report }
+}
+
+/// What a trainer makes of an order: it stops where a loss passes its bound.
+fn raced(order: &RunOrder) -> Outcome {
+    let report = with_losses(order);
+    let stopped = report.curve.iter().find_map(|at| {
+        let bound = order.race?.passed(curve_point(at.step, report.steps)?, at.loss)?;
+        Some(Raced {
+            step: at.step,
+            steps: report.steps,
+            tokens: report.tokens,
+            loss: at.loss,
+            bound,
+            training_seconds: 1.0,
+            training_cpu_seconds: 1.0,
+            startup_seconds: 0.0,
+        })
+    });
+    stopped.map_or_else(|| Outcome::Finished(Box::new(report)), Outcome::Raced)
+}
+
+fn was_raced(experiment: &Experiment) -> bool {
+    matches!(experiment.verdict, Verdict::Discard { reason: DiscardReason::Raced, .. })
+}
+
+#[test]
+fn hopeless_runs_are_stopped_early_and_no_gain_is() {
+    let mut session = Session::resume(rules(1, 40), Vec::new(), Vec::new());
+    while session.halted.is_none() && session.step(raced) {}
+    assert!(session.finished, "{:?}", session.halted);
+    let stopped: Vec<&Experiment> = session.journal.iter().filter(|it| was_raced(it)).collect();
+    assert!(stopped.len() >= 5, "{}", stopped.len());
+    for experiment in stopped {
+        let Verdict::Discard { screened: Some(expected), .. } = experiment.verdict else {
+            panic!("{:?}", experiment.verdict)
+        };
+        let parent =
+            experiment.hypothesis.patch.invert().apply(&experiment.config).expect("back").effective(CONTEXT);
+        let truth = surface(&experiment.config, 0) - surface(&parent, 0);
+        assert!(truth > 0.0 && (expected - truth).abs() < 0.5 * truth, "{expected} {truth}");
+    }
+    // What is kept is what is kept without racing.
+    let whole = Session::new(1, 40).run();
+    assert_eq!(
+        session.research.incumbent().map(|it| &it.config),
+        whole.research.incumbent().map(|it| &it.config)
+    );
+}
+
+#[test]
+fn a_restart_races_as_if_nothing_had_happened() {
+    let mut session = Session::resume(rules(1, 20), Vec::new(), Vec::new());
+    for _ in 0..25 {
+        session.step(raced);
+    }
+    let (journal, pending) = (session.journal.clone(), session.research.pending().to_vec());
+    let again = Session::resume(rules(1, 20), journal, pending);
+    let order = |session: &Session| {
+        session.ends.values().next().map(|order| (order.config.hash(), order.seed, order.race))
+    };
+    assert_eq!(order(&session), order(&again));
+    assert!(order(&again).is_some_and(|(.., race)| race.is_some()), "a screening run is next");
+}
+
+#[test]
+fn only_screening_runs_are_raced() {
+    let mut session = Session::resume(rules(2, 30), Vec::new(), Vec::new());
+    let mut seen = 0;
+    while session.halted.is_none() {
+        for order in session.ends.values() {
+            seen += usize::from(order.race.is_some());
+            assert!(order.race.is_none() || order.role == RunRole::Screen, "{order:?}");
+        }
+        if !session.step(raced) {
+            break;
+        }
+    }
+    assert!(seen > 10);
 }

@@ -35,7 +35,7 @@ const RECENT_KEEPS: usize = 6;
 const NEAR_MISSES: usize = 8;
 /// Draws from the model's belief that changes of several knobs are made of, and how many knobs those move.
 const DRAWS: usize = 8;
-const TOGETHER_AT_ONCE: [usize; 6] = [2, 3, 4, 6, 8, 12];
+const TOGETHER_AT_ONCE: [usize; 3] = [2, 3, 4];
 /// Blind jumps that are compared.
 const COMBINATIONS: usize = 16;
 
@@ -187,7 +187,7 @@ fn one_knob(search: &Search<'_>, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
 }
 
 /// Changes of several knobs. A draw from what the model believes of every one-knob change says which are worth
-/// making; the best two, three, … of each draw are tried together. A run that moves six knobs says nearly as much about each of
+/// making; the best two, three, … of each draw are tried together. A run that moves several knobs says nearly as much about each of
 /// them as a run that moves one, and small gains that no run could show alone are seen in their sum.
 fn several(search: &Search<'_>, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
     let incumbent = search.context.incumbent;
