@@ -472,6 +472,35 @@ void momentum(const float* gradient, float* __restrict buffer, float* __restrict
     }
 }
 
+void normalise(const NorMuon& o, int64_t matrix) {
+    const bool by_row = o.rows >= o.columns;
+    const int64_t size = by_row ? o.rows : o.columns, count = by_row ? o.columns : o.rows;
+    float *__restrict square = o.factor + matrix * size, *__restrict second = o.second + matrix * size;
+    for (int64_t i = 0; i < size; i++) square[i] = 0;
+    for (int64_t row = 0; row < o.rows; row++) {
+        const float* update = o.update + (matrix * o.rows + row) * o.columns;
+        float sum = 0;
+        if (by_row) {
+            for (int64_t i = 0; i < o.columns; i++) sum += update[i] * update[i];
+            square[row] = sum;
+        } else {
+            for (int64_t i = 0; i < o.columns; i++) square[i] += update[i] * update[i];
+        }
+    }
+    float before = 0, after = 0;
+    for (int64_t i = 0; i < size; i++) {
+        const float mean = square[i] / float(count);
+        second[i] += o.fresh * (mean - second[i]);
+        const float factor = 1.0f / __builtin_sqrtf(second[i] < 1e-10f ? 1e-10f : second[i]);
+        before += mean;
+        after += mean * factor * factor;
+        square[i] = factor;
+    }
+    const float norm = __builtin_sqrtf(after * float(count));
+    const float restored = __builtin_sqrtf(before * float(count)) / (norm < 1e-10f ? 1e-10f : norm);
+    for (int64_t i = 0; i < size; i++) square[i] *= restored;
+}
+
 void apply(const MuonApply& o, int64_t matrix) {
     for (int64_t row = 0; row < o.rows; row++) {
         float* __restrict parameter = o.parameter + matrix * o.stride + row * o.columns;
@@ -496,7 +525,7 @@ constexpr Kernels<T> kernels = {mix_norm<T>,     mix_norm_backward<T>, heads<T>,
 namespace LEVEL {
 extern const Kernels<float> float_kernels = kernels<float>;
 extern const Kernels<Brain> brain_kernels = kernels<Brain>;
-extern const OptimizerKernels optimizer_kernels = {adam, momentum, apply};
+extern const OptimizerKernels optimizer_kernels = {adam, momentum, normalise, apply};
 } // namespace LEVEL
 
 } // namespace autoswarm

@@ -452,6 +452,19 @@ int autoswarm_muon_momentum(const Tensor* gradient, Tensor* momentum, Tensor* di
     });
 }
 
+// update [n, rows, columns], second and factor [n, rows, 1] or [n, 1, columns], dense.
+int autoswarm_muon_normalise(Tensor** out, const Tensor* update, Tensor* second, double beta2) {
+    return guarded([&] {
+        Tensor factor = at::empty_like(*second);
+        const int64_t rows = update->size(1), columns = update->size(2);
+        const NorMuon o{data<float>(*update), data<float>(*second), data<float>(factor), rows, columns, float(1 - beta2)};
+        at::parallel_for(0, update->size(0), grain(rows * columns), [&](int64_t begin, int64_t end) {
+            for (int64_t i = begin; i < end; i++) optimizer_kernels().normalise(o, i);
+        });
+        *out = new Tensor(factor);
+    });
+}
+
 // matrices [n, rows, columns], dense.
 int autoswarm_orthogonalise(Tensor* matrices, const double* quintics, int64_t iterations) {
     return guarded([&] {

@@ -80,6 +80,15 @@ struct MuonApply {
     float rate, decay;
 };
 
+// NorMuon: the factors by row of matrices that are no wider than tall, else by column, that divide by the root of a running mean
+// square and restore each matrix's norm. `second` is that running mean; matrices and numbers are dense.
+struct NorMuon {
+    const float* update;
+    float *second, *factor;
+    int64_t rows, columns;
+    float fresh; // the share of a new mean square
+};
+
 // Stacked matrices of rows × columns, each to be replaced by the nearest one with all singular values about 1; the odd quintics
 // a x + b x³ + c x⁵ that do it, one an iteration, as `iterations` triples.
 struct Orthogonalise {
@@ -113,6 +122,7 @@ struct Kernels {
 struct OptimizerKernels {
     void (*adam)(const Adam&, int64_t first, int64_t last);
     void (*momentum)(const float* gradient, float* momentum, float* direction, float keep, bool nesterov, int64_t count);
+    void (*normalise)(const NorMuon&, int64_t matrix);
     void (*apply)(const MuonApply&, int64_t matrix);
 };
 

@@ -69,6 +69,12 @@ unsafe extern "C" {
         keep: c_double,
         nesterov: c_int,
     ) -> c_int;
+    fn autoswarm_muon_normalise(
+        out: *mut *mut C_tensor,
+        update: *const C_tensor,
+        second: *mut C_tensor,
+        beta2: c_double,
+    ) -> c_int;
     fn autoswarm_orthogonalise(matrices: *mut C_tensor, quintics: *const c_double, iterations: i64) -> c_int;
     fn autoswarm_muon_apply(
         parameter: *mut C_tensor,
@@ -328,6 +334,18 @@ pub fn orthogonalise(matrices: &mut Tensor, quintics: &[[f64; 3]]) {
     check(unsafe {
         autoswarm_orthogonalise(matrices.as_mut_ptr(), quintics.as_ptr(), quintics.len() as i64 / 3)
     });
+}
+
+/// Moves NorMuon's running mean squares `second` towards those of a stack `[n, rows, columns]`, by row (`[n, rows, 1]`) unless the
+/// matrices are wider than tall (`[n, 1, columns]`), and returns the factors that divide by their roots and restore each matrix's norm.
+pub fn muon_normalise(update: &Tensor, second: &mut Tensor, beta2: f64) -> Tensor {
+    assert_whole(&[Some(update), Some(second)], Kind::Float);
+    let [n, rows, columns] = update.size()[..] else { panic!("updates are stacked by matrix") };
+    assert_eq!(second.size(), if rows >= columns { [n, rows, 1] } else { [n, 1, columns] });
+    // SAFETY: tensors that live for the call, of the sizes and kinds that were just checked.
+    let [factor] =
+        made(|out| unsafe { autoswarm_muon_normalise(out, update.as_ptr(), second.as_mut_ptr(), beta2) });
+    factor
 }
 
 /// Moves a stack of matrices by `-rate · (u + decay · parameter)` with u = `update` · `factor` `[n, rows, 1]` or

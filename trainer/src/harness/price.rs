@@ -210,7 +210,9 @@ mod tests {
             while Instant::now() < until {}
             Ok(())
         });
-        assert_eq!(result.expect_err("too slow").class, CrashClass::TooSlow);
+        let class = result.expect_err("too slow").class;
+        // On a machine as busy as beside a build, it may be right to say that others took the processor.
+        assert!(matches!(class, CrashClass::TooSlow | CrashClass::Starved), "{class}");
         assert_eq!(steps, 2);
     }
 }

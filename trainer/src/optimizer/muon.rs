@@ -185,7 +185,7 @@ impl Muon {
         } else {
             orthogonalise(&direction, self.iterations).contiguous()
         };
-        let factor = second.as_mut().map(|second| normalise(&update, second, self.beta2));
+        let factor = second.as_mut().map(|second| shim::muon_normalise(&update, second, self.beta2));
         let mut first = 0;
         for part in parts.iter() {
             let rows = |stack: &Tensor| stack.narrow(0, first, part.layers);
