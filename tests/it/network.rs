@@ -93,9 +93,9 @@ async fn a_joiner_fetches_ten_thousand_records_and_then_almost_nothing() {
     })
     .await;
     let (bytes_before, before) = (weather.bytes(), syncs().await);
-    until("twenty reconciliations with nothing to do", async || {
+    until("ten reconciliations with nothing to do", async || {
         let done = syncs().await - before;
-        if done >= 20 { Ok(()) } else { Err(done) }
+        if done >= 10 { Ok(()) } else { Err(done) }
     })
     .await;
     let each = (weather.bytes() - bytes_before) / (syncs().await - before);

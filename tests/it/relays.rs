@@ -91,7 +91,7 @@ async fn another_relay_takes_the_place_of_one_that_is_gone() {
     })
     .await;
     println!("a relay is gone, another has the slot after {took:.1?}");
-    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert!(took < Duration::from_mins(1), "{took:?}");
     until("the ticket names it", async || {
         let ticket = node.view().await.ticket;
         if !ticket.contains(&first) && ticket.matches("p2p-circuit").count() == 2 {

@@ -67,7 +67,7 @@ mod tests {
     }
 
     fn rests(looks: &[Duration]) -> Vec<u64> {
-        looks.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect()
+        looks.windows(2).map(|pair| pair[1].abs_diff(pair[0]).as_secs()).collect()
     }
 
     #[test]

@@ -190,7 +190,7 @@ mod tests {
             }
             now += SECOND;
         }
-        let rests: Vec<Duration> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let rests: Vec<Duration> = asked.windows(2).map(|pair| pair[1].abs_diff(pair[0])).collect();
         assert_eq!(rests[..3], [2 * SECOND, 4 * SECOND, 8 * SECOND]);
         assert!(rests.len() > 20 && rests.last() == Some(&LONGEST_REST), "{rests:?}");
         // One that was held for long and then lost is asked soon.
