@@ -66,4 +66,5 @@ export -f one
 export OMP_NUM_THREADS=1
 commands | tr '\n' '\0' | xargs -0 -P "${JOBS:-1}" -I{} bash -c 'one "$1"' _ {}
 
-"$bed" table --at "${AT:-$budget}" "$out"/*.jsonl
+# From the newest build: what was searched is not asked again.
+"$target/debug/test-bed" table --at "${AT:-$budget}" "$out"/*.jsonl

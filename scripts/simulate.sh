@@ -7,6 +7,8 @@
 #   scripts/simulate.sh fit        writes tests/data/surface.json, and says how good it is
 #   scripts/simulate.sh targets    writes tests/data/targets.json
 #   scripts/simulate.sh
+# Small swarms of the real trainer, under a virtual clock (TRAINER=, DATA=, MEMO=, SEEDS=; hours, and it goes on where it was stopped):
+#   scripts/simulate.sh real
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 runs=tests/data/surface-runs.csv
@@ -28,7 +30,14 @@ targets)
 compare)
     bed compare --seeds "${SEEDS:-10}" --first-seed "${FIRST_SEED:-1}" --compute "${COMPUTE:-8}" \
         --threads "${THREADS:-2}" ${ONLY:+--only "$ONLY"} ${LIES:+--lies "$LIES"} ;;
+real)
+    trainer=(--trainer "${TRAINER:-target/debug/trainer}" --data "${DATA:-target/search/data}" --memo "${MEMO:-target/search/swarm.jsonl}")
+    for seed in $(seq 1 "${SEEDS:-1}"); do
+        bed real-swarm --nodes 4 --experiments 30 --seed "$seed" "${trainer[@]}"
+        bed real-swarm --nodes 4 --experiments 30 --silent --seed "$seed" "${trainer[@]}"
+        bed real-swarm --nodes 1 --experiments 120 --seed "$seed" "${trainer[@]}"
+    done ;;
 *)
-    echo "simulate.sh: \`$1\` is not known; use fit, targets, or nothing" >&2
+    echo "simulate.sh: \`$1\` is not known; use fit, targets, real, or nothing" >&2
     exit 2 ;;
 esac
