@@ -119,7 +119,7 @@ impl Method {
             Self::Evolve => Ok(vec![evolve::search(spec, start, ground)?]),
             Self::Rival(rival) => {
                 let account = rivals::search(rival, spec, start, ground)?;
-                stories(self.name(), spec, start, account, ground)
+                stories(self.name(), spec, start, &account, ground)
             }
         }
     }
@@ -130,7 +130,7 @@ pub(crate) fn stories(
     name: &str,
     spec: &Spec,
     start: &EffectiveConfig,
-    account: Account,
+    account: &Account,
     ground: &mut dyn Ground,
 ) -> anyhow::Result<Vec<Story>> {
     let mut judge = Judge::new(spec.seed, start);

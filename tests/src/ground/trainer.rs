@@ -127,19 +127,18 @@ impl TrainerGround {
 impl Ground for TrainerGround {
     fn run(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer> {
         let batch = ask.config.integer(Knob::BatchTokens) as f64;
-        let tokens = match ask.tokens {
-            Some(tokens) => tokens,
-            None => {
-                let price = self.price(ask)?;
-                let steps = (price.tokens_per_second.unwrap_or(0.0) * SECONDS / batch).floor();
-                if steps < FEWEST_STEPS {
-                    let message = "the price buys too few steps".to_owned();
-                    let crash = Crash { class: CrashClass::TooSlow, message, seconds: price.seconds };
-                    let outcome = Outcome::Crashed(crash);
-                    return Ok(Answer { outcome, seconds: price.seconds, beside: 0.0 });
-                }
-                (steps * batch) as u64
+        let tokens = if let Some(tokens) = ask.tokens {
+            tokens
+        } else {
+            let price = self.price(ask)?;
+            let steps = (price.tokens_per_second.unwrap_or(0.0) * SECONDS / batch).floor();
+            if steps < FEWEST_STEPS {
+                let message = "the price buys too few steps".to_owned();
+                let crash = Crash { class: CrashClass::TooSlow, message, seconds: price.seconds };
+                let outcome = Outcome::Crashed(crash);
+                return Ok(Answer { outcome, seconds: price.seconds, beside: 0.0 });
             }
+            (steps * batch) as u64
         };
         if let Some(answer) = self.memo.run(ask.config.hash(), tokens, ask.seed) {
             return Ok(answer.clone());

@@ -56,15 +56,15 @@ impl Judge {
             return Ok(*known);
         }
         let start = self.start.clone();
-        let gain = match (ground.truth(0, &start), ground.truth(0, config)) {
-            (Some(start), Some(level)) => Gain { gain: start - level.min(NOTHING_KNOWN), error: 0.0 },
-            _ => {
-                let pairs = (0..PAIRS).map(|pair| {
-                    let level = |config, ground: &mut dyn Ground| self.level(config, pair, ground);
-                    Ok(level(&start, ground)? - level(config, ground)?)
-                });
-                mean(&pairs.collect::<anyhow::Result<Vec<f64>>>()?)
-            }
+        let known = ground.truth(0, &start).zip(ground.truth(0, config));
+        let gain = if let Some((start, level)) = known {
+            Gain { gain: start - level.min(NOTHING_KNOWN), error: 0.0 }
+        } else {
+            let pairs = (0..PAIRS).map(|pair| {
+                let level = |config, ground: &mut dyn Ground| self.level(config, pair, ground);
+                Ok(level(&start, ground)? - level(config, ground)?)
+            });
+            mean(&pairs.collect::<anyhow::Result<Vec<f64>>>()?)
         };
         self.known.insert(config.hash(), gain);
         Ok(gain)

@@ -96,7 +96,7 @@ pub fn serve(
                 Err(error) => Reply::Error { error: format!("{error:#}") },
             },
             Ok(Question::End(name)) => {
-                let stories = stories(&name, spec, start, oracle.account, ground)?;
+                let stories = stories(&name, spec, start, &oracle.account, ground)?;
                 writeln!(output, "{}", serde_json::to_string(&Reply::Stories { stories })?)?;
                 return Ok(output.flush()?);
             }
@@ -201,7 +201,8 @@ mod tests {
         let surface = Surrogate::committed();
         let mut ground = SurfaceGround::new(&surface, Chance::new(1), vec![1.0]);
         let spec = Spec { seconds: 12.0, seed: 1, predictor: true, range: Range::Full, checkpoints: 2 };
-        let input: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+        let input = lines.join("\n");
         let mut output = Vec::new();
         serve(&spec, &start(), &mut ground, input.as_bytes(), &mut output).expect("no fault of the ground");
         let text = String::from_utf8(output).expect("text");

@@ -64,7 +64,7 @@ pub(super) fn search(
 ) -> anyhow::Result<Account> {
     let mut account = Account::new(spec.seconds);
     let mut screen = Screen::new(start);
-    let chance = Chance::new(spec.seed).of(&[0x5ea7c4]);
+    let chance = Chance::new(spec.seed).of(&[0x005e_a7c4]);
     let axes = axes(start, spec.range);
     for number in 0.. {
         let mut draws = (0..MOST_DRAWS).map(|draw| {

@@ -53,7 +53,7 @@ const FEW: [Knob; 13] = [
 /// One knob as a rival sees it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Axis {
-    /// The knob's name.
+    /// The knob, by its name.
     #[serde(serialize_with = "by_name")]
     pub knob: Knob,
     /// Its values.
@@ -83,6 +83,7 @@ pub enum Kind {
     },
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn by_name<S: serde::Serializer>(knob: &Knob, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(knob.name())
 }
