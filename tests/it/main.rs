@@ -8,6 +8,7 @@ mod many;
 mod network;
 mod nights;
 mod nodes;
+mod racing;
 #[cfg(feature = "real-trainer")]
 mod real;
 mod relays;

@@ -13,7 +13,10 @@ mod memo;
 mod surface;
 mod trainer;
 
-use autoswarm_protocol::{Budget, EffectiveConfig, Outcome};
+use autoswarm_protocol::{
+    Budget, EffectiveConfig, Outcome, Raced,
+    race::{RaceBounds, curve_point},
+};
 
 pub use memo::Memo;
 pub use surface::SurfaceGround;
@@ -50,6 +53,33 @@ pub struct Answer {
     pub seconds: f64,
     /// Virtual seconds beside them: starting, pricing, evaluating.
     pub beside: f64,
+}
+
+impl Answer {
+    /// Returns what the trainer would have made of the run under bounds: it is stopped where its curve first passes one. A run
+    /// without a curve goes to its end.
+    #[must_use]
+    pub fn raced(self, bounds: Option<RaceBounds>) -> Self {
+        let (Outcome::Finished(report), Some(bounds)) = (&self.outcome, bounds) else { return self };
+        let passed = report.curve.iter().find_map(|at| {
+            let point = curve_point(at.step, report.steps)?;
+            Some((at.step, at.loss, bounds.passed(point, at.loss)?))
+        });
+        let Some((step, loss, bound)) = passed else { return self };
+        let share = step as f64 / report.steps as f64;
+        let seconds = share * self.seconds;
+        let outcome = Outcome::Raced(Raced {
+            step,
+            steps: report.steps,
+            tokens: report.tokens,
+            loss,
+            bound,
+            training_seconds: seconds,
+            training_cpu_seconds: share * report.training_cpu_seconds,
+            startup_seconds: report.startup_seconds,
+        });
+        Self { outcome, seconds, beside: report.startup_seconds }
+    }
 }
 
 /// Answers runs.

@@ -1,6 +1,6 @@
 //! Tables for the judge of a trainer's words and times.
 
-use autoswarm_protocol::{Bpb, outcome::CurvePoint};
+use autoswarm_protocol::{Bpb, outcome::CurvePoint, race::RACE_POINTS};
 
 use super::*;
 
@@ -232,4 +232,34 @@ fn after_a_pause_the_trainers_own_clock_blames_nobody() {
         assert_eq!(fault.class, class);
         assert!(fault.message.ends_with("hard cap of 20.0 s"), "{}", fault.message);
     }
+}
+
+#[track_caller]
+fn check_raced(bounds: Option<RaceBounds>, step: u64, loss: f64, expect: Option<CrashClass>) {
+    let goal = Goal::Train(Expected { race: bounds, ..expected() });
+    let mut watch = Watch::new(goal, limits());
+    for line in [starting().as_str(), STARTED] {
+        watch.line(line.as_bytes(), SECOND).expect("in order");
+    }
+    let line = format!(
+        r#"{{"event":"raced","raced":{{"step":{step},"steps":64,"tokens":6400,"loss":{loss},"bound":2.0,"training_seconds":1.0,"training_cpu_seconds":1.0,"startup_seconds":0.1}}}}"#
+    );
+    let class = watch.line(line.as_bytes(), SECOND).err().map(|fault| fault.class);
+    assert_eq!(class, expect);
+    if expect.is_none() {
+        let answer = watch.exited(Exit::Code(0), None, false).expect("an answer");
+        assert!(matches!(answer, Answer::Raced(raced) if raced.step == step), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_run_stops_early_only_for_a_reason_that_it_was_given() {
+    let bounds = Some(RaceBounds([3.0, 2.0, f64::INFINITY]));
+    check_raced(bounds, RACE_POINTS[0], 3.1, None);
+    check_raced(bounds, RACE_POINTS[1], 2.1, None);
+    check_raced(bounds, RACE_POINTS[0], 2.9, Some(CrashClass::BadOutput));
+    check_raced(bounds, RACE_POINTS[2], 9.0, Some(CrashClass::BadOutput));
+    check_raced(bounds, RACE_POINTS[0] + 1, 9.0, Some(CrashClass::BadOutput));
+    check_raced(None, RACE_POINTS[0], 9.0, Some(CrashClass::BadOutput));
+    check_raced(bounds, RACE_POINTS[0], -1.0, Some(CrashClass::NotANumber));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use autoswarm_protocol::EffectiveConfig;
+use autoswarm_protocol::{EffectiveConfig, Outcome, race::RaceBounds};
 
 use super::{Rule, Spec, Story};
 use crate::ground::{Answer, Ask, Ground};
@@ -34,19 +34,20 @@ impl Account {
         Self { seconds, spent: 0.0, runs: 0, crashes: 0, seen: Vec::new() }
     }
 
-    /// Makes a run; none once the seconds are spent. A run that would end later ends nowhere, and nobody sees it.
+    /// Makes a run, stopped early where it passes a bound; none once the seconds are spent. A run that would end later ends nowhere, and nobody sees it.
     pub fn run(
         &mut self,
         config: &EffectiveConfig,
         tokens: Option<u64>,
         seed: u64,
+        race: Option<RaceBounds>,
         ground: &mut dyn Ground,
     ) -> anyhow::Result<Option<Answer>> {
         if self.spent >= self.seconds {
             return Ok(None);
         }
         let id = self.runs as u64;
-        let answer = ground.run(&Ask { machine: 0, id, config, tokens, seed })?;
+        let answer = ground.run(&Ask { machine: 0, id, config, tokens, seed })?.raced(race);
         self.spent += answer.seconds;
         if self.spent > self.seconds {
             self.spent = self.seconds;
@@ -54,7 +55,7 @@ impl Account {
         }
         self.runs += 1;
         let value = answer.outcome.report().map(|report| report.validation.get());
-        self.crashes += usize::from(value.is_none());
+        self.crashes += usize::from(matches!(answer.outcome, Outcome::Crashed(_)));
         self.seen.push(Seen { at: self.spent, config: config.clone(), value });
         Ok(Some(answer))
     }

@@ -34,7 +34,9 @@ pub(super) fn search(spec: &Spec, start: &EffectiveConfig, ground: &mut dyn Grou
     let mut actions = research.handle(Event::Start, clock as u64);
     while let Some(order) = heed(&actions, account.spent(), &mut stands, &mut experiments)? {
         let started = clock as u64;
-        let Some(answer) = account.run(&order.config, order.tokens, order.seed, ground)? else { break };
+        let Some(answer) = account.run(&order.config, order.tokens, order.seed, order.race, ground)? else {
+            break;
+        };
         clock += answer.seconds + answer.beside;
         let outcome = Box::new(answer.outcome);
         let event = Event::RunEnded { id: order.id, started_at: started, outcome, better_tokens: None };

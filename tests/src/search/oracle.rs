@@ -164,7 +164,8 @@ impl Oracle {
         if let Some(misfit) = self.screen.as_ref().and_then(|screen| screen.misfit(config)) {
             return Ok(Reply::Misfit { misfit: reason(misfit) });
         }
-        let Some(answer) = self.account.run(config, None, seed_of(self.repetition, seed), ground)? else {
+        let Some(answer) = self.account.run(config, None, seed_of(self.repetition, seed), None, ground)?
+        else {
             return Ok(Reply::Over { over: true });
         };
         if let Some(screen) = &mut self.screen {
@@ -178,6 +179,7 @@ impl Oracle {
             autoswarm_protocol::Outcome::Crashed(crash) => {
                 Reply::Crash { crash: crash.class.name(), training_seconds, spent }
             }
+            autoswarm_protocol::Outcome::Raced(_) => unreachable!("a rival's runs have no bounds"),
         };
         self.known.insert((config.hash(), seed), reply(0.0));
         Ok(reply(answer.seconds))

@@ -83,7 +83,7 @@ pub(super) fn search(
         let first = draws.next().expect("there is a draw");
         let config = if fits(&first) { first } else { draws.find(fits).unwrap_or(first) };
         let seed = if rival == Rival::Mutations { number } else { SEED };
-        let Some(answer) = account.run(&config, None, seed_of(spec.seed, seed), ground)? else { break };
+        let Some(answer) = account.run(&config, None, seed_of(spec.seed, seed), None, ground)? else { break };
         screen.observe(&config, &answer.outcome);
     }
     Ok(account)

@@ -173,7 +173,7 @@ impl<'a> World<'a> {
                     Idea::Rerun => self.story.foreign.1 += seconds,
                 }
                 self.story.runs.0 += 1;
-                self.story.runs.1 += usize::from(outcome.report().is_none());
+                self.story.runs.1 += usize::from(matches!(outcome, Outcome::Crashed(_)));
                 let wishes = self.nodes[node].run_ended(id, outcome, &self.common, clock);
                 self.grant(node, wishes, now)?;
             }
@@ -260,7 +260,7 @@ impl<'a> World<'a> {
     fn run(&mut self, node: usize, order: &RunOrder, now: f64) -> anyhow::Result<()> {
         let RunOrder { id, tokens, seed, .. } = *order;
         let ask = Ask { machine: node, id, config: &order.config, tokens, seed };
-        let Answer { outcome, seconds, beside } = self.ground.run(&ask)?;
+        let Answer { outcome, seconds, beside } = self.ground.run(&ask)?.raced(order.race);
         let idea = self.nodes[node].idea(order.number);
         self.story.training += seconds;
         let seconds = seconds + beside;

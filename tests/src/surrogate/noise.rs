@@ -254,6 +254,7 @@ mod tests {
                     measured: Some(measured),
                     crash: None,
                     config: config.clone(),
+                    curve: Vec::new(),
                 });
             }
         }

@@ -17,7 +17,7 @@ pub const FOLDS: u8 = 7;
 /// One run on one thread.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RealRun {
-    /// How the config was chosen: `near`, `broad`, `elite`, `repeat` or `tokens`.
+    /// How the config was chosen: `near`, `broad`, `elite`, `repeat` or `tokens`, or `search` by the node's own.
     pub kind: String,
     /// The seed.
     pub seed: u64,
@@ -29,6 +29,8 @@ pub struct RealRun {
     pub crash: Option<String>,
     /// The config as executed.
     pub config: EffectiveConfig,
+    /// The smoothed training loss, nats, after 5, 10, 15, 20, 30, 40, 50, 70 and 100 % of the steps; empty where it was not noted.
+    pub curve: Vec<f64>,
 }
 
 /// What a finished run measured.
@@ -63,6 +65,11 @@ pub fn real_runs() -> Vec<RealRun> {
     parse(include_str!("../../data/surface-runs.csv")).expect("the committed runs are well-formed")
 }
 
+/// Returns the committed runs of the trainer's fused operations, which have curves; the surface does not know them yet.
+pub fn fused_runs() -> Vec<RealRun> {
+    parse(include_str!("../../data/fused-runs.csv")).expect("the committed runs are well-formed")
+}
+
 /// Parses a file of runs; an error names the line.
 pub fn parse(text: &str) -> Result<Vec<RealRun>, String> {
     let mut lines = text.lines();
@@ -73,6 +80,7 @@ pub fn parse(text: &str) -> Result<Vec<RealRun>, String> {
     let (tokens, cpu, memory) = (column("tokens")?, column("cpu_seconds")?, column("memory")?);
     let (validation, audit) = (column("validation")?, column("audit")?);
     let (crash, config) = (column("crash")?, column("config")?);
+    let curve = column("curve").ok();
     let parsed = lines.enumerate().map(|(index, line)| {
         let cells: Vec<&str> = line.split(',').collect();
         let wrong = |what: &str| format!("line {}: {what}", index + 2);
@@ -96,6 +104,11 @@ pub fn parse(text: &str) -> Result<Vec<RealRun>, String> {
             measured: measured(),
             crash: (!cells[crash].is_empty()).then(|| cells[crash].to_owned()),
             config: parse_config(cells[config]).map_err(|error| wrong(&error))?.effective(CONTEXT),
+            curve: curve
+                .map_or("", |at| cells[at])
+                .split_whitespace()
+                .filter_map(|loss| loss.parse().ok())
+                .collect(),
         })
     });
     parsed.collect()

@@ -1,14 +1,43 @@
 //! That a model learns, that the seed decides everything, and that the report adds up.
 
-use autoswarm_protocol::{Knob, RunReport, Split, TrainerEvent};
+use autoswarm_protocol::{
+    Knob, RunReport, Split, TrainerEvent,
+    race::{self, RaceBounds},
+};
 use autoswarm_trainer::{
-    harness::{budget::Deadline, dataset::Dataset},
+    harness::{
+        budget::{Deadline, Watch},
+        dataset::Dataset,
+    },
     learner::Learner,
     model::{Model, Role, Shape},
+    train::{self, Ended, Settings},
 };
 use tch::{Device, Kind};
 
 use crate::support::{RULE, config, data, observe, report, settings, tiny, trajectory};
+
+/// Runs of this many tokens have a step for each point of their curve.
+const LONG: u64 = 512 * 64;
+
+#[test]
+fn a_run_that_is_behind_stops_at_that_look_and_one_that_is_not_is_the_same() {
+    let whole = report(&settings(tiny(""), LONG, 1));
+    let early = race::early_losses(&whole).expect("long enough");
+    let raced = |bounds: [f64; 3]| {
+        let settings = Settings { race: Some(RaceBounds(bounds)), ..settings(tiny(""), LONG, 1) };
+        train::run(&settings, &Watch::default(), &mut |_| {}).expect("no failure")
+    };
+    // Just above its own losses it goes on, and nothing else changes.
+    let Ended::Finished(kept) = raced(early.map(|loss| loss + 1e-9)) else { panic!("it was stopped") };
+    assert_eq!(trajectory(&whole), trajectory(&kept));
+    let Ended::Raced(stopped) = raced([f64::INFINITY, early[1] - 1e-9, f64::INFINITY]) else {
+        panic!("it was not stopped")
+    };
+    assert_eq!((stopped.step, stopped.steps, stopped.tokens), (race::RACE_POINTS[1], 64, LONG));
+    assert_eq!(stopped.loss.to_bits(), early[1].to_bits());
+    assert!(stopped.loss > stopped.bound);
+}
 
 #[test]
 fn an_untrained_model_knows_nothing() {

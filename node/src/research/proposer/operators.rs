@@ -144,14 +144,12 @@ fn together(search: &Search<'_>, operator: Operator, pairs: &[(Knob, Knob, f64)]
 
 fn model(search: &Search<'_>, scope: Scope, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
     let mut out = one_knob(search, rng);
-    if search.context.direction.scope == Some(Scope::Narrow) {
+    if scope == Scope::Narrow {
         return out;
     }
     super::shorten(&mut out, rng);
     out.extend(several(search, rng));
-    if scope != Scope::Narrow {
-        out.extend(together(search, Operator::Model, &TOGETHER));
-    }
+    out.extend(together(search, Operator::Model, &TOGETHER));
     if scope == Scope::Broad {
         out.extend((0..COMBINATIONS).map(|_| {
             let knobs = rng.random_range(4..=8);

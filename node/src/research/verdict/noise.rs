@@ -42,7 +42,7 @@ const GAIN_SHARE: f64 = 0.08;
 /// How many experiments that expectation is worth.
 const SHARE_PRIOR: f64 = 20.0;
 /// The same of what a peer found first: it won once, elsewhere. // Wild guess.
-const PEERS_GAIN_SHARE: f64 = 0.25;
+const PEERS_GAIN_SHARE: f64 = 0.15;
 const PEERS_SHARE_PRIOR: f64 = 4.0;
 /// Of those that do not gain, the expected share that change nothing.
 const NOTHING_SHARE: f64 = 0.5;

@@ -1,0 +1,104 @@
+//! Racing on recorded runs of the real trainer: what it would have stopped, what that saves, and whether a gain was among it.
+
+#![allow(clippy::print_stdout)] // figures, for `--nocapture`
+
+use std::collections::BTreeMap;
+
+use autoswarm_node::research::race::{Early, RaceModel};
+use autoswarm_protocol::{
+    Bpb, Patch, RunReport,
+    id::{CorpusHash, TokenizerHash},
+    outcome::CurvePoint,
+    race::{CURVE_POINTS, RACE_POINTS, curve_point},
+};
+use autoswarm_tests::surrogate::{
+    runs::{RealRun, fused_runs},
+    start,
+};
+
+/// Places in a recorded curve that are the looks of a race and the end.
+const LOOKS: [usize; 4] = [2, 4, 6, 8];
+/// Seconds of starting and evaluating beside 5 s of training. // measured 2026-11
+const BESIDE: f64 = 1.5;
+
+/// Makes a report of a recorded run.
+fn report(run: &RealRun) -> Option<RunReport> {
+    let measured = run.measured?;
+    let steps = (measured.tokens / run.config.integer(autoswarm_protocol::Knob::BatchTokens) as f64) as u64;
+    let at = |point: u64| (1..=steps).find(|step| curve_point(*step, steps) == Some(point));
+    let points =
+        RACE_POINTS.into_iter().chain([CURVE_POINTS]).zip(LOOKS).map(|(point, place)| {
+            Some(CurvePoint { step: at(point)?, tokens: 0, loss: *run.curve.get(place)? })
+        });
+    Some(RunReport {
+        executed: run.config.hash(),
+        seed: run.seed,
+        corpus: CorpusHash::of(b"recorded"),
+        tokenizer: TokenizerHash::of(b"bytes"),
+        semantics: 1,
+        device: "cpu".to_owned(),
+        dtype: "f32".to_owned(),
+        threads: 1,
+        steps,
+        tokens: measured.tokens as u64,
+        flops: 0.0,
+        parameters: 0,
+        training_seconds: measured.cpu_seconds,
+        training_cpu_seconds: measured.cpu_seconds,
+        startup_seconds: 0.0,
+        evaluation_seconds: 0.0,
+        peak_memory_bytes: 0,
+        initial_loss: 5.5,
+        curve: points.collect::<Option<_>>()?,
+        validation: Bpb::new(measured.validation).ok()?,
+        audit: None,
+        locked: None,
+    })
+}
+
+#[test]
+fn recorded_runs_lose_no_gain_to_racing() {
+    let start = start();
+    let all: Vec<(RealRun, RunReport)> =
+        fused_runs().into_iter().filter_map(|run| report(&run).map(|report| (run, report))).collect();
+    let incumbents: BTreeMap<u64, Early> = all
+        .iter()
+        .filter(|(run, _)| run.config == start)
+        .filter_map(|(run, report)| Some((run.seed, Early::of(report)?)))
+        .collect();
+    let levels: BTreeMap<u64, f64> = all
+        .iter()
+        .filter(|(run, _)| run.config == start)
+        .map(|(run, report)| (run.seed, report.validation.get()))
+        .collect();
+    let mut model = RaceModel::default();
+    let (mut children, mut stopped, mut gains, mut lost) = (0, 0, 0, 0);
+    let (mut cost, mut saved) = (0.0, 0.0);
+    for (run, report) in all.iter().filter(|(run, _)| run.config != start) {
+        let Some(early) = incumbents.get(&run.seed) else { continue };
+        let group = Patch::between(&start, &run.config).group();
+        let gained = report.validation.get() < levels[&run.seed];
+        (children, gains) = (children + 1, gains + u32::from(gained));
+        cost += report.training_seconds + BESIDE;
+        let bounds = model.bounds(group, run.config.hash(), early);
+        let end = report.curve.iter().find(|at| {
+            let point = curve_point(at.step, report.steps);
+            bounds.zip(point).is_some_and(|(bounds, point)| bounds.passed(point, at.loss).is_some())
+        });
+        match end {
+            Some(at) => {
+                let share = at.step as f64 / report.steps as f64;
+                saved += (1.0 - share) * report.training_seconds + BESIDE;
+                (stopped, lost) = (stopped + 1, lost + u32::from(gained));
+            }
+            None => model.observe(group, report, early),
+        }
+    }
+    println!(
+        "{children} children, {gains} better than the start on their seed; {stopped} stopped, {lost} of those better; {:.1} % saved",
+        100.0 * saved / cost
+    );
+    assert!(children > 150 && gains > 30, "{children} {gains}");
+    assert!(stopped >= 5 && saved > 0.02 * cost, "{stopped} {saved} {cost}");
+    assert_eq!(lost, 0, "at most 2 % of {gains} gains may be lost");
+}
