@@ -10,6 +10,7 @@
 //! | `v` verdict's first letter, number | nothing |
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -138,13 +139,14 @@ impl Store {
         }
     }
 
-    /// Opens and compares; returns how many experiments were missing at its end.
+    /// Opens and compares; returns how many experiments were missing.
     fn try_open(path: &Path, entries: &[Entry], existed: bool) -> Result<(Self, usize), String> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let database = open_patiently(&config).map_err(|error| error.to_string())?;
         let store = Self { path: path.to_owned(), database };
         let held = store.read_all()?;
-        if held.len() > entries.len() || held.iter().zip(entries).any(|(held, entry)| held != entry) {
+        let journal: BTreeMap<u32, &Entry> = entries.iter().map(|entry| (entry.number, entry)).collect();
+        if held.iter().any(|held| journal.get(&held.number) != Some(&held)) {
             return Err("it says something else than the journal".to_owned());
         }
         // Sled takes a log that it cannot read for an empty one.
@@ -155,7 +157,9 @@ impl Store {
         if [keys(b"c"), keys(b"v")] != [held.len(), held.len()] {
             return Err("its look-ups do not fit its entries".to_owned());
         }
-        let missing = &entries[held.len()..];
+        // Experiments end in another order than they begin, so what a kill kept from the index need not be the last.
+        let held: BTreeSet<u32> = held.iter().map(|entry| entry.number).collect();
+        let missing: Vec<&Entry> = entries.iter().filter(|entry| !held.contains(&entry.number)).collect();
         missing.iter().try_for_each(|entry| store.insert(entry))?;
         store.database.flush().map_err(|error| error.to_string())?;
         Ok((store, missing.len()))

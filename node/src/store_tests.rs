@@ -76,6 +76,19 @@ fn an_index_behind_the_journal_catches_up() {
     check_equal(&store, 4);
 }
 
+#[test]
+fn an_index_that_lacks_an_experiment_before_its_last_catches_up() {
+    let (_folder, path) = built(2);
+    let (store, _) = Store::open(&path, &journal(2)).expect("opens");
+    // The fourth ended before the third, and a kill came between the third's commit and its entry.
+    let fourth = &journal(4)[3];
+    store.add(&fourth.experiment, &fourth.commit).expect("added");
+    drop(store);
+    let (store, found) = Store::open(&path, &journal(4)).expect("opens");
+    assert_eq!(found, Found::Behind(1));
+    check_equal(&store, 4);
+}
+
 #[track_caller]
 fn check_rebuilt(path: &Path, count: u32) {
     let (store, found) = Store::open(path, &journal(count)).expect("rebuilt");
