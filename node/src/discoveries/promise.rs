@@ -225,13 +225,13 @@ mod tests {
         let little = |word: f64| word < 0.25 * right;
         assert!(right > 0.5 && little(denies) && little(praises), "{right} {denies} {praises}");
         assert!(inverts < 1e-9, "{inverts}");
-        // A hundred strangers weigh as much as three tries.
+        // Eighty strangers weigh as much as three tries, of the author and of the idea: together a sixth is left.
         let before = chance(&mut promise, 50);
         for stranger in 100..=180 {
             promise.told(idea(250), author(stranger), false);
         }
         let denied = chance(&mut promise, 50);
-        assert!(denied < before && denied > 0.2 * before, "{before} {denied}");
+        assert!(denied < before && denied > 0.15 * before, "{before} {denied}");
     }
 
     #[test]

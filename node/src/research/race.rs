@@ -3,7 +3,7 @@
 //! A screening run and the incumbent's run on the same seed train on the same text in the same order, so their smoothed losses can be
 //! compared long before the end. At each look the model knows two things, from runs that went to their end: how many bits per byte the final
 //! difference is for a loss behind by one, and how far it may still be from that, for each knob group. A run is stopped where even
-//! [`BEYOND`] standard deviations of that would not make a gain of it. One candidate in [`RUNS_ON`] is never stopped, so that the
+//! 2.33 standard deviations of that would not make a gain of it. One candidate in twenty is never stopped, so that the
 //! model sees what it would have stopped. Pure; only screening runs are raced, so what is kept was never selected by it.
 
 use std::collections::BTreeMap;
