@@ -5,22 +5,10 @@ use std::time::Instant;
 use autoswarm_protocol::{CrashClass, TrainerEvent};
 use autoswarm_trainer::{
     failure::Failure,
-    harness::budget::{Budget, Deadline, STARVED_SHARE},
+    harness::budget::{Budget, Deadline},
 };
 
-use crate::support::{observe, settings, tiny};
-
-/// Checks why a run ended. Where other work really took the processor, as beside a build, the run is right to say so: then the
-/// share that it names must be one that excuses it.
-#[track_caller]
-fn check_class(failure: &Failure, expected: CrashClass) {
-    if failure.class == CrashClass::Starved {
-        let share = failure.message.split_whitespace().find_map(|word| word.parse::<f64>().ok());
-        assert!(share.is_some_and(|share| share <= 100.0 * STARVED_SHARE), "{failure:?}");
-    } else {
-        assert_eq!(failure.class, expected, "{failure:?}");
-    }
-}
+use crate::support::{check_class, observe, settings, tiny};
 
 #[test]
 fn seconds_are_paid_in_tokens() {

@@ -8,8 +8,9 @@ use std::{
 };
 
 use autoswarm_protocol::{CrashClass, RunReport, TrainerEvent};
+use autoswarm_trainer::failure::Failure;
 
-use crate::support::{TINY, data};
+use crate::support::{TINY, check_class, data};
 
 fn trainer(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_trainer")).args(args).output().expect("the binary starts")
@@ -145,7 +146,7 @@ fn a_config_far_too_large_ends_on_time() {
     let started = Instant::now();
     let output = run("train", &config, &cap);
     let (class, message) = failure(&output);
-    assert_eq!(class, CrashClass::TimedOut, "{message}");
+    check_class(&Failure { class, message }, CrashClass::TimedOut);
     let capped = started.elapsed().as_secs_f64();
     // Both include building 0.6 GB of initial values, which no budget pays for.
     assert!(priced < 20.0 && capped < 20.0, "{priced} {capped}");

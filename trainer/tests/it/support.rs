@@ -5,12 +5,12 @@ use std::{
     sync::OnceLock,
 };
 
-use autoswarm_protocol::{RunReport, Split, TrainConfig, TrainerEvent};
+use autoswarm_protocol::{CrashClass, RunReport, Split, TrainConfig, TrainerEvent};
 use autoswarm_trainer::{
     device::{DeviceName, Dtype},
     failure::{self, Failure},
     harness::{
-        budget::{Budget, Watch},
+        budget::{Budget, STARVED_SHARE, Watch},
         corpus::{Corpus, Document},
         dataset,
         evaluate::Rule,
@@ -120,4 +120,16 @@ pub(crate) fn report(settings: &Settings) -> RunReport {
 pub(crate) fn trajectory(report: &RunReport) -> (Vec<u64>, u64) {
     let losses = report.curve.iter().map(|point| point.loss.to_bits()).collect();
     (losses, report.validation.get().to_bits())
+}
+
+/// Checks why a run ended. Where other work really took the processor, as beside a build, the run is right to say so: then the
+/// share that it names must be one that excuses it.
+#[track_caller]
+pub(crate) fn check_class(failure: &Failure, expected: CrashClass) {
+    if failure.class == CrashClass::Starved {
+        let share = failure.message.split_whitespace().find_map(|word| word.parse::<f64>().ok());
+        assert!(share.is_some_and(|share| share <= 100.0 * STARVED_SHARE), "{failure:?}");
+    } else {
+        assert_eq!(failure.class, expected, "{failure:?}");
+    }
 }
