@@ -153,9 +153,9 @@ mod tests {
 
     #[test]
     fn gradients_are_booked_on_the_part_that_made_their_values() {
-        let large = Tensor::randn([300, 300], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-        // The first product pays for the library's own start.
-        let _ = large.mm(&large);
+        let large = Tensor::randn([600, 600], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        // The first product and the first sum pay for the library's own start.
+        let _ = large.mm(&large).sum(Kind::Float);
         let ((), heard) = listen(|| {
             part(Part::Mlp);
             let product = large.mm(&large).mm(&large);
@@ -167,7 +167,7 @@ mod tests {
         });
         let at = |part: Part| (heard.forward[part as usize], heard.backward[part as usize]);
         let (mlp, head) = (at(Part::Mlp), at(Part::Head));
-        // Two products of 300³ against one sum of 300²; twice as many products backward.
+        // Two products of 600³ against one sum of 600²; twice as many products backward.
         assert!(mlp.0 > 3.0 * head.0 && mlp.1 > 3.0 * head.1, "{heard:?}");
         assert_eq!(at(Part::Norm), (0.0, 0.0));
         let ((), silent) = listen(|| {});
