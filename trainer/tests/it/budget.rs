@@ -3,10 +3,7 @@
 use std::time::Instant;
 
 use autoswarm_protocol::{CrashClass, TrainerEvent};
-use autoswarm_trainer::{
-    failure::Failure,
-    harness::budget::{Budget, Deadline},
-};
+use autoswarm_trainer::harness::budget::{Budget, Deadline};
 
 use crate::support::{check_class, observe, settings, tiny};
 
