@@ -169,6 +169,7 @@ mod tests {
         let (mlp, head) = (at(Part::Mlp), at(Part::Head));
         // Two products of 600³ against one sum of 600²; twice as many products backward.
         assert!(mlp.0 > 3.0 * head.0 && mlp.1 > 3.0 * head.1, "{heard:?}");
+        assert!(mlp.1 > mlp.0, "{heard:?}");
         assert_eq!(at(Part::Norm), (0.0, 0.0));
         let ((), silent) = listen(|| {});
         assert!(silent.backward.iter().all(|&seconds| seconds == 0.0), "{silent:?}");
