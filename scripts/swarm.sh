@@ -5,7 +5,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export NODES=${NODES:-50} SEEDS=${SEEDS:-20} ROUNDS=${ROUNDS:-10} CHURN_NODES=${CHURN_NODES:-20}
-export FLOOD=${FLOOD:-20000} SYBILS=${SYBILS:-40000} ECLIPSE=${ECLIPSE:-100}
+export FLOOD=${FLOOD:-20000} SYBILS=${SYBILS:-40000} ECLIPSE=${ECLIPSE:-100} NEWS=${NEWS:-200}
+# A record more seldom than 50 nodes of one process need, so that the protocol is measured and not the machine.
+export BETWEEN=${BETWEEN:-400}
 [ $# -gt 0 ] || set -- network:: topologies:: hostile::
 
 cargo build --locked --workspace --all-targets

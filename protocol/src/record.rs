@@ -22,7 +22,7 @@ use crate::{
     knobs,
 };
 
-pub use verify::{Blame, Fault, Verified, verify};
+pub use verify::{Blame, Fault, Glance, Verified, glance, verify};
 
 /// Version of the wire; another major is another language.
 pub const WIRE_MAJOR: u8 = 1;

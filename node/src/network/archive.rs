@@ -11,7 +11,7 @@ use std::{cell::OnceCell, collections::BTreeMap, fmt, mem, path::Path, sync::Arc
 
 use autoswarm_protocol::{
     id::RecordId,
-    record::{Body, Fault, Verified, verify},
+    record::{Author, Body, Fault, Verified, verify},
     swarm_config::Objective,
 };
 use negentropy::{Bound, Id, Item, NegentropyStorageBase, NegentropyStorageVector};
@@ -171,6 +171,11 @@ impl Archive {
                 let _ = tree.remove(dropped.as_bytes());
             }
         }
+    }
+
+    /// Returns whether a record of this author is held.
+    pub fn knows(&self, author: Author) -> bool {
+        self.shelves.has(author)
     }
 
     /// Returns whether there was lately no room for a record, so that it need not be fetched.

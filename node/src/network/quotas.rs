@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use autoswarm_protocol::record::{Author, Body, Verified};
+use autoswarm_protocol::record::{Author, Body, Glance, Verified};
 use libp2p::PeerId;
 
 /// A bucket's size, and how fast it fills again, per second.
@@ -18,8 +18,11 @@ pub(super) struct Rate {
 /// Gossip of one author: a record in ten seconds, 380 in the first hour. An honest node keeps fewer experiments than that in a
 /// month; what is more comes by reconciliation.
 const OF_AUTHOR: Rate = Rate { burst: 20.0, per_second: 0.1 };
-/// Gossip over one relayer: a swarm of a thousand nodes, each at its most, says 100 a second, over several relayers.
-const OF_RELAYER: Rate = Rate { burst: 200.0, per_second: 50.0 };
+/// Gossip over one relayer of authors of whom nothing is held: a swarm of a thousand that all come within four seconds.
+const OF_NEWCOMERS: Rate = Rate { burst: 200.0, per_second: 50.0 };
+/// And of all others, of whom a swarm of a thousand, each at its most, says 100 a second: a tenth of a core's verifications. It has a
+/// bucket of its own, so that whoever relays authors without end keeps no known one's news from passing over it.
+const OF_KNOWN: Rate = Rate { burst: 2000.0, per_second: 500.0 };
 /// Questions of one peer, 30 in ten seconds (Lighthouse's order of magnitude for the like).
 const QUESTIONS: Rate = Rate { burst: 30.0, per_second: 3.0 };
 /// Bodies for one peer, bytes: forty thousand records at once, then no more than a home connection carries.
@@ -71,6 +74,11 @@ impl<K: Ord + Copy> Buckets<K> {
         is_enough
     }
 
+    /// Returns whether so much is in a bucket, and leaves it there.
+    fn has(&self, key: K, amount: f64, now: Duration) -> bool {
+        self.levels.get(&key).is_none_or(|level| self.rate.level(*level, now) >= amount)
+    }
+
     /// Makes room: the full buckets say nothing, and then the one longest not used.
     fn forget(&mut self, now: Duration) {
         let rate = self.rate;
@@ -94,7 +102,8 @@ impl Rate {
 /// All quotas of a node.
 #[derive(Debug)]
 pub(super) struct Quotas {
-    relayers: Buckets<PeerId>,
+    newcomers: Buckets<PeerId>,
+    known: Buckets<PeerId>,
     authors: Buckets<Author>,
     /// Intents have buckets of their own, so that they take no place from what an author found.
     intents: Buckets<Author>,
@@ -106,7 +115,8 @@ pub(super) struct Quotas {
 impl Default for Quotas {
     fn default() -> Self {
         Self {
-            relayers: Buckets::new(OF_RELAYER),
+            newcomers: Buckets::new(OF_NEWCOMERS),
+            known: Buckets::new(OF_KNOWN),
             authors: Buckets::new(OF_AUTHOR),
             intents: Buckets::new(OF_AUTHOR),
             questions: Buckets::new(QUESTIONS),
@@ -117,15 +127,32 @@ impl Default for Quotas {
 }
 
 impl Quotas {
-    /// Returns whether a peer may relay one more message.
-    pub(super) fn may_relay(&mut self, peer: PeerId, now: Duration) -> bool {
-        self.relayers.take(peer, 1.0, now)
+    /// Returns whether a peer may relay one more message, by an author of whom something is held or not. What an author over his quota is
+    /// said to have signed costs its relayer nothing: gossip asks no second relayer, so whoever floods would take along what else
+    /// passes over him.
+    pub(super) fn may_relay(
+        &mut self,
+        peer: PeerId,
+        glance: Option<Glance>,
+        is_known: bool,
+        now: Duration,
+    ) -> bool {
+        let is_over = |glance: Glance| !self.said(glance.is_reconciled).has(glance.author, 1.0, now);
+        if glance.is_some_and(is_over) {
+            return false;
+        }
+        let buckets = if is_known { &mut self.known } else { &mut self.newcomers };
+        buckets.take(peer, 1.0, now)
     }
 
     /// Returns whether one more record may pass as gossip.
     pub(super) fn may_say(&mut self, record: &Verified<Body>, now: Duration) -> bool {
         let buckets = if record.value().is_reconciled() { &mut self.authors } else { &mut self.intents };
         buckets.take(record.author(), 1.0, now)
+    }
+
+    fn said(&self, is_reconciled: bool) -> &Buckets<Author> {
+        if is_reconciled { &self.authors } else { &self.intents }
     }
 
     /// Returns whether a peer may ask one more question.
@@ -196,14 +223,27 @@ mod tests {
         let [intent, found] = [true, false].map(record);
         let count = |may: &mut dyn FnMut(Duration) -> bool, now| (0..1000).filter(|_| may(now)).count();
         let later = NOW + 10 * SECOND;
-        let mut relay = |now| quotas.may_relay(peer, now);
+        let mut relay = |now| quotas.may_relay(peer, None, false, now);
         assert_eq!((count(&mut relay, NOW), count(&mut relay, NOW + SECOND)), (200, 50));
+        let mut relay = |now| quotas.may_relay(peer, None, true, now);
+        assert_eq!((count(&mut relay, NOW), count(&mut relay, NOW + SECOND)), (1000, 1000));
         let mut say = |now| quotas.may_say(&intent, now);
         assert_eq!((count(&mut say, NOW), count(&mut say, later)), (20, 1));
         let mut say = |now| quotas.may_say(&found, now);
         assert_eq!((count(&mut say, NOW), count(&mut say, later)), (20, 1), "intents take no place of it");
         let mut ask = |now| quotas.may_ask(peer, now);
         assert_eq!((count(&mut ask, NOW), count(&mut ask, later)), (30, 30));
+    }
+
+    #[test]
+    fn an_author_over_his_quota_costs_his_relayer_nothing() {
+        let (mut quotas, peer) = (Quotas::default(), PeerId::random());
+        let found = record(false);
+        while quotas.may_say(&found, NOW) {}
+        let of = |is_reconciled| Some(Glance { author: found.author(), is_reconciled });
+        assert!((0..10_000).all(|_| !quotas.may_relay(peer, of(true), true, NOW)));
+        assert!(quotas.may_relay(peer, of(false), true, NOW), "his intents have a quota of their own");
+        assert_eq!((0..10_000).filter(|_| quotas.may_relay(peer, None, true, NOW)).count(), 1999);
     }
 
     #[test]

@@ -131,6 +131,26 @@ impl Verified<Body> {
     }
 }
 
+/// What bytes say of themselves, **unchecked**: to decide whether the checks are worth their time, and for nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// Who is said to have signed them.
+    pub author: Author,
+    /// Whether they would stay, as intents do not.
+    pub is_reconciled: bool,
+}
+
+/// Looks at bytes from anywhere without a check of their signature; none where they are no record.
+pub fn glance(bytes: &[u8]) -> Option<Glance> {
+    let (_, rest) = bytes.split_first().filter(|(major, _)| **major == WIRE_MAJOR)?;
+    if bytes.len() > MAX_RECORD_BYTES {
+        return None;
+    }
+    let envelope: Envelope = codec::decode(rest).ok()?;
+    let body: Body = codec::decode(&envelope.content.body).ok()?;
+    Some(Glance { author: envelope.content.author, is_reconciled: body.is_reconciled() })
+}
+
 /// Climbs the ladder with bytes from anywhere; `now` is in seconds since 1970.
 pub fn verify(bytes: &[u8], objective: &Objective, now: u64) -> Result<Verified<Body>, Fault> {
     if bytes.len() > MAX_RECORD_BYTES {

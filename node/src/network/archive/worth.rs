@@ -117,6 +117,11 @@ impl Shelves {
         Self { caps, shelves: BTreeMap::new() }
     }
 
+    /// Returns whether a record of this author is here.
+    pub(super) fn has(&self, author: Author) -> bool {
+        self.shelves.values().any(|shelf| shelf.rows.contains_key(&author))
+    }
+
     /// Puts a record of so many bytes into its place; returns what had to go for it, which may be the record itself.
     pub(super) fn put(&mut self, record: &Verified<Body>, bytes: usize) -> Option<RecordId> {
         let class = bytes.clamp(SMALLEST_CLASS, MAX_RECORD_BYTES).next_power_of_two();

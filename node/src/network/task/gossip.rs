@@ -3,7 +3,7 @@
 
 use autoswarm_protocol::{
     id::RecordId,
-    record::{Blame, Body, Verified},
+    record::{self, Blame, Body, Verified},
 };
 use libp2p::{PeerId, gossipsub::MessageAcceptance};
 
@@ -22,7 +22,9 @@ impl Task {
             return MessageAcceptance::Ignore;
         }
         // Before the signature is checked, which is what costs.
-        if !self.quotas.may_relay(relayed_by, now) {
+        let glance = record::glance(bytes);
+        let is_known = glance.is_some_and(|glance| self.archive.knows(glance.author));
+        if !self.quotas.may_relay(relayed_by, glance, is_known, now) {
             self.counts.over_quota += 1;
             self.wake();
             return MessageAcceptance::Ignore;

@@ -290,7 +290,13 @@ impl Task {
         match done {
             Ok(()) if syncing.busy < MOST_BUSY => self.go_on(peer, syncing),
             Ok(()) => {}
-            Err(what) => self.fault(peer, &what),
+            Err(what) => {
+                self.fault(peer, &what);
+                // Asked again at once: faults that lie far apart are forgotten, and who answers nonsense takes an honest peer's turns.
+                if self.connected.contains_key(&peer) {
+                    self.reconciling.waiting.insert(peer);
+                }
+            }
         }
     }
 
