@@ -109,6 +109,35 @@ pub struct RunReport {
 }
 
 impl RunReport {
+    /// Makes the report of a run that no trainer made, for simulators and tests: one CPU thread, no curve, and nothing but what
+    /// is given; `tokens` are those of training, `seconds` both wall-clock and CPU.
+    pub fn simulated(executed: ConfigHash, seed: u64, tokens: u64, seconds: f64, validation: Bpb) -> Self {
+        Self {
+            executed,
+            seed,
+            corpus: CorpusHash::of(b"simulated"),
+            tokenizer: TokenizerHash::of(b"bytes"),
+            semantics: 1,
+            device: "cpu".to_owned(),
+            dtype: "f32".to_owned(),
+            threads: 1,
+            steps: 10,
+            tokens,
+            flops: 1.0,
+            parameters: 1,
+            training_seconds: seconds,
+            training_cpu_seconds: seconds,
+            startup_seconds: 0.0,
+            evaluation_seconds: 0.0,
+            peak_memory_bytes: 1,
+            initial_loss: 5.545,
+            curve: Vec::new(),
+            validation,
+            audit: None,
+            locked: None,
+        }
+    }
+
     /// Returns the training throughput, tokens per second.
     pub fn tokens_per_second(&self) -> f64 {
         self.tokens as f64 / self.training_seconds.max(1e-9)

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use autoswarm_node::research::race::{Early, RaceModel};
 use autoswarm_protocol::{
     Bpb, Patch, RunReport,
-    id::{CorpusHash, TokenizerHash},
     outcome::CurvePoint,
     race::{CURVE_POINTS, RACE_POINTS, curve_point},
 };
@@ -30,29 +29,11 @@ fn report(run: &RealRun) -> Option<RunReport> {
         RACE_POINTS.into_iter().chain([CURVE_POINTS]).zip(LOOKS).map(|(point, place)| {
             Some(CurvePoint { step: at(point)?, tokens: 0, loss: *run.curve.get(place)? })
         });
+    let (tokens, validation) = (measured.tokens as u64, Bpb::new(measured.validation).ok()?);
     Some(RunReport {
-        executed: run.config.hash(),
-        seed: run.seed,
-        corpus: CorpusHash::of(b"recorded"),
-        tokenizer: TokenizerHash::of(b"bytes"),
-        semantics: 1,
-        device: "cpu".to_owned(),
-        dtype: "f32".to_owned(),
-        threads: 1,
         steps,
-        tokens: measured.tokens as u64,
-        flops: 0.0,
-        parameters: 0,
-        training_seconds: measured.cpu_seconds,
-        training_cpu_seconds: measured.cpu_seconds,
-        startup_seconds: 0.0,
-        evaluation_seconds: 0.0,
-        peak_memory_bytes: 0,
-        initial_loss: 5.5,
         curve: points.collect::<Option<_>>()?,
-        validation: Bpb::new(measured.validation).ok()?,
-        audit: None,
-        locked: None,
+        ..RunReport::simulated(run.config.hash(), run.seed, tokens, measured.cpu_seconds, validation)
     })
 }
 

@@ -322,7 +322,7 @@ impl Research {
         let race = self
             .early
             .get(&seed)
-            .filter(|_| role == RunRole::Screen && self.rules.policy.race)
+            .filter(|_| role == RunRole::Screen)
             .and_then(|early| self.race.bounds(group, config.hash(), early));
         Some(RunOrder { id, number, slot, role, pair, config, seed, tokens, patch, foreign_tokens, race })
     }

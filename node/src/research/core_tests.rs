@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use autoswarm_protocol::{
     Bpb, Crash, CrashClass, Knob, RunReport, TrainConfig, Value,
-    id::{ArenaId, CorpusHash, RecordId, TokenizerHash},
+    id::{ArenaId, RecordId},
     outcome::CurvePoint,
     race::{CURVE_POINTS, curve_point},
 };
@@ -63,29 +63,10 @@ fn surface(config: &EffectiveConfig, seed: u64) -> f64 {
 }
 
 fn report(config: &EffectiveConfig, seed: u64, tokens: u64) -> Outcome {
+    let bpb = |above: f64| Bpb::new(surface(config, seed) + above).expect("finite");
     Outcome::Finished(Box::new(RunReport {
-        executed: config.hash(),
-        seed,
-        corpus: CorpusHash::of(b"test"),
-        tokenizer: TokenizerHash::of(b"test"),
-        semantics: 1,
-        device: "cpu".to_owned(),
-        dtype: "f32".to_owned(),
-        threads: 1,
-        steps: 10,
-        tokens,
-        flops: 1.0,
-        parameters: 1,
-        training_seconds: RUN_SECONDS as f64,
-        training_cpu_seconds: RUN_SECONDS as f64,
-        startup_seconds: 0.0,
-        evaluation_seconds: 0.0,
-        peak_memory_bytes: 1,
-        initial_loss: 5.5,
-        curve: Vec::new(),
-        validation: Bpb::new(surface(config, seed)).expect("finite"),
-        audit: Some(Bpb::new(surface(config, seed) + 0.01).expect("finite")),
-        locked: None,
+        audit: Some(bpb(0.01)),
+        ..RunReport::simulated(config.hash(), seed, tokens, RUN_SECONDS as f64, bpb(0.0))
     }))
 }
 

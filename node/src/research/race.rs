@@ -140,12 +140,7 @@ pub fn extrapolated(difference: f64, pair_sd: f64) -> Estimate {
 
 #[cfg(test)]
 mod tests {
-    use autoswarm_protocol::{
-        Bpb,
-        id::{CorpusHash, TokenizerHash},
-        outcome::CurvePoint,
-        race::CURVE_POINTS,
-    };
+    use autoswarm_protocol::{Bpb, outcome::CurvePoint, race::CURVE_POINTS};
 
     use super::*;
 
@@ -155,29 +150,11 @@ mod tests {
             let loss = 2.0 + above * (1.0 - k as f64 / (2 * CURVE_POINTS) as f64);
             CurvePoint { step: 10 * k, tokens: 5120 * k, loss: if k == CURVE_POINTS { 2.0 } else { loss } }
         };
+        let (config, bpb) = (ConfigHash::of(b"config"), Bpb::new(level).expect("finite"));
         RunReport {
-            executed: ConfigHash::of(b"config"),
-            seed: 1,
-            corpus: CorpusHash::of(b"test"),
-            tokenizer: TokenizerHash::of(b"test"),
-            semantics: 1,
-            device: "cpu".to_owned(),
-            dtype: "f32".to_owned(),
-            threads: 1,
             steps: 10 * CURVE_POINTS,
-            tokens: 5120 * CURVE_POINTS,
-            flops: 1.0,
-            parameters: 1,
-            training_seconds: 5.0,
-            training_cpu_seconds: 5.0,
-            startup_seconds: 0.0,
-            evaluation_seconds: 1.0,
-            peak_memory_bytes: 1,
-            initial_loss: 5.5,
             curve: (1..=CURVE_POINTS).map(point).collect(),
-            validation: Bpb::new(level).expect("finite"),
-            audit: None,
-            locked: None,
+            ..RunReport::simulated(config, 1, 5120 * CURVE_POINTS, 5.0, bpb)
         }
     }
 

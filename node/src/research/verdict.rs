@@ -113,8 +113,6 @@ pub struct Policy {
     /// Strength of the correction for selection: the Δ of a keep is scaled by 1 − this · (se/Δ)². What is kept was lucky more often
     /// than not, the more so the nearer it is to its error; 1 is the James–Stein factor.
     pub selection_correction: f64,
-    /// Whether screening runs that are hopelessly behind are stopped before their end (see [`super::race`]).
-    pub race: bool,
 }
 
 impl Default for Policy {
@@ -130,7 +128,6 @@ impl Default for Policy {
             most_pairs: 10,
             refresh_after: 60,
             selection_correction: 1.0,
-            race: true,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use autoswarm_protocol::{
     Bpb, Crash, EffectiveConfig, Knob, Outcome, RunReport,
-    id::{ConfigHash, CorpusHash, SpeedHash, TokenizerHash},
+    id::{ConfigHash, SpeedHash},
 };
 
 use super::{Answer, Ask, Ground, SECONDS};
@@ -65,28 +65,19 @@ impl<'a> SurfaceGround<'a> {
         let late = (PRICE_SD * self.chance.normal(&[10, ask.machine as u64, ask.id])).exp();
         let seconds = SECONDS * tokens / price * late;
         let report = RunReport {
-            executed: ask.config.hash(),
-            seed: ask.seed,
-            corpus: CorpusHash::of(b"simulated"),
-            tokenizer: TokenizerHash::of(b"bytes"),
-            semantics: 1,
-            device: "cpu".to_owned(),
-            dtype: "f32".to_owned(),
-            threads: 1,
             steps: (tokens / ask.config.integer(Knob::BatchTokens) as f64) as u64,
-            tokens: tokens as u64,
-            flops: 0.0,
             parameters: 40_000,
-            training_seconds: seconds,
-            training_cpu_seconds: seconds,
             startup_seconds: STARTUP,
             evaluation_seconds: OVERHEAD - STARTUP,
             peak_memory_bytes: 370 << 20,
-            initial_loss: 5.545,
-            curve: Vec::new(),
-            validation: bpb(level + validation),
             audit: Some(bpb(level + audit)),
-            locked: None,
+            ..RunReport::simulated(
+                ask.config.hash(),
+                ask.seed,
+                tokens as u64,
+                seconds,
+                bpb(level + validation),
+            )
         };
         Answer { outcome: Outcome::Finished(Box::new(report)), seconds, beside: OVERHEAD }
     }
