@@ -164,6 +164,10 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "MULTIADDR")]
     pub listen: Vec<libp2p::Multiaddr>,
 
+    /// Address at which others reach this machine, where it cannot know (a rented one, a forwarded port); may be given several times
+    #[arg(long, value_name = "MULTIADDR", value_parser = crate::network::parse_external)]
+    pub external: Vec<libp2p::Multiaddr>,
+
     /// Somebody to ask first, as `/ip4/…/tcp/…/p2p/…`; may be given several times
     #[arg(long, value_name = "MULTIADDR")]
     pub peer: Vec<libp2p::Multiaddr>,
@@ -227,10 +231,15 @@ pub struct ProbeArgs {
 
 /// Flags of `experiments`.
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ExperimentsArgs {
     /// What to do with them [default: list]
     #[command(subcommand)]
     pub action: Option<ExperimentsAction>,
+
+    /// Show what the search believes of each knob, and why it proposes what it proposes
+    #[arg(long, conflicts_with = "verdict")]
+    pub importance: bool,
 
     /// Filters of the list.
     #[command(flatten)]

@@ -41,6 +41,7 @@ use tokio::{
 use archive::{Archive, Taken};
 pub use behaviour::Switches;
 pub use joining::fetch_swarm_config;
+pub use reach::parse_external;
 pub use records::RecordsOf;
 pub use ticket::Ticket;
 pub use transport::{Other, PrivateKey};
@@ -80,6 +81,8 @@ pub struct NetworkConfig {
     pub keys: Keypair,
     /// Where it listens.
     pub listen: Vec<Multiaddr>,
+    /// Where others reach it, as far as the operator knows that better.
+    pub external: Vec<Multiaddr>,
     /// Whom it asks first.
     pub peers: Vec<Multiaddr>,
     /// What is switched on.

@@ -317,6 +317,7 @@ mod tests {
         let config = NetworkConfig {
             keys: keys.clone(),
             listen: Vec::new(),
+            external: Vec::new(),
             peers: Vec::new(),
             switches: Switches { mdns: false, autonat: false, ..Switches::default() },
             known_peers: None,

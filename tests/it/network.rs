@@ -175,6 +175,7 @@ fn private(n: u32, key: Option<&str>) -> NetworkConfig {
     NetworkConfig {
         keys: keys(n),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
+        external: Vec::new(),
         peers: Vec::new(),
         switches: Switches { mdns: false, autonat: false, ..Switches::default() },
         known_peers: None,

@@ -115,6 +115,7 @@ impl Start {
         let config = NetworkConfig {
             keys: self.keys,
             listen: self.listen,
+            external: Vec::new(),
             peers: self.peers,
             switches: self.switches,
             known_peers: self.known_peers,

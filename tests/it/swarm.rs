@@ -206,6 +206,19 @@ fn nobody_home_is_no_reason_to_stop() {
 }
 
 #[test]
+fn an_external_address_stands_first_in_the_ticket() {
+    let external = "/dns4/example.org/tcp/4001";
+    let arguments = ["seed", "little.toml", "--serve-only", "--external", external];
+    let mut seeder = Node::start(place(), &arguments, "1");
+    let ticket = seeder.ticket();
+    let (_, addresses) = ticket.split_once('@').expect("a ticket");
+    assert!(addresses.starts_with(&format!("{external}/p2p/")), "{ticket}");
+    seeder.stop();
+    let error = fail(&mut place().node(&["seed", "little.toml", "--external", "/ip4/0.0.0.0/tcp/1"]));
+    assert!(error.contains("--external") && error.contains("public address"), "{error}");
+}
+
+#[test]
 fn a_wrong_ticket_is_named() {
     let place = Place::new();
     let error = fail(&mut place.node(&["join", "abc@/ip4/127.0.0.1/tcp/1"]));

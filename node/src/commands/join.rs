@@ -77,6 +77,7 @@ fn take_part(
     let mut config = NetworkConfig {
         keys,
         listen,
+        external: network.external.clone(),
         peers: network.peer.clone(),
         switches: Switches {
             mdns: !network.no_mdns,

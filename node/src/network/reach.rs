@@ -15,6 +15,26 @@ pub enum Reach {
     World,
 }
 
+/// Reads an address at which others are said to reach this machine: an IP address or a name, with a port.
+pub fn parse_external(text: &str) -> Result<Multiaddr, String> {
+    let address: Multiaddr =
+        text.parse().map_err(|error| format!("{error}; it looks like /ip4/93.184.216.34/tcp/4001"))?;
+    let mut parts = address.iter();
+    let host = parts.next();
+    let is_name =
+        matches!(host, Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)));
+    if !is_name && of(&address).is_none() {
+        return Err("nobody can dial that host; give the machine's public address".to_owned());
+    }
+    match parts.next() {
+        Some(Protocol::Tcp(0) | Protocol::Udp(0)) => {
+            Err("port 0 cannot be dialled; give `--listen` a port, and the same one here".to_owned())
+        }
+        Some(Protocol::Tcp(_) | Protocol::Udp(_)) if !is_relayed(&address) => Ok(address),
+        _ => Err("it needs a port, as in /ip4/93.184.216.34/tcp/4001".to_owned()),
+    }
+}
+
 /// Returns the IP address that an address begins with.
 pub fn ip(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
@@ -101,6 +121,20 @@ mod tests {
         assert_eq!(of(&twice), None, "no relay passes on to another");
         let direct = parse(format!("/ip4/93.184.216.34/tcp/1/p2p/{peer}"));
         assert_eq!((is_relayed(&direct), relay_of(&direct)), (false, None));
+    }
+
+    #[test]
+    fn an_external_address_can_be_dialled() {
+        for good in
+            ["/ip4/93.184.216.34/tcp/4001", "/dns4/example.org/udp/4001/quic-v1", "/ip4/10.0.0.1/tcp/1"]
+        {
+            assert_eq!(parse_external(good).map(|it| it.to_string()).as_deref(), Ok(good));
+        }
+        let refused = |text: &str| parse_external(text).expect_err("nobody can dial it");
+        assert!(refused("/ip4/0.0.0.0/tcp/4001").contains("public address"));
+        assert!(refused("/ip4/93.184.216.34/tcp/0").contains("port 0"));
+        assert!(refused("/ip4/93.184.216.34").contains("needs a port"));
+        assert!(refused("93.184.216.34:4001").contains("/ip4/"));
     }
 
     #[test]

@@ -76,6 +76,9 @@ impl Task {
                 reason: text::one_line(&error.to_string(), 200),
             })?;
         }
+        for address in &config.external {
+            swarm.add_external_address(address.clone());
+        }
         let (known, note) = known::read(config.known_peers.as_deref());
         let peers = Peers::new(known, &config.peers);
         let reconciling = Reconciling::new(config.sync_every);
