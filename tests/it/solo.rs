@@ -93,8 +93,19 @@ pub(crate) fn succeed(command: &mut Command) -> String {
 /// Runs a command that must fail, and returns what it printed to stderr.
 #[track_caller]
 pub(crate) fn fail(command: &mut Command) -> String {
+    fail_with(1, command)
+}
+
+/// Runs a command that is used wrongly, and returns what it printed to stderr.
+#[track_caller]
+pub(crate) fn misuse(command: &mut Command) -> String {
+    fail_with(2, command)
+}
+
+#[track_caller]
+fn fail_with(code: i32, command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().expect("the node starts");
-    assert_eq!(status.code(), Some(1), "{}\n{}", text(&stdout), text(&stderr));
+    assert_eq!(status.code(), Some(code), "{}\n{}", text(&stdout), text(&stderr));
     text(&stderr)
 }
 

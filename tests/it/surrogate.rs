@@ -31,14 +31,14 @@ fn shuffled(mut runs: Vec<RealRun>) -> Vec<RealRun> {
 
 #[test]
 fn unseen_runs_are_predicted_and_shuffled_ones_are_not() {
-    let runs = real_runs();
-    let scores = scores::held_out(&surrogate::parameters(), &runs);
+    let scores = scores::held_out(&surrogate::parameters(), &real_runs());
     println!("{scores:?}");
     assert!(scores.rank.0 > 0.7, "{scores:?}");
     assert!(scores.rank.1 > 0.55, "{scores:?}");
     assert!(scores.rmse_good < 1.1 * scores.spread_good, "{scores:?}");
     assert!(scores.speed < 0.2, "{scores:?}");
-    let shuffled = shuffled(runs);
+    // A part of them, because a fit takes the cube of the runs.
+    let shuffled = shuffled(real_runs().into_iter().step_by(5).collect());
     let parameters = surrogate::fit(&shuffled, ROUNDS, &mut |_, _, _| {});
     let nonsense = scores::held_out(&parameters, &shuffled);
     println!("shuffled: {nonsense:?}");
@@ -48,15 +48,14 @@ fn unseen_runs_are_predicted_and_shuffled_ones_are_not() {
 
 #[test]
 fn the_committed_parameters_are_what_the_runs_give() {
-    let (committed, fitted) =
-        (surrogate::parameters(), surrogate::fit(&real_runs(), ROUNDS, &mut |_, _, _| {}));
-    // Sums in another order differ in the last digits, and the fit's steps follow signs.
-    let near = |a: f64, b: f64| (a.max(1e-9) / b.max(1e-9)).ln().abs() < 0.05;
-    for (a, b) in committed.level.weights.iter().zip(&fitted.level.weights) {
-        assert!(near(*a, *b), "{a} {b}");
-    }
-    assert!(near(committed.level.noise, fitted.level.noise), "{committed:?} {fitted:?}");
-    assert!(near(committed.noise.sigma, fitted.noise.sigma), "{committed:?} {fitted:?}");
+    let (committed, runs) = (surrogate::parameters(), real_runs());
+    let (better, slope) = surrogate::how_fitted(&committed, &runs);
+    println!("the likelihood's logarithm grew by {better:.1}, the steepest slope left is {slope:.2}");
+    assert!(better > 50.0 && slope < 10.0, "{better} {slope}");
+    let (worse, steep) = surrogate::how_fitted(&committed, &shuffled(runs.clone()));
+    assert!(worse < 0.0 && steep > 10.0, "{worse} {steep}");
+    let noise = surrogate::noise(&committed.level, &runs);
+    assert!((committed.noise.sigma / noise.sigma).ln().abs() < 0.01, "{committed:?} {noise:?}");
 }
 
 #[test]

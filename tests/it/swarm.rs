@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::solo::{Place, fail, succeed};
+use crate::solo::{Place, fail, misuse, succeed};
 
 pub(crate) const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
@@ -214,7 +214,7 @@ fn an_external_address_stands_first_in_the_ticket() {
     let (_, addresses) = ticket.split_once('@').expect("a ticket");
     assert!(addresses.starts_with(&format!("{external}/p2p/")), "{ticket}");
     seeder.stop();
-    let error = fail(&mut place().node(&["seed", "little.toml", "--external", "/ip4/0.0.0.0/tcp/1"]));
+    let error = misuse(&mut place().node(&["seed", "little.toml", "--external", "/ip4/0.0.0.0/tcp/1"]));
     assert!(error.contains("--external") && error.contains("public address"), "{error}");
 }
 

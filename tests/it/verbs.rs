@@ -6,7 +6,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use crate::solo::{Place, fail, succeed};
+use crate::solo::{Place, fail, misuse, succeed};
 
 /// A `solo` in the background that has its baseline.
 struct Running<'a> {
@@ -69,6 +69,11 @@ fn a_running_node_answers_status_and_lists() {
     assert!(list.contains("the calibrated start"), "{list}");
     let shown = running.ask(&["experiments", "show", "0"]);
     assert!(shown.contains("experiment #0"), "{shown}");
+    let beliefs = running.ask(&["experiments", "--importance", "--limit", "5"]);
+    assert!(
+        beliefs.contains("what the search believes after") && beliefs.contains("batch_tokens"),
+        "{beliefs}"
+    );
     let error = fail(&mut place.node(&["experiments", "show", "9999"]));
     assert!(error.contains("no experiment `9999`"), "{error}");
     running.stop();
@@ -82,6 +87,11 @@ fn a_home_at_rest_answers_the_same() {
     assert!(status.contains("no node is running") && status.contains("2 experiments"), "{status}");
     let list = succeed(&mut place.node(&["experiments", "list", "--json"]));
     assert_eq!(list.lines().count(), 2);
+    let beliefs = succeed(&mut place.node(&["experiments", "--importance", "--json"]));
+    let beliefs: serde_json::Value = serde_json::from_str(&beliefs).expect("JSON");
+    assert_eq!(beliefs["trials"], 1, "{beliefs}");
+    let error = misuse(&mut place.node(&["experiments", "--importance", "--verdict", "keep"]));
+    assert!(error.contains("--verdict"), "{error}");
     let shown = succeed(&mut place.node(&["experiments", "show", "#1"]));
     assert!(shown.contains("experiment #1"), "{shown}");
     for verb in ["pause", "resume", "stop"] {
