@@ -25,6 +25,7 @@ use crate::{
     discoveries::{self, SwarmView},
     network::NetworkView,
     progress::{Happened, Snapshot},
+    research::proposer::Importance,
     swarm_git::Imported,
     view::lists::{Filter, Row},
 };
@@ -51,6 +52,8 @@ pub enum Request {
         /// Which ones.
         filter: Filter,
     },
+    /// What does the search believe?
+    Importance,
     /// Everything about one experiment.
     Show {
         /// Its number, or the first digits of its id.
@@ -108,6 +111,11 @@ pub enum Reply {
     Experiments {
         /// Those that the filter leaves, newest last.
         rows: Vec<Row>,
+    },
+    /// To [`Request::Importance`].
+    Importance {
+        /// What it believes.
+        importance: Box<Importance>,
     },
     /// To [`Request::Show`], and to [`Request::Try`] when the verdict is there.
     Experiment {

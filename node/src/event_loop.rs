@@ -38,6 +38,9 @@ use crate::{
 /// News of trainers that wait to be shown. More are dropped: they are news, not results.
 const PROGRESS_QUEUE: usize = 256;
 
+/// What a search without experiments answers when it is asked what it believes.
+pub const NOTHING_BELIEVED: &str = "the search believes nothing yet: there is no baseline";
+
 /// How often the picture is drawn, and the battery looked at every so many times.
 const TICK: Duration = Duration::from_millis(250);
 const TICKS_PER_BATTERY_CHECK: u64 = 120;
@@ -568,6 +571,10 @@ impl<'a> EventLoop<'a> {
                 let experiments = self.memory.newest(&filter)?;
                 Reply::Experiments { rows: filter.apply(experiments.iter()) }
             }
+            Request::Importance => match self.research.proposer().importance() {
+                Some(importance) => Reply::Importance { importance: Box::new(importance) },
+                None => Reply::refused(NOTHING_BELIEVED, Some("ask again when the first experiment is over")),
+            },
             Request::Show { id } => match self.memory.find(&id)? {
                 Ok(experiment) => Reply::Experiment { experiment: Box::new(experiment) },
                 Err(reason) => Reply::refused(reason, Some("`node experiments` lists them")),

@@ -7,7 +7,10 @@ use autoswarm_protocol::{EffectiveConfig, Experiment, KnobGroup, id::ConfigHash}
 
 use crate::{
     program::{self, Direction},
-    research::{Hearsay, Proposal, Propose, proposer::Evolve},
+    research::{
+        Hearsay, Proposal, Propose,
+        proposer::{Evolve, Importance},
+    },
 };
 
 /// Changes that the summary lists as ruled out: what a person reads.
@@ -93,6 +96,10 @@ impl Propose for Searcher {
 
     fn ruled_out(&self) -> Vec<String> {
         self.evolve.ledger().ruled_out().take(LISTED).map(|trial| trial.patch.to_string()).collect()
+    }
+
+    fn importance(&self) -> Option<Importance> {
+        self.evolve.importance()
     }
 
     fn untried(&self) -> Vec<(KnobGroup, u32)> {

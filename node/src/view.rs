@@ -6,6 +6,7 @@
 
 pub mod discoveries;
 pub mod frame;
+pub mod importance;
 pub mod json;
 pub mod lists;
 pub mod live;

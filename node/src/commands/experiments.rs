@@ -1,24 +1,36 @@
 //! `node experiments`: lists and shows what this node has done, from the running node or from the journal.
 
-use std::{io, path::Path};
+use std::{env, io, path::Path};
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
 use autoswarm_protocol::Experiment;
 
 use crate::{
     cli::{ExperimentsAction, ExperimentsArgs, ListArgs, ShowArgs},
     commands::{self, now, print, stdout_width},
     control::{self, ControlError, Reply, Request},
+    event_loop::NOTHING_BELIEVED,
     journal::Journal,
+    manners,
+    research::{
+        Propose,
+        proposer::{Evolve, Importance, Machine},
+    },
+    searcher::ProgramPaths,
+    settings::{TextChoice, load_swarm_config},
     view::{
-        json,
+        importance, json,
         lists::{self, Filter, Row},
     },
 };
 
+/// Symbols of the default tokenizer: what a prediction of memory needs until runs were measured.
+const VOCABULARY: u32 = 256;
+
 /// Does what was asked with the experiments.
 pub fn run(home: &Path, args: ExperimentsArgs) -> anyhow::Result<()> {
     match args.action {
+        None if args.importance => show_importance(home, &args.list),
         None => list(home, &args.list),
         Some(ExperimentsAction::List(list_args)) => list(home, &list_args),
         Some(ExperimentsAction::Show(show_args)) => show(home, &show_args),
@@ -50,6 +62,42 @@ fn show(home: &Path, args: &ShowArgs) -> anyhow::Result<()> {
         return Ok(json::write_line(&mut io::stdout(), &experiment)?);
     }
     print(&lists::show(&experiment))
+}
+
+/// Prints what the search believes.
+fn show_importance(home: &Path, args: &ListArgs) -> anyhow::Result<()> {
+    let beliefs = match control::ask(home, &Request::Importance, &mut |_| {}) {
+        Ok(Reply::Importance { importance }) => *importance,
+        Ok(other) => bail!("the running node answered with something else: {other:?}"),
+        Err(ControlError::NotRunning) => importance_from_journal(home)?,
+        Err(error) => return Err(error.into()),
+    };
+    if args.output.json {
+        return Ok(json::write_line(&mut io::stdout(), &beliefs)?);
+    }
+    print(&importance::page(&beliefs, args.limit as usize, stdout_width()))
+}
+
+/// Asks a search that has seen what the home recorded in the arena of its newest experiment. What fits the machine it knows
+/// from the recorded runs alone.
+fn importance_from_journal(home: &Path) -> anyhow::Result<Importance> {
+    let mut experiments = from_journal(home)?;
+    let nothing = || commands::hinted(NOTHING_BELIEVED, "`node solo` measures one");
+    let arena = experiments.last().ok_or_else(nothing)?.arena;
+    experiments.retain(|experiment| experiment.arena == arena);
+    let reports = experiments.iter().flat_map(|it| &it.runs).filter_map(|run| run.outcome.report());
+    let seconds = reports.last().ok_or_else(nothing)?.training_seconds;
+    let last = TextChoice::default().or_last(home);
+    let objective = load_swarm_config(last.swarm_config.as_deref().unwrap_or("default"))?.objective;
+    let threads = manners::default_threads(manners::cores()) as u16;
+    let machine = Machine::cpu(threads, manners::memory_bytes(), VOCABULARY);
+    let mut evolve = Evolve::new(objective, machine, seconds, 0);
+    let folder = env::current_dir().context("cannot tell which folder this is")?;
+    evolve.direct(ProgramPaths { asked: None, folder, home: home.to_owned() }.read()?);
+    for experiment in &experiments {
+        evolve.observe(experiment);
+    }
+    evolve.importance().ok_or_else(nothing)
 }
 
 /// Returns one experiment by its number or the first digits of its id.

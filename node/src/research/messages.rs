@@ -6,7 +6,7 @@ use autoswarm_protocol::{
     race::RaceBounds,
 };
 
-use super::{active::RerunTerms, hearsay::Hearsay, verdict::Policy};
+use super::{active::RerunTerms, hearsay::Hearsay, proposer::Importance, verdict::Policy};
 
 /// What stays the same for a whole session.
 #[derive(Debug, Clone)]
@@ -54,6 +54,11 @@ pub trait Propose {
     /// Returns for each knob group the number of knobs not tried yet.
     fn untried(&self) -> Vec<(KnobGroup, u32)> {
         Vec::new()
+    }
+
+    /// Returns what it believes of the knobs, once there is a baseline; none of a proposer that keeps no such beliefs.
+    fn importance(&self) -> Option<Importance> {
+        None
     }
 }
 

@@ -7,35 +7,32 @@
 //!
 //! Every operator lists candidates. They are ranked by the gain that the model expects of them beyond what this
 //! machine's noise lets anyone see, times the operator's weight: how well it has done here and what the moment asks
-//! for. When keeps stop coming the scope widens from one knob to two or three to many, and a keep narrows it again.
+//! for. Most proposals may change two to four knobs, a fifth change one; when keeps stop coming some change many.
 //! **No effective config is ever proposed twice.** Pure: everything follows from the ledger, the direction and the generator given.
 
+mod evolve;
+mod importance;
 mod model;
 mod operators;
 mod predictor;
 mod priors;
 mod space;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    fmt,
-};
+use std::{collections::BTreeMap, fmt};
 
 use autoswarm_protocol::{
-    EffectiveConfig, Experiment, Hypothesis, Knob, Patch, Proposer as Author, Value, id::ConfigHash,
+    EffectiveConfig, Hypothesis, Knob, Patch, Proposer as Author, Value, id::ConfigHash,
     swarm_config::Objective,
 };
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+pub use evolve::Evolve;
+pub use importance::{Importance, KnobBelief, OperatorRecord, Step};
 pub use model::Belief;
 pub use predictor::{Machine, Misfit, Prediction, Predictor};
 
-use super::{
-    hearsay::{Hearsay, MOST_RUMOURS},
-    ledger::Ledger,
-    messages::{Proposal, Propose},
-};
+use super::{hearsay::Hearsay, ledger::Ledger, messages::Proposal};
 use crate::program::{Direction, Scope};
 use model::Model;
 use space::Space;
@@ -174,6 +171,8 @@ const JITTER: f64 = 0.3;
 /// What a peer's word that it is at a config already takes from the config's promise, in logarithms: a reason to try
 /// something else first, not a ban that anybody could speak. // Wild guess.
 const CLAIMED: f64 = 2.0;
+/// Newest trials by which an operator's record is judged.
+const RECENT_TRIALS: usize = 60;
 /// Blind draws of several knobs before the search gives up.
 const BLIND_DRAWS: usize = 400;
 
@@ -203,19 +202,10 @@ pub fn propose(context: &Context<'_>, rng: &mut ChaCha8Rng) -> Result<Suggestion
     search.last_resort(rng).map(|viable| search.suggest(Operator::Model, viable)).ok_or(Exhausted::NothingNew)
 }
 
-/// Returns how many knobs to change: what program.md says, else by how long nothing was kept.
+/// Returns how many knobs to change.
 fn scope_of(context: &Context<'_>, rng: &mut ChaCha8Rng) -> Scope {
-    if let Some(scope) = context.direction.scope {
-        return scope;
-    }
+    let (focused, broad) = shares_of_scope(context);
     let chance: f64 = rng.random();
-    // Shares of focused and broad proposals after 3, 8 and 20 experiments without a keep.
-    let (focused, broad) = match context.ledger.since_keep() {
-        0..3 => (0.0, 0.0),
-        3..8 => (0.25, 0.0),
-        8..20 => (0.45, 0.0),
-        _ => (0.4, 0.25),
-    };
     if chance < broad {
         Scope::Broad
     } else if chance < broad + focused {
@@ -225,18 +215,36 @@ fn scope_of(context: &Context<'_>, rng: &mut ChaCha8Rng) -> Scope {
     }
 }
 
+/// Returns the shares of focused and of broad proposals: what program.md says, else by how long nothing was kept. Several knobs at once
+/// from the start on: small effects show in their sum first. // Tuned on the surface of real runs, 2026-11.
+fn shares_of_scope(context: &Context<'_>) -> (f64, f64) {
+    match (context.direction.scope, context.ledger.since_keep()) {
+        (Some(Scope::Narrow), _) => (0.0, 0.0),
+        (Some(Scope::Focused), _) => (1.0, 0.0),
+        (Some(Scope::Broad), _) => (0.0, 1.0),
+        (None, 0..20) => (0.8, 0.0),
+        (None, _) => (0.6, 0.25),
+    }
+}
+
+/// Returns each operator's keeps and tries among the newest trials.
+fn record_of(ledger: &Ledger) -> BTreeMap<Operator, (u32, u32)> {
+    let mut record: BTreeMap<Operator, (u32, u32)> = BTreeMap::new();
+    for trial in ledger.trials().rev().take(RECENT_TRIALS) {
+        if let Some(operator) = trial.operator {
+            let entry = record.entry(operator).or_default();
+            *entry = (entry.0 + u32::from(trial.kept), entry.1 + 1);
+        }
+    }
+    record
+}
+
 /// Returns each operator's weight: what the moment asks for, times how often it won here.
 fn operator_weights(context: &Context<'_>) -> BTreeMap<Operator, f64> {
     let ledger = context.ledger;
     let count = ledger.trials().len();
     let stuck = ledger.since_keep();
-    let mut record: BTreeMap<Operator, (f64, f64)> = BTreeMap::new();
-    for trial in ledger.trials().rev().take(60) {
-        if let Some(operator) = trial.operator {
-            let entry = record.entry(operator).or_insert((0.0, 0.0));
-            *entry = (entry.0 + f64::from(u8::from(trial.kept)), entry.1 + 1.0);
-        }
-    }
+    let record = record_of(ledger);
     let moment = |operator| match operator {
         Operator::Prior => {
             if context.objective.priors {
@@ -279,9 +287,9 @@ fn operator_weights(context: &Context<'_>) -> BTreeMap<Operator, f64> {
     Operator::ALL
         .into_iter()
         .map(|operator| {
-            let (keeps, tries) = record.get(&operator).copied().unwrap_or((0.0, 0.0));
+            let (keeps, tries) = record.get(&operator).copied().unwrap_or_default();
             // Four in twenty is what an operator is trusted with before it was tried.
-            (operator, moment(operator) * (keeps + 1.0) / (tries + 5.0))
+            (operator, moment(operator) * (f64::from(keeps) + 1.0) / (f64::from(tries) + 5.0))
         })
         .filter(|(_, weight)| *weight > 0.0)
         .collect()
@@ -302,15 +310,22 @@ fn normal(rng: &mut ChaCha8Rng) -> f64 {
     (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
 
-/// Returns E[max(0, z + x)] for a standard normal z.
-///
-/// The tail is a rational approximation good to 10⁻⁷ (Abramowitz and Stegun, 26.2.17).
-fn expected_excess(x: f64) -> f64 {
-    let density = (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
+/// The density of the standard normal distribution.
+fn normal_density(x: f64) -> f64 {
+    (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt()
+}
+
+/// Returns P(z > x) for a standard normal z, good to 10⁻⁷: a rational approximation (Abramowitz and Stegun, 26.2.17).
+fn normal_tail(x: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.231_641_9 * x.abs());
     let series = [1.330_274_429, -1.821_255_978, 1.781_477_937, -0.356_563_782, 0.319_381_530];
-    let tail = density * series.iter().fold(0.0, |sum, a| sum * t + a) * t;
-    x * if x > 0.0 { 1.0 - tail } else { tail } + density
+    let tail = normal_density(x) * series.iter().fold(0.0, |sum, a| sum * t + a) * t;
+    if x > 0.0 { tail } else { 1.0 - tail }
+}
+
+/// Returns E[max(0, z + x)] for a standard normal z.
+fn expected_excess(x: f64) -> f64 {
+    x * normal_tail(-x) + normal_density(x)
 }
 
 /// One proposal's working state.
@@ -394,115 +409,6 @@ impl Candidate {
 
     fn simpler(self) -> Self {
         Self { simplifies: true, ..self }
-    }
-}
-
-/// The built-in search as the research machine drives it.
-#[derive(Debug, Clone)]
-pub struct Evolve {
-    objective: Objective,
-    machine: Machine,
-    budget_seconds: f64,
-    seed: u64,
-    direction: Direction,
-    ledger: Ledger,
-    hearsay: Hearsay,
-    /// Proposals of late, to know the patches of what is in flight.
-    recent: VecDeque<(ConfigHash, Patch)>,
-    exhausted: Option<Exhausted>,
-}
-
-/// Proposals whose patches are remembered while they run: more than slots on any machine.
-const MOST_RECENT: usize = 256;
-
-impl Evolve {
-    /// Makes a search with an empty ledger; the same seed gives the same proposals.
-    pub fn new(objective: Objective, machine: Machine, budget_seconds: f64, seed: u64) -> Self {
-        Self {
-            objective,
-            machine,
-            budget_seconds,
-            seed,
-            direction: Direction::default(),
-            ledger: Ledger::default(),
-            hearsay: Hearsay::default(),
-            recent: VecDeque::new(),
-            exhausted: None,
-        }
-    }
-
-    /// Follows a new direction from the next proposal on.
-    pub fn direct(&mut self, direction: Direction) {
-        self.direction = direction;
-    }
-
-    /// Returns what the experiments so far have shown.
-    pub const fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
-    /// Returns why the last proposal was none.
-    pub const fn exhausted(&self) -> Option<Exhausted> {
-        self.exhausted
-    }
-
-    /// Proposes with everything that the search thinks of it.
-    pub fn suggest(
-        &mut self,
-        incumbent: &EffectiveConfig,
-        pending: &[ConfigHash],
-        number: u32,
-    ) -> Result<Suggestion, Exhausted> {
-        let patches: Vec<Patch> = self
-            .recent
-            .iter()
-            .filter(|(hash, _)| pending.contains(hash))
-            .map(|(_, patch)| patch.clone())
-            .collect();
-        let context = Context {
-            objective: &self.objective,
-            ledger: &self.ledger,
-            incumbent,
-            pending,
-            pending_patches: &patches,
-            direction: &self.direction,
-            budget_seconds: self.budget_seconds,
-            machine: self.machine,
-            hearsay: &self.hearsay,
-        };
-        // A stream per number: a restart proposes what it would have proposed.
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream(u64::from(number));
-        let suggestion = propose(&context, &mut rng);
-        self.exhausted = suggestion.as_ref().err().copied();
-        if let Ok(suggestion) = &suggestion {
-            let proposal = &suggestion.proposal;
-            self.recent.push_back((proposal.child.hash(), proposal.hypothesis.patch.clone()));
-            while self.recent.len() > MOST_RECENT {
-                self.recent.pop_front();
-            }
-        }
-        suggestion
-    }
-}
-
-impl Propose for Evolve {
-    fn observe(&mut self, experiment: &Experiment) {
-        self.ledger.observe(experiment);
-    }
-
-    fn hear(&mut self, mut hearsay: Hearsay) {
-        hearsay.rumours.truncate(MOST_RUMOURS);
-        self.hearsay = hearsay;
-    }
-
-    fn propose(
-        &mut self,
-        incumbent: &EffectiveConfig,
-        pending: &[ConfigHash],
-        number: u32,
-    ) -> Option<Proposal> {
-        self.suggest(incumbent, pending, number).ok().map(|suggestion| suggestion.proposal)
     }
 }
 

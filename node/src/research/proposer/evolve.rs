@@ -1,0 +1,139 @@
+//! The built-in search as the research machine drives it: what it remembers between proposals.
+
+use std::collections::VecDeque;
+
+use autoswarm_protocol::{EffectiveConfig, Experiment, Patch, id::ConfigHash, swarm_config::Objective};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    super::{
+        hearsay::{Hearsay, MOST_RUMOURS},
+        ledger::Ledger,
+        messages::{Proposal, Propose},
+    },
+    Context, Exhausted, Importance, Machine, Suggestion, propose,
+};
+use crate::program::Direction;
+
+/// Proposals whose patches are remembered while they run: more than slots on any machine.
+const MOST_RECENT: usize = 256;
+
+/// The built-in search.
+#[derive(Debug, Clone)]
+pub struct Evolve {
+    objective: Objective,
+    machine: Machine,
+    budget_seconds: f64,
+    seed: u64,
+    direction: Direction,
+    ledger: Ledger,
+    hearsay: Hearsay,
+    /// Proposals of late, to know the patches of what is in flight.
+    recent: VecDeque<(ConfigHash, Patch)>,
+    exhausted: Option<Exhausted>,
+}
+
+impl Evolve {
+    /// Makes a search with an empty ledger; the same seed gives the same proposals.
+    pub fn new(objective: Objective, machine: Machine, budget_seconds: f64, seed: u64) -> Self {
+        Self {
+            objective,
+            machine,
+            budget_seconds,
+            seed,
+            direction: Direction::default(),
+            ledger: Ledger::default(),
+            hearsay: Hearsay::default(),
+            recent: VecDeque::new(),
+            exhausted: None,
+        }
+    }
+
+    /// Follows a new direction from the next proposal on.
+    pub fn direct(&mut self, direction: Direction) {
+        self.direction = direction;
+    }
+
+    /// Returns what the experiments so far have shown.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Returns why the last proposal was none.
+    pub const fn exhausted(&self) -> Option<Exhausted> {
+        self.exhausted
+    }
+
+    /// Proposes with everything that the search thinks of it.
+    pub fn suggest(
+        &mut self,
+        incumbent: &EffectiveConfig,
+        pending: &[ConfigHash],
+        number: u32,
+    ) -> Result<Suggestion, Exhausted> {
+        let patches: Vec<Patch> = self
+            .recent
+            .iter()
+            .filter(|(hash, _)| pending.contains(hash))
+            .map(|(_, patch)| patch.clone())
+            .collect();
+        // A stream per number: a restart proposes what it would have proposed.
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(u64::from(number));
+        let suggestion = propose(&self.context(incumbent, pending, &patches), &mut rng);
+        self.exhausted = suggestion.as_ref().err().copied();
+        if let Ok(suggestion) = &suggestion {
+            let proposal = &suggestion.proposal;
+            self.recent.push_back((proposal.child.hash(), proposal.hypothesis.patch.clone()));
+            while self.recent.len() > MOST_RECENT {
+                self.recent.pop_front();
+            }
+        }
+        suggestion
+    }
+
+    fn context<'a>(
+        &'a self,
+        incumbent: &'a EffectiveConfig,
+        pending: &'a [ConfigHash],
+        pending_patches: &'a [Patch],
+    ) -> Context<'a> {
+        Context {
+            objective: &self.objective,
+            ledger: &self.ledger,
+            incumbent,
+            pending,
+            pending_patches,
+            direction: &self.direction,
+            budget_seconds: self.budget_seconds,
+            machine: self.machine,
+            hearsay: &self.hearsay,
+        }
+    }
+}
+
+impl Propose for Evolve {
+    fn observe(&mut self, experiment: &Experiment) {
+        self.ledger.observe(experiment);
+    }
+
+    fn hear(&mut self, mut hearsay: Hearsay) {
+        hearsay.rumours.truncate(MOST_RUMOURS);
+        self.hearsay = hearsay;
+    }
+
+    fn propose(
+        &mut self,
+        incumbent: &EffectiveConfig,
+        pending: &[ConfigHash],
+        number: u32,
+    ) -> Option<Proposal> {
+        self.suggest(incumbent, pending, number).ok().map(|suggestion| suggestion.proposal)
+    }
+
+    fn importance(&self) -> Option<Importance> {
+        let incumbent = self.ledger.incumbent()?;
+        Some(Importance::of(&self.context(incumbent, &[], &[])))
+    }
+}
