@@ -16,7 +16,10 @@ mod tell;
 mod transfer;
 mod trust;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::OnceLock,
+};
 
 use autoswarm_protocol::{
     Budget, Estimate, Experiment, Verdict,
@@ -112,6 +115,8 @@ pub struct Discoveries {
     found: BTreeMap<RecordId, Found>,
     /// Re-runs by their discovery, also where that has not come yet. As many as the archive holds.
     attestations: BTreeMap<RecordId, Vec<Attested>>,
+    /// What those say of their authors, until another record moves it: judging takes a walk through all of them.
+    trust: OnceLock<Trust>,
     /// Discoveries that build on one.
     children: BTreeMap<RecordId, u32>,
     rumours: Rumours,
@@ -136,6 +141,7 @@ impl Discoveries {
             own,
             found: BTreeMap::new(),
             attestations: BTreeMap::new(),
+            trust: OnceLock::new(),
             children: BTreeMap::new(),
             rumours: Rumours::default(),
             tried: BTreeSet::new(),
@@ -170,6 +176,7 @@ impl Discoveries {
                 {
                     self.rumours.compare(author, &discovery.estimate, shown);
                 }
+                self.trust.take();
                 let found = Found { discovery, author, made_at: record.made_at(), relayed_by };
                 self.found.insert(record.id(), found);
                 is_foreign
@@ -187,6 +194,7 @@ impl Discoveries {
                 {
                     self.rumours.compare(found.author, &found.discovery.estimate, shown);
                 }
+                self.trust.take();
                 of.push(Attested { author, attestation: (**attestation).clone() });
                 false
             }
@@ -235,15 +243,16 @@ impl Discoveries {
         if !self.rumours.is_news() {
             return None;
         }
-        let trust = self.trust();
-        Some(self.rumours.take(arena, now, |author| trust.is_distrusted(author)))
+        self.trust();
+        let trust = self.trust.get();
+        Some(self.rumours.take(arena, now, |author| trust.is_some_and(|trust| trust.is_distrusted(author))))
     }
 
     /// Returns what re-runs say of a discovery: reproductions alone, not its author's own, each class of hardware for
     /// itself. A claim is refuted only by this node's own runs or by attesters that were found right here before: else
     /// anybody could talk a discovery down.
     pub fn status(&self, id: RecordId) -> Status {
-        self.status_by(id, &self.trust())
+        self.status_by(id, self.trust())
     }
 
     fn status_by(&self, id: RecordId, trust: &Trust) -> Status {
@@ -276,12 +285,14 @@ impl Discoveries {
     }
 
     /// Returns who can be believed, by what became of their claims.
-    pub fn trust(&self) -> Trust {
-        let known = self.found.iter().map(|(id, found)| {
-            let reproductions = self.reproductions(*id, found).map(|it| (it.author, &it.attestation));
-            (found.author, &found.discovery, reproductions)
-        });
-        Trust::judge(self.own, known)
+    pub fn trust(&self) -> &Trust {
+        self.trust.get_or_init(|| {
+            let known = self.found.iter().map(|(id, found)| {
+                let reproductions = self.reproductions(*id, found).map(|it| (it.author, &it.attestation));
+                (found.author, &found.discovery, reproductions)
+            });
+            Trust::judge(self.own, known)
+        })
     }
 
     fn reproductions<'a>(&'a self, id: RecordId, found: &'a Found) -> impl Iterator<Item = &'a Attested> {

@@ -90,7 +90,7 @@ impl Discoveries {
             .iter()
             .filter(|(id, found)| found.author != self.own && !self.tried.contains(id) && is_open(id))
             .filter(|(id, found)| {
-                !trust.is_distrusted(found.author) && self.status_by(**id, &trust) != Status::Refuted
+                !trust.is_distrusted(found.author) && self.status_by(**id, trust) != Status::Refuted
             })
             .map(|(id, found)| {
                 let Discovery { patch, hardware, estimate, .. } = &found.discovery;
@@ -120,7 +120,7 @@ impl Discoveries {
                 && *arena == here.arena
                 && gain > 0.0
                 && !trust.is_distrusted(found.author)
-                && self.status_by(*id, &trust) != Status::Refuted;
+                && self.status_by(*id, trust) != Status::Refuted;
             is_open.then_some((gain, Idea::Adopt(*id, found)))
         }));
         ideas

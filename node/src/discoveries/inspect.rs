@@ -240,7 +240,7 @@ impl Discoveries {
     pub fn list(&self, filter: &Filter) -> Listing {
         let trust = self.trust();
         let mut chosen: Vec<(&RecordId, &Found)> =
-            self.found.iter().filter(|(id, found)| self.passes(filter, **id, found, &trust)).collect();
+            self.found.iter().filter(|(id, found)| self.passes(filter, **id, found, trust)).collect();
         let newest = |id: &RecordId, found: &Found| Reverse((found.made_at, *id));
         let claim = |found: &Found| found.discovery.estimate;
         match filter.sort {
@@ -258,7 +258,7 @@ impl Discoveries {
         let mut rows: Vec<Row> = chosen
             .into_iter()
             .take(filter.limit.min(MAX_ROWS) as usize)
-            .map(|(id, found)| self.row(*id, found, &trust))
+            .map(|(id, found)| self.row(*id, found, trust))
             .take_while(|row| {
                 bytes += row.weight();
                 bytes <= MAX_LIST_BYTES
@@ -349,11 +349,11 @@ impl Discoveries {
             author: found.author.to_string(),
             own: found.author == self.own,
             made_at: found.made_at,
-            status: self.status_by(id, &trust),
+            status: self.status_by(id, trust),
             discovery: found.discovery.clone(),
             attestations,
             re_runs,
-            lineage: lineage::of(self, id, &trust),
+            lineage: lineage::of(self, id, trust),
         }
     }
 }

@@ -142,7 +142,7 @@ impl Discoveries {
             *count += 1;
             let gain = |found: &Found| found.discovery.estimate.delta;
             if best.is_none_or(|(_, best)| gain(found) < gain(best))
-                && self.status_by(*id, &trust) != Status::Refuted
+                && self.status_by(*id, trust) != Status::Refuted
             {
                 *best = Some((*id, found));
             }
@@ -153,7 +153,7 @@ impl Discoveries {
             .into_iter()
             .filter_map(|(_, best)| best)
             .take(MAX_ARENAS)
-            .map(|(id, found)| self.row(id, found, &trust))
+            .map(|(id, found)| self.row(id, found, trust))
             .collect()
     }
 
@@ -188,7 +188,7 @@ impl Discoveries {
     /// Returns the rows of discoveries that came at some time, of those that are known.
     pub fn rows_of(&self, came: &[(u64, RecordId)]) -> Vec<(u64, Row)> {
         let trust = self.trust();
-        let row = |(at, id): &(u64, RecordId)| Some((*at, self.row(*id, self.found.get(id)?, &trust)));
+        let row = |(at, id): &(u64, RecordId)| Some((*at, self.row(*id, self.found.get(id)?, trust)));
         came.iter().filter_map(row).collect()
     }
 }

@@ -72,7 +72,7 @@ impl Discoveries {
         let open: Vec<(RecordId, &Found, u16)> = self
             .found
             .iter()
-            .filter(|(id, found)| self.is_open(**id, found, &trust))
+            .filter(|(id, found)| self.is_open(**id, found, trust))
             .filter_map(|(id, found)| {
                 let pairs = pairs_for(&found.discovery, pair_sd(found.discovery.patch.group()))?;
                 let cost = cost(&found.discovery, here, pairs);
