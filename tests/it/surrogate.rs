@@ -16,15 +16,18 @@ use autoswarm_tests::{
 /// Rounds of the committed fit: `test-bed fit`'s own number.
 const ROUNDS: usize = 60;
 
-/// The runs with their values dealt out anew.
-fn shuffled(mut runs: Vec<RealRun>) -> Vec<RealRun> {
+/// The runs that gave a number, with those dealt out anew; each keeps its tokens, which say something by themselves.
+fn shuffled(runs: Vec<RealRun>) -> Vec<RealRun> {
+    let mut runs: Vec<RealRun> = runs.into_iter().filter(|run| run.measured.is_some()).collect();
     let chance = Chance::new(1);
-    let mut measured: Vec<_> = runs.iter().map(|run| run.measured).collect();
-    for place in (1..measured.len()).rev() {
-        measured.swap(place, (chance.bits(&[place as u64]) % (place as u64 + 1)) as usize);
+    let mut values: Vec<(f64, f64)> =
+        runs.iter().filter_map(|run| run.measured).map(|it| (it.validation, it.audit)).collect();
+    for place in (1..values.len()).rev() {
+        values.swap(place, (chance.bits(&[place as u64]) % (place as u64 + 1)) as usize);
     }
-    for (run, measured) in runs.iter_mut().zip(measured) {
-        run.measured = measured;
+    for (measured, (validation, audit)) in runs.iter_mut().filter_map(|run| run.measured.as_mut()).zip(values)
+    {
+        (measured.validation, measured.audit) = (validation, audit);
     }
     runs
 }
@@ -51,9 +54,9 @@ fn the_committed_parameters_are_what_the_runs_give() {
     let (committed, runs) = (surrogate::parameters(), real_runs());
     let (better, slope) = surrogate::how_fitted(&committed, &runs);
     println!("the likelihood's logarithm grew by {better:.1}, the steepest slope left is {slope:.2}");
-    assert!(better > 50.0 && slope < 10.0, "{better} {slope}");
-    let (worse, steep) = surrogate::how_fitted(&committed, &shuffled(runs.clone()));
-    assert!(worse < 0.0 && steep > 10.0, "{worse} {steep}");
+    assert!(better > 50.0 && slope < 1.0, "{better} {slope}");
+    let (_, steep) = surrogate::how_fitted(&committed, &shuffled(runs.clone()));
+    assert!(steep > 100.0 * slope, "other values would have given others: {steep}");
     let noise = surrogate::noise(&committed.level, &runs);
     assert!((committed.noise.sigma / noise.sigma).ln().abs() < 0.01, "{committed:?} {noise:?}");
 }

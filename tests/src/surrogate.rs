@@ -133,9 +133,8 @@ pub fn parameters() -> Parameters {
 
 /// Fits everything to runs; `tell` hears what, the round and the likelihood.
 pub fn fit(runs: &[RealRun], rounds: usize, tell: &mut dyn FnMut(&str, usize, f64)) -> Parameters {
-    let weights = KNOBS.iter().map(|row| axes::importance(row.knob)).chain([TOKENS_WEIGHT]).collect();
     let rows = level_rows(runs);
-    let level = gaussian::fit(&Kernel::start(weights), &names(), &rows, rounds, &mut |round, value| {
+    let level = gaussian::fit(&level_start(), &names(), &rows, rounds, &mut |round, value| {
         tell("level", round, value);
     });
     let costs = Costs::fit(runs);
@@ -145,9 +144,24 @@ pub fn fit(runs: &[RealRun], rounds: usize, tell: &mut dyn FnMut(&str, usize, f6
     let speed = gaussian::fit(&Kernel::start(weights), &names(), &rows, rounds, &mut |round, value| {
         tell("speed", round, value);
     });
-    let surface = Gaussian::new(level.clone(), &names(), &level_rows(runs));
-    let noise = Noise::fit(runs, &|config, tokens| FLOOR + surface.at(&place(config, tokens)).exp());
+    let noise = noise(&level, runs);
     Parameters { level, speed, costs, noise }
+}
+
+/// Returns the noise of runs around a level with this kernel.
+pub fn noise(level: &Kernel, runs: &[RealRun]) -> Noise {
+    let surface = Gaussian::new(level.clone(), &names(), &level_rows(runs));
+    Noise::fit(runs, &|config, tokens| FLOOR + surface.at(&place(config, tokens)).exp())
+}
+
+/// Returns where the fit of the level begins.
+fn level_start() -> Kernel {
+    Kernel::start(KNOBS.iter().map(|row| axes::importance(row.knob)).chain([TOKENS_WEIGHT]).collect())
+}
+
+/// Returns how well the level is fitted to runs: see [`gaussian::how_fitted`].
+pub fn how_fitted(parameters: &Parameters, runs: &[RealRun]) -> (f64, f64) {
+    gaussian::how_fitted(&level_start(), &parameters.level, &names(), &level_rows(runs))
 }
 
 /// Returns a config's coordinates, the octaves of its tokens, and how far from the start it is: 1 for each knob of which

@@ -22,19 +22,22 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "test-bed")]
 enum Cli {
-    /// Fit the surface to the runs of FILE and print its parameters as JSON
+    /// Fit the surface to the runs of FILES and print its parameters as JSON
     Fit {
         /// What collect.py wrote
-        file: PathBuf,
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
         /// Rounds of the fit
         #[arg(long, default_value_t = 60)]
         rounds: usize,
     },
-    /// Say how well parameters predict the held-out runs of FILE
+    /// Say how well parameters predict the held-out runs of FILES
     Score {
         /// What collect.py wrote
-        file: PathBuf,
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
         /// What `fit` printed
+        #[arg(long)]
         parameters: PathBuf,
     },
     /// Simulate one swarm
@@ -96,11 +99,13 @@ enum Cli {
     Table(search::TableArgs),
     /// Run a swarm on the real trainer under a virtual clock, and measure what its nodes chose on fresh seeds
     RealSwarm(search::SwarmArgs),
-    /// Fit nothing: print configs on the way up the surface of FILE and PARAMETERS, for collect.py --ask
+    /// Fit nothing: print configs on the way up the surface of FILES, for collect.py --ask
     Ask {
         /// What collect.py wrote
-        file: PathBuf,
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
         /// What `fit` printed
+        #[arg(long)]
         parameters: PathBuf,
         /// Configs
         #[arg(long, default_value_t = 12)]
@@ -124,16 +129,16 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Cli::Oracle(args) => search::oracle(&args)?,
         Cli::Table(args) => search::table(&args)?,
         Cli::RealSwarm(args) => search::real_swarm(&args)?,
-        Cli::Fit { file, rounds } => {
-            let runs = read(&file)?;
+        Cli::Fit { files, rounds } => {
+            let runs = read(&files)?;
             let parameters = surrogate::fit(&runs, rounds, &mut |what, round, value| {
                 eprintln!("{what} {round}: {value:.2}");
             });
             println!("{}", serde_json::to_string_pretty(&parameters)?);
         }
-        Cli::Ask { file, parameters, count } => {
+        Cli::Ask { files, parameters, count } => {
             let text = fs::read_to_string(&parameters).context("cannot read the parameters")?;
-            let surrogate = Surrogate::new(serde_json::from_str(&text)?, &read(&file)?);
+            let surrogate = Surrogate::new(serde_json::from_str(&text)?, &read(&files)?);
             for number in 0..count {
                 let mut way = Vec::new();
                 let chance = Chance::new(1000 + number);
@@ -145,10 +150,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 println!("{}", runs::config_text(&way[place.max(1) - 1]));
             }
         }
-        Cli::Score { file, parameters } => {
+        Cli::Score { files, parameters } => {
             let text = fs::read_to_string(&parameters).context("cannot read the parameters")?;
             let parameters: surrogate::Parameters = serde_json::from_str(&text)?;
-            println!("{:?}\n{:?}", scores::held_out(&parameters, &read(&file)?), parameters.noise);
+            println!("{:?}\n{:?}", scores::held_out(&parameters, &read(&files)?), parameters.noise);
             strongest(&parameters);
         }
         Cli::Simulate { nodes, liars, lies, hours, silent, one_search_seed, seed } => {
@@ -212,9 +217,13 @@ fn all_if_none(lies: Vec<Lie>) -> Vec<Lie> {
     if lies.is_empty() { Lie::ALL.to_vec() } else { lies }
 }
 
-fn read(file: &PathBuf) -> anyhow::Result<Vec<runs::RealRun>> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-    runs::parse(&text).map_err(anyhow::Error::msg)
+fn read(files: &[PathBuf]) -> anyhow::Result<Vec<runs::RealRun>> {
+    let mut all = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+        all.extend(runs::parse(&text).map_err(anyhow::Error::msg)?);
+    }
+    Ok(all)
 }
 
 /// Prints the knobs by what they weigh.

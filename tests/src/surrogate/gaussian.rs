@@ -153,6 +153,15 @@ pub fn fit(
     start.with(&at)
 }
 
+/// Returns how far a fit from `start` is from its end at `kernel`: the logarithm of the likelihood beyond that at the start, and the
+/// steepest slope along the logarithm of any parameter.
+pub fn how_fitted(start: &Kernel, kernel: &Kernel, names: &[bool], rows: &[Row]) -> (f64, f64) {
+    let prior = start.logarithms();
+    let (before, _) = likelihood(start, &prior, names, rows);
+    let (after, gradient) = likelihood(kernel, &prior, names, rows);
+    (after - before, gradient.into_iter().map(f64::abs).fold(0.0, f64::max))
+}
+
 /// Returns the logarithm of the likelihood with the priors', and its gradient.
 fn likelihood(kernel: &Kernel, prior: &[f64], names: &[bool], rows: &[Row]) -> (f64, Vec<f64>) {
     let (mean, scale) = moments(rows);
