@@ -85,8 +85,8 @@ fn importance_from_journal(home: &Path) -> anyhow::Result<Importance> {
     let nothing = || commands::hinted(NOTHING_BELIEVED, "`node solo` measures one");
     let arena = experiments.last().ok_or_else(nothing)?.arena;
     experiments.retain(|experiment| experiment.arena == arena);
-    let reports = experiments.iter().flat_map(|it| &it.runs).filter_map(|run| run.outcome.report());
-    let seconds = reports.last().ok_or_else(nothing)?.training_seconds;
+    let mut reports = experiments.iter().flat_map(|it| &it.runs).filter_map(|run| run.outcome.report());
+    let seconds = reports.next_back().ok_or_else(nothing)?.training_seconds;
     let last = TextChoice::default().or_last(home);
     let objective = load_swarm_config(last.swarm_config.as_deref().unwrap_or("default"))?.objective;
     let threads = manners::default_threads(manners::cores()) as u16;
