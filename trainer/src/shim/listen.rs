@@ -151,20 +151,32 @@ mod tests {
 
     use super::*;
 
+    /// The smaller of each part's seconds.
+    fn least(a: Heard, b: Heard) -> Heard {
+        let smaller =
+            |a: [f64; Part::ALL.len()], b: [f64; Part::ALL.len()]| std::array::from_fn(|k| a[k].min(b[k]));
+        Heard { forward: smaller(a.forward, b.forward), backward: smaller(a.backward, b.backward) }
+    }
+
     #[test]
     fn gradients_are_booked_on_the_part_that_made_their_values() {
         let large = Tensor::randn([600, 600], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         // The first product and the first sum pay for the library's own start.
         let _ = large.mm(&large).sum(Kind::Float);
-        let ((), heard) = listen(|| {
-            part(Part::Mlp);
-            let product = large.mm(&large).mm(&large);
-            part(Part::Head);
-            let loss = product.sum(Kind::Float);
-            backward();
-            let _ = Tensor::run_backward(&[&loss], &[&large], false, false);
-            part(Part::Tables);
-        });
+        let once = || {
+            let ((), heard) = listen(|| {
+                part(Part::Mlp);
+                let product = large.mm(&large).mm(&large);
+                part(Part::Head);
+                let loss = product.sum(Kind::Float);
+                backward();
+                let _ = Tensor::run_backward(&[&loss], &[&large], false, false);
+                part(Part::Tables);
+            });
+            heard
+        };
+        // The best of a few: another program may take the processor in the middle of any.
+        let heard = [once(), once(), once(), once()].into_iter().reduce(least).expect("four");
         let at = |part: Part| (heard.forward[part as usize], heard.backward[part as usize]);
         let (mlp, head) = (at(Part::Mlp), at(Part::Head));
         // Two products of 600³ against one sum of 600²; twice as many products backward.
