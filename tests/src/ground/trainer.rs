@@ -1,7 +1,7 @@
 //! The real trainer as a ground: one child process on one thread, whose CPU seconds are the virtual clock.
 //!
 //! Much as `scripts/surface/collect.py` does it: a short run prices a config's speed once, and a run has the tokens that its
-//! price buys in [`SECONDS`] CPU seconds, so a busy machine changes nothing but the wait. What was run is remembered.
+//! price buys in [`SECONDS`] CPU seconds. What was run is remembered.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,6 +12,7 @@ use anyhow::Context;
 use autoswarm_protocol::{Crash, CrashClass, EffectiveConfig, Knob, Outcome, RunReport, TrainerEvent};
 
 use super::{Answer, Ask, FEWEST_STEPS, Ground, Memo, SECONDS, memo::Price};
+use crate::surrogate;
 
 /// Tokens of each split that a run is evaluated on, as in the runs of the surface.
 const EVALUATION_TOKENS: u64 = 131_072;
@@ -54,34 +55,54 @@ impl TrainerGround {
         self.made
     }
 
-    /// Returns what a config's speed is, and the CPU seconds that finding out took now.
+    /// Returns what a config's speed is, and the CPU seconds that finding out took now. It is measured beside the start's, whose speed of an
+    /// earlier hour it is put in relation to: a neighbour on the same core slows both, and CPU seconds do not show it.
     fn price(&mut self, ask: &Ask<'_>) -> anyhow::Result<Price> {
         let speed = ask.config.speed_hash();
         if let Some(price) = self.memo.price(speed) {
             return Ok(price);
         }
+        let start = surrogate::start();
+        let of_start = Ask { config: &start, ..*ask };
         let price = if is_hopeless(ask.config) {
             Price { tokens_per_second: None, seconds: HOPELESS_SECONDS }
-        } else {
-            let batch = ask.config.integer(Knob::BatchTokens) as f64;
-            let step = 6.0 * batch * weights(ask.config) / ROUGH.0 + ROUGH.1;
-            let steps = (PRICE_SECONDS / step).clamp(PRICE_STEPS.0, PRICE_STEPS.1).floor();
-            let child = Child {
-                tokens: (steps * batch) as u64,
-                splits: "validation",
-                evaluation: PRICE_EVALUATION_TOKENS,
-                cap: CAP_SECONDS.0,
-            };
-            let (outcome, seconds) = self.train(ask, &child)?;
-            let speed = |report: &RunReport| report.tokens as f64 / report.training_cpu_seconds.max(1e-9);
-            let price = Price { tokens_per_second: outcome.report().map(speed), seconds };
-            if !is_lasting(&outcome) {
-                return Ok(price);
+        } else if start.speed_hash() == speed {
+            // What slows it passes, and nothing makes it faster than it is.
+            let looks = [self.short(ask)?, self.short(ask)?, self.short(ask)?].map(|(_, price)| price);
+            let speed = |price: &Price| price.tokens_per_second.unwrap_or(0.0);
+            let fastest =
+                looks.into_iter().max_by(|a, b| speed(a).total_cmp(&speed(b))).context("three looks")?;
+            if fastest.tokens_per_second.is_none() {
+                return Ok(fastest);
             }
-            price
+            fastest
+        } else {
+            let nominal = self.price(&of_start)?;
+            let (lasting, own) = self.short(ask)?;
+            if !lasting {
+                return Ok(own);
+            }
+            let (_, beside) = self.short(&of_start)?;
+            Price { tokens_per_second: in_relation(own, nominal, beside), ..own }
         };
         self.memo.remember_price(ask.config, price)?;
         Ok(price)
+    }
+
+    /// Makes a short run; returns whether it says something about its config, and how fast it was.
+    fn short(&mut self, ask: &Ask<'_>) -> anyhow::Result<(bool, Price)> {
+        let batch = ask.config.integer(Knob::BatchTokens) as f64;
+        let step = 6.0 * batch * weights(ask.config) / ROUGH.0 + ROUGH.1;
+        let steps = (PRICE_SECONDS / step).clamp(PRICE_STEPS.0, PRICE_STEPS.1).floor();
+        let child = Child {
+            tokens: (steps * batch) as u64,
+            splits: "validation",
+            evaluation: PRICE_EVALUATION_TOKENS,
+            cap: CAP_SECONDS.0,
+        };
+        let (outcome, seconds) = self.train(ask, &child)?;
+        let speed = |report: &RunReport| report.tokens as f64 / report.training_cpu_seconds.max(1e-9);
+        Ok((is_lasting(&outcome), Price { tokens_per_second: outcome.report().map(speed), seconds }))
     }
 
     /// Runs one trainer; returns what it said, and the CPU seconds that it took in all.
@@ -160,6 +181,13 @@ impl Ground for TrainerGround {
     }
 }
 
+/// Returns a config's speed at the hour of the start's `nominal` one, where the start's speed just now was `beside`.
+fn in_relation(own: Price, nominal: Price, beside: Price) -> Option<f64> {
+    let own = own.tokens_per_second?;
+    let relation = nominal.tokens_per_second.zip(beside.tokens_per_second);
+    Some(relation.map_or(own, |(nominal, beside)| own * nominal / beside))
+}
+
 /// Returns whether an outcome says something about its config, and would come again.
 fn is_lasting(outcome: &Outcome) -> bool {
     !matches!(outcome, Outcome::Crashed(crash) if !crash.class.blames_config())
@@ -206,6 +234,15 @@ mod tests {
         assert!(!is_hopeless(&start()));
         let giant = TrainConfig::new().with(Knob::Width, Value::Integer(4096)).expect("in range");
         assert!(is_hopeless(&giant.effective(256)));
+    }
+
+    #[test]
+    fn a_busy_hour_slows_the_start_as_much_as_what_is_priced_beside_it() {
+        let price = |speed| Price { tokens_per_second: speed, seconds: 1.0 };
+        let [nominal, slowed] = [price(Some(100e3)), price(Some(50e3))];
+        assert_eq!(in_relation(price(Some(40e3)), nominal, slowed), Some(80e3));
+        assert_eq!(in_relation(price(Some(40e3)), nominal, price(None)), Some(40e3));
+        assert_eq!(in_relation(price(None), nominal, slowed), None);
     }
 
     #[test]
