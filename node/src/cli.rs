@@ -84,7 +84,7 @@ pub struct SoloArgs {
 /// Flags of everything that researches.
 #[derive(Debug, Clone, Args)]
 pub struct SessionArgs {
-    /// End after N experiments; the baseline does not count
+    /// End after N experiments; the baseline does not count, nor a second try of what won too late
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub experiments: Option<u32>,
 

@@ -113,10 +113,14 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// What a test that counts works on: on two slots a winner that came second is tried again, which is an experiment
+/// more, and which of two runs ends first is the machine's choice.
+const ONE_SLOT: &str = "cpu:1x1";
+
 #[test]
 fn four_experiments_and_a_baseline_are_in_the_journal_and_in_results_tsv() {
     let place = Place::new();
-    let printed = succeed(&mut place.solo(&["--experiments", "4"]));
+    let printed = succeed(&mut place.solo(&["--experiments", "4", "--devices", ONE_SLOT]));
     assert!(printed.contains("baseline"), "{printed}");
     let recorded = place.read();
     assert!(matches!(recorded[0].experiment.verdict, Verdict::Baseline));
@@ -165,7 +169,7 @@ fn several_slots_work_at_once() {
 fn the_same_seed_proposes_the_same() {
     let patches = || {
         let place = Place::new();
-        succeed(&mut place.solo(&["--experiments", "3", "--seed", "7"]));
+        succeed(&mut place.solo(&["--experiments", "3", "--seed", "7", "--devices", ONE_SLOT]));
         let patch = |recorded: &Recorded| recorded.experiment.hypothesis.patch.to_string();
         place.read().iter().map(patch).collect::<Vec<_>>()
     };
@@ -238,7 +242,7 @@ pub(crate) fn concluded(stdout: std::process::ChildStdout) -> Vec<(u32, String)>
 #[test]
 fn an_index_that_is_gone_or_damaged_is_rebuilt_and_said_so() {
     let place = Place::new();
-    succeed(&mut place.solo(&["--experiments", "2"]));
+    succeed(&mut place.solo(&["--experiments", "2", "--devices", ONE_SLOT]));
     let index = place.home().join("index");
     fs::remove_dir_all(&index).expect("an index");
     let printed = succeed(&mut place.solo(&["--experiments", "1"]));
