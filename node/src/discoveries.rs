@@ -23,6 +23,7 @@ use std::{
 
 use autoswarm_protocol::{
     Budget, Estimate, Experiment, Verdict,
+    experiment::DiscardReason,
     id::{ArenaId, ConfigHash, RecordId},
     record::{Attestation, Author, Body, Comparison, Discovery, Hardware, Verified},
 };
@@ -124,8 +125,8 @@ pub struct Discoveries {
     tried: BTreeSet<RecordId>,
     /// Whose ideas help here. It moves no trust.
     promise: Promise,
-    /// Configs that were tried here.
-    tried_configs: BTreeSet<ConfigHash>,
+    /// Configs that were tried here, and of which enough is known: see [`is_settled`].
+    settled: BTreeSet<ConfigHash>,
     /// Configs of others' discoveries, so that an adopted copy is not published as one's own.
     configs: BTreeSet<ConfigHash>,
     experiments: u32,
@@ -146,7 +147,7 @@ impl Discoveries {
             rumours: Rumours::default(),
             tried: BTreeSet::new(),
             promise: Promise::default(),
-            tried_configs: BTreeSet::new(),
+            settled: BTreeSet::new(),
             configs: BTreeSet::new(),
             experiments: 0,
             inspired: 0,
@@ -227,7 +228,9 @@ impl Discoveries {
             return;
         }
         self.experiments += 1;
-        self.tried_configs.insert(experiment.config.hash());
+        if is_settled(experiment) {
+            self.settled.insert(experiment.config.hash());
+        }
         let inspired: Vec<RecordId> = inspirations(experiment);
         let is_kept = matches!(experiment.verdict, Verdict::Keep { .. });
         for id in &inspired {
@@ -332,6 +335,14 @@ impl Pool {
             pairs: self.pairs,
         })
     }
+}
+
+/// Returns whether a config needs no further try even if somebody found a gain in it: unless one noisy look was all it
+/// got. With noise as large as the gains, many a true one looks like none at first.
+fn is_settled(experiment: &Experiment) -> bool {
+    let Verdict::Discard { reason, estimate, .. } = &experiment.verdict else { return true };
+    let hardly_looked_at = *reason == DiscardReason::NoGain && estimate.is_none();
+    !hardly_looked_at || experiment.attempt > 0
 }
 
 fn inspirations(experiment: &Experiment) -> Vec<RecordId> {

@@ -68,7 +68,7 @@ impl Discoveries {
             });
             let (_, idea) = ideas.swap_remove(drawn.unwrap_or(ideas.len() - 1));
             let proposal = proposal(idea, &incumbent.config, here.context);
-            if let Some(new) = proposal.filter(|it| !self.tried_configs.contains(&it.child.hash())) {
+            if let Some(new) = proposal.filter(|it| !self.settled.contains(&it.child.hash())) {
                 return Some(new);
             }
         }

@@ -195,6 +195,25 @@ fn ideas_are_drawn_by_what_they_promise_and_tried_once() {
 }
 
 #[test]
+fn a_peers_gain_gets_a_second_look_where_one_noisy_run_saw_none() {
+    let glance = Verdict::Discard { reason: DiscardReason::NoGain, screened: Some(-0.01), estimate: None };
+    let pairs =
+        Verdict::Discard { reason: DiscardReason::NoGain, screened: None, estimate: Some(estimate()) };
+    let loser = Verdict::Discard { reason: DiscardReason::ClearLoser, screened: Some(0.3), estimate: None };
+    let looks = [(&glance, 0, true), (&glance, 1, false), (&pairs, 0, false), (&loser, 0, false)];
+    for (verdict, attempt, again) in looks {
+        let mut node = Node::new();
+        node.hear(&found("warmup 0.1", -0.05), 2);
+        let mut experiment = several().swap_remove(2);
+        experiment.config = node.next().expect("an idea").child;
+        experiment.hypothesis.inspired_by.clear();
+        (experiment.verdict, experiment.attempt) = (verdict.clone(), attempt);
+        node.discoveries.observe(&experiment);
+        assert_eq!(node.next().is_some(), again, "{verdict:?}, attempt {attempt}");
+    }
+}
+
+#[test]
 fn what_the_incumbent_has_already_is_nothing_to_try() {
     let mut node = Node::new();
     node.hear(&found("warmup 0.1", -0.05), 2);

@@ -413,7 +413,8 @@ impl Research {
 
     fn plan_screen(&mut self, active: &mut Active) {
         let limit = self.rules.policy.refresh_after;
-        let mut position = active.screens.len();
+        // A second try on the seed of the first would be the same run.
+        let mut position = active.screens.len() + usize::from(active.attempt);
         let plan = loop {
             let plan = self.screening.plan(position, self.finished_runs, limit);
             // After a restart the seeds may stand in another order. One that this experiment has had would never be filled again,

@@ -350,6 +350,27 @@ fn every_try_is_answered_with_its_experiment_or_a_reason() {
 }
 
 #[test]
+fn a_second_try_of_the_same_change_repeats_no_run_of_the_first() {
+    let mut session = Session::new(1, 0);
+    while session.research.incumbent().is_none() {
+        assert!(session.step(finish), "no baseline");
+    }
+    let proposal = session.research.person_proposal("warmup 0.1", "a hunch").expect("valid");
+    let child = proposal.child.hash();
+    for ticket in 1..4 {
+        session.give(Event::Try(ticket, Box::new(proposal.clone())));
+        while session.step(finish) {}
+    }
+    let of_child = |experiment: &&Experiment| experiment.config.hash() == child;
+    let attempts: Vec<u16> = session.journal.iter().filter(of_child).map(|it| it.attempt).collect();
+    assert_eq!(attempts, [0, 1, 2], "{:?}", session.journal.last());
+    let seeds: Vec<u64> =
+        session.runs_made.iter().filter(|(config, ..)| *config == child).map(|(_, seed, _)| *seed).collect();
+    let different: std::collections::BTreeSet<_> = seeds.iter().collect();
+    assert_eq!(seeds.len(), different.len(), "{seeds:?}");
+}
+
+#[test]
 fn stop_starts_nothing_new() {
     let mut session = Session::new(2, 50);
     for _ in 0..5 {
