@@ -14,7 +14,7 @@ use autoswarm_protocol::{
 };
 use libp2p::PeerId;
 
-use super::{Discoveries, Found, Here, SpeedClass, Trust};
+use super::{Attested, Discoveries, Found, Here, SpeedClass, Trust};
 use crate::research::{Rerun, active::RerunTerms};
 
 /// Most of the training time that re-runs for others take: half of what the design allows. In simulated swarms of 16 a tenth left
@@ -29,7 +29,8 @@ const RESOLVED_AT: f64 = 3.0;
 const HOPELESS_BELOW: f64 = 1.5;
 /// Budgets' time that one run at the author's token counts may be expected to take.
 const AFFORDABLE_BUDGETS: f64 = 2.0;
-/// Reproductions by different nodes after which one more says little.
+/// Reproductions by different nodes after which one more says little. Strangers together are one: else three of a liar's
+/// identities would keep his claim from ever being run again.
 const ENOUGH: usize = 3;
 /// Confirmed claims from which on an author's next ones are only sampled, one in as many (BOINC's adaptive replication).
 const PROVEN_AT: f64 = 10.0;
@@ -80,8 +81,9 @@ impl Discoveries {
             })
             .collect();
         // Fewest reproductions first; among equals every node begins elsewhere.
-        let order =
-            |id: RecordId, found: &Found| (self.reproductions(id, found).count(), share_of(self.own, id));
+        let order = |id: RecordId, found: &Found| {
+            (self.known_reproductions(id, found, trust), share_of(self.own, id))
+        };
         let first = |wanted: &dyn Fn(&Found) -> bool| {
             let fitting = open.iter().filter(|(_, found, _)| wanted(found));
             fitting.min_by_key(|(id, found, _)| order(*id, found)).copied()
@@ -113,7 +115,15 @@ impl Discoveries {
         found.author != self.own
             && sampled
             && !self.lanes.done.contains(&id)
-            && self.reproductions(id, found).count() < ENOUGH
+            && self.known_reproductions(id, found, trust) < ENOUGH
+    }
+
+    /// Returns how many nodes ran a discovery again, those that nothing is known of together as one.
+    fn known_reproductions(&self, id: RecordId, found: &Found, trust: &Trust) -> usize {
+        let (known, strangers): (Vec<&Attested>, Vec<&Attested>) = self
+            .reproductions(id, found)
+            .partition(|it| it.author == self.own || trust.is_calibrated(it.author));
+        known.len() + usize::from(!strangers.is_empty())
     }
 }
 

@@ -476,6 +476,32 @@ fn estimate() -> Estimate {
 }
 
 #[test]
+fn strangers_re_runs_keep_no_discovery_from_being_looked_at() {
+    let mut node = Node::new();
+    for attester in 3..6 {
+        node.calibrate(attester);
+    }
+    for n in 0..2 {
+        let known = node.hear(&found(&format!("softcap {}", 20 + n), -0.02), 9);
+        let mut done =
+            tried(known, Verdict::Rerun { comparison: Comparison::Reproduced, found: Ok(estimate()) });
+        done.hypothesis.patch = Patch::default();
+        node.discoveries.observe(&done);
+    }
+    node.search_for(1e5);
+    assert_eq!(node.rerun(), None, "what was run here is not run again");
+    let id = node.hear(&found("warmup 0.1", -0.02), 2);
+    for stranger in 30..40 {
+        node.attest(id, stranger, Comparison::Reproduced, -0.02);
+    }
+    assert_eq!(node.rerun().expect("one to look at").discovery, id);
+    for known in 3..5 {
+        node.attest(id, known, Comparison::Reproduced, -0.02);
+    }
+    assert_eq!(node.rerun(), None, "two that are known and a crowd");
+}
+
+#[test]
 fn what_takes_too_long_is_run_within_ones_own_budget_and_what_cannot_be_seen_not_at_all() {
     let mut node = Node::new();
     node.search_for(1e5);
