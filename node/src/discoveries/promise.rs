@@ -24,6 +24,10 @@ const SAYS_PRIOR: f64 = 4.0;
 const MOST_BORROWED: f64 = 3.0;
 /// What a report of another idea of the same author counts beside one of the idea itself. // Wild guess.
 const OF_ANOTHER: f64 = 0.5;
+/// Tries that what became of an author's ideas is remembered for: gains get rarer with time, and who was honest may turn. // Wild guess.
+const MEMORY: f64 = 20.0;
+/// What must be left of ideas that helped for an author to be one whose ideas help. // Wild guess.
+const HELPED_AT: f64 = 0.5;
 /// Reports of one discovery that are remembered; more say little more.
 const MOST_REPORTS: usize = 32;
 
@@ -37,6 +41,12 @@ pub(super) struct Tries {
 impl Tries {
     fn add(&mut self, helped: bool, weight: f64) {
         *(if helped { &mut self.helped } else { &mut self.failed }) += weight;
+    }
+
+    /// The same, with the older tries fading.
+    fn add_fading(&mut self, helped: bool, weight: f64) {
+        *self = self.times((1.0 - 1.0 / MEMORY).powf(weight));
+        self.add(helped, weight);
     }
 
     fn count(self) -> f64 {
@@ -87,7 +97,7 @@ impl Promise {
         idea.author = Some(author);
         idea.reports.remove(&author);
         if let Some(helped) = idea.here {
-            self.authors.entry(author).or_default().add(helped, 1.0);
+            self.authors.entry(author).or_default().add_fading(helped, 1.0);
         }
     }
 
@@ -96,7 +106,7 @@ impl Promise {
         let idea = self.ideas.entry(id).or_default();
         let weight = if helped { 1.0 } else { 1.0 / (1 + partners) as f64 };
         if let Some(author) = idea.author {
-            self.authors.entry(author).or_default().add(helped, weight);
+            self.authors.entry(author).or_default().add_fading(helped, weight);
         }
         if partners == 0 && idea.here.replace(helped).is_none() {
             for (reporter, said) in &idea.reports {
@@ -120,9 +130,9 @@ impl Promise {
         }
     }
 
-    /// Returns whether an idea of this author's helped here.
+    /// Returns whether an idea of this author's helped here, not too long ago.
     pub(super) fn has_helped(&self, author: Author) -> bool {
-        self.authors.get(&author).is_some_and(|tries| tries.helped > 0.0)
+        self.authors.get(&author).is_some_and(|tries| tries.helped >= HELPED_AT)
     }
 
     /// Returns how much a reporter's word counts: how much oftener it says yes of what helps here than of what does not.
@@ -211,6 +221,22 @@ mod tests {
         assert!(liar < unlucky && unlucky < new && new < honest, "{liar} {unlucky} {new} {honest}");
         assert!(honest > 4.0 * liar, "{honest} {liar}");
         assert!(promise.has_helped(author(3)) && !promise.has_helped(author(2)));
+    }
+
+    #[test]
+    fn an_author_who_turns_liar_loses_what_he_had_earned() {
+        let night = |ideas: &[(usize, bool)]| -> Vec<(u8, bool)> {
+            ideas.iter().flat_map(|(count, helped)| vec![(3, *helped); *count]).collect()
+        };
+        let mut promise = tried(&night(&[(60, true)]));
+        assert!(promise.has_helped(author(3)) && chance(&mut promise, 3) > 0.8);
+        let mut promise = tried(&night(&[(60, true), (40, false)]));
+        assert!(chance(&mut promise, 3) < NEWCOMER);
+        let promise = tried(&night(&[(60, true), (80, false)]));
+        assert!(!promise.has_helped(author(3)));
+        // Who is right in one of four stays so.
+        let promise = tried(&[(3, true), (3, false), (3, false), (3, false)].repeat(20));
+        assert!(promise.has_helped(author(3)));
     }
 
     #[test]
