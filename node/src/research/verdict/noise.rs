@@ -48,6 +48,11 @@ const PEERS_SHARE_PRIOR: f64 = 4.0;
 const NOTHING_SHARE: f64 = 0.5;
 /// Sizes of a gain that are told apart (pair sds). The step is a factor of 1.5.
 const GAINS: [f64; 6] = [1.0, 1.5, 2.2, 3.3, 5.0, 7.5];
+/// Gains beyond those, as far as losses reach: a start far from any good config, or a noise that the baseline's few seeds understate.
+/// Without them the widest loss would explain an enormous gain best.
+const FAR_GAINS: [f64; 5] = [11.0, 17.0, 25.0, 40.0, 80.0];
+/// Expected share of gains that are so large. // Wild guess; what it does is said by how far they are.
+const FAR_SHARE: f64 = 0.05;
 /// Sizes of a loss that are told apart (pair sds); real losers reach very far.
 const LOSSES: [f64; 12] = [0.7, 1.0, 1.5, 2.2, 3.3, 5.0, 7.5, 11.0, 17.0, 25.0, 40.0, 80.0];
 /// Each size stands for its neighbourhood: a normal of this relative width, so that nothing falls between two sizes.
@@ -391,16 +396,18 @@ struct Term {
 }
 
 /// Number of effect sizes told apart.
-const EFFECTS: usize = GAINS.len() + 1 + LOSSES.len();
+const EFFECTS: usize = GAINS.len() + FAR_GAINS.len() + 1 + LOSSES.len();
 
 /// All effect sizes and their weights, if this share of changes gains.
 fn effects(gain_share: f64) -> [Effect; EFFECTS] {
     let rest = 1.0 - gain_share;
     let mut all = [Effect { size: 0.0, weight: rest * NOTHING_SHARE }; EFFECTS];
-    for (slot, size) in all.iter_mut().zip(GAINS) {
-        *slot = Effect { size: -size, weight: gain_share / GAINS.len() as f64 };
+    let near = GAINS.map(|size| (size, (1.0 - FAR_SHARE) / GAINS.len() as f64));
+    let far = FAR_GAINS.map(|size| (size, FAR_SHARE / FAR_GAINS.len() as f64));
+    for (slot, (size, weight)) in all.iter_mut().zip(near.into_iter().chain(far)) {
+        *slot = Effect { size: -size, weight: gain_share * weight };
     }
-    for (slot, size) in all[GAINS.len() + 1..].iter_mut().zip(LOSSES) {
+    for (slot, size) in all[EFFECTS - LOSSES.len()..].iter_mut().zip(LOSSES) {
         *slot = Effect { size, weight: rest * (1.0 - NOTHING_SHARE) / LOSSES.len() as f64 };
     }
     all

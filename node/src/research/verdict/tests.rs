@@ -62,6 +62,21 @@ fn a_clear_winner_is_confirmed_on_fresh_pairs() {
 }
 
 #[test]
+fn no_gain_is_too_large_to_be_one() {
+    // Three seeds that happened to agree: in truth the noise is some ten times what they show.
+    let noise = NoiseModel::from_baseline(&[3.1318, 3.1287, 3.1261]);
+    let policy = Policy::default();
+    for size in [0.05, 0.1, 0.2, 0.36, 0.7, 1.5, 3.0] {
+        let screened = policy.next(&evidence(&[(0, -size)], &[]), &noise, GROUP);
+        assert_eq!(screened, Next::Pair(1), "{size}");
+        let paired = policy.next(&evidence(&[(0, -size)], &[-0.97 * size, -1.02 * size]), &noise, GROUP);
+        assert!(is_keep(&paired), "{size}: {paired:?}");
+        let lost = policy.next(&evidence(&[(0, size)], &[]), &noise, GROUP);
+        assert_eq!(lost, Next::Discard(DiscardReason::ClearLoser, None), "{size}");
+    }
+}
+
+#[test]
 fn fresh_pairs_alone_must_speak_for_a_keep() {
     let lucky_screening = [-0.06, -0.06, -0.06, -0.06];
     assert!(!is_keep(&next(&lucky_screening, &[0.001, -0.002])));
