@@ -139,6 +139,9 @@ impl Research {
             self.next_number = self.next_number.max(active.number + 1);
             for run in &active.runs {
                 self.learn_price(&active, run);
+                if run.role == RunRole::IncumbentScreen {
+                    self.learn_early(run);
+                }
             }
             self.left = self.left.map(|left| left.saturating_sub(u32::from(has_parent)));
             self.active.push(active);
