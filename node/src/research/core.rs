@@ -63,7 +63,8 @@ pub struct Research {
     pricing: BTreeSet<SpeedHash>,
     active: Vec<Active>,
     running: BTreeMap<u64, RunOrder>,
-    attempts: BTreeMap<(ConfigHash, Option<ConfigHash>), u16>,
+    /// By child and parent.
+    attempts: BTreeMap<(ConfigHash, Option<ConfigHash>), Attempts>,
     queue: VecDeque<Queued>,
     rerun: Option<Rerun>,
     next_run: u64,
@@ -361,8 +362,8 @@ impl Research {
         let number = self.next_number;
         self.next_number += 1;
         actions.extend(ticket.map(|ticket| Action::TryBegan { ticket, number }));
-        let attempt =
-            self.attempts.get(&(proposal.child.hash(), Some(incumbent.hash()))).copied().unwrap_or(0);
+        let key = (proposal.child.hash(), Some(incumbent.hash()));
+        let attempt = self.attempts.get(&key).map_or(0, |attempts| attempts.made);
         actions.push(Action::Propose { number, hypothesis: proposal.hypothesis.clone() });
         let mut active = Active::new(self.rules.arena, number, proposal, Some(incumbent), attempt, now);
         self.plan_screen(&mut active);
@@ -374,7 +375,7 @@ impl Research {
         let number = self.next_number;
         self.next_number += 1;
         let key = (rerun.child.hash(), Some(rerun.parent.hash()));
-        let attempt = self.attempts.get(&key).copied().unwrap_or(0);
+        let attempt = self.attempts.get(&key).map_or(0, |attempts| attempts.made);
         actions.push(Action::Propose { number, hypothesis: rerun.hypothesis.clone() });
         self.active.push(Active::rerun(self.rules.arena, number, rerun, attempt, now));
     }
@@ -416,13 +417,17 @@ impl Research {
 
     fn plan_screen(&mut self, active: &mut Active) {
         let limit = self.rules.policy.refresh_after;
-        // A second try on the seed of the first would be the same run.
-        let mut position = active.screens.len() + usize::from(active.attempt);
+        // A second try on a seed of the first would be the same run.
+        let key = (active.child.hash(), active.parent.as_ref().map(EffectiveConfig::hash));
+        let earlier = self.attempts.get(&key);
+        let is_spent = |seed| earlier.is_some_and(|attempts| attempts.screened.contains(&seed));
+        let mut position = active.screens.len();
         let plan = loop {
             let plan = self.screening.plan(position, self.finished_runs, limit);
             // After a restart the seeds may stand in another order. One that this experiment has had would never be filled again,
             // and says nothing new.
-            if active.screens.iter().all(|screen| screen.screening_index != Some(plan.seed_index)) {
+            let is_new = active.screens.iter().all(|screen| screen.screening_index != Some(plan.seed_index));
+            if is_new && !is_spent(screening_seed(self.rules.arena, plan.seed_index)) {
                 break plan;
             }
             position += 1;
@@ -656,7 +661,10 @@ impl Research {
     fn learn(&mut self, experiment: &Experiment) {
         self.next_number = self.next_number.max(experiment.number + 1);
         let key = (experiment.config.hash(), experiment.parent);
-        *self.attempts.entry(key).or_insert(0) += 1;
+        let attempts = self.attempts.entry(key).or_default();
+        attempts.made += 1;
+        let screened = experiment.runs.iter().filter(|run| run.role == RunRole::Screen);
+        attempts.screened.extend(screened.map(|run| run.seed));
         let active = Active::from_experiment(experiment);
         for run in &experiment.runs {
             self.learn_price(&active, run);
@@ -736,6 +744,14 @@ impl Research {
             self.prices.entry(active.child.speed_hash()).or_insert(tokens);
         }
     }
+}
+
+/// What was made of one change on one parent.
+#[derive(Debug, Default)]
+struct Attempts {
+    made: u16,
+    /// Seeds of its screening runs.
+    screened: BTreeSet<u64>,
 }
 
 /// Puts a queued proposal onto the incumbent of the moment; none if that changes nothing.

@@ -357,13 +357,27 @@ fn a_second_try_of_the_same_change_repeats_no_run_of_the_first() {
     }
     let proposal = session.research.person_proposal("warmup 0.1", "a hunch").expect("valid");
     let child = proposal.child.hash();
+    let parent = session.research.incumbent().expect("one").config.clone();
+    // A small gain at each first look, so that one is not enough, and none on fresh pairs.
+    let fades = |order: &RunOrder| {
+        let Outcome::Finished(report) = finish(order) else { panic!("a good trainer") };
+        let better = match order.role {
+            RunRole::Screen => 0.0025,
+            RunRole::Child => -0.0025,
+            _ => 0.0,
+        };
+        let validation = Bpb::new(surface(&parent, order.seed) - better).expect("finite");
+        Outcome::Finished(Box::new(RunReport { validation, ..*report }))
+    };
     for ticket in 1..4 {
         session.give(Event::Try(ticket, Box::new(proposal.clone())));
-        while session.step(finish) {}
+        while session.step(fades) {}
     }
     let of_child = |experiment: &&Experiment| experiment.config.hash() == child;
-    let attempts: Vec<u16> = session.journal.iter().filter(of_child).map(|it| it.attempt).collect();
-    assert_eq!(attempts, [0, 1, 2], "{:?}", session.journal.last());
+    let tries: Vec<(u16, usize)> =
+        session.journal.iter().filter(of_child).map(|it| (it.attempt, it.screens.len())).collect();
+    assert_eq!(tries.iter().map(|(attempt, _)| *attempt).collect::<Vec<_>>(), [0, 1, 2], "{tries:?}");
+    assert!(tries[0].1 > 1, "one look was enough, so nothing could be repeated: {tries:?}");
     let seeds: Vec<u64> =
         session.runs_made.iter().filter(|(config, ..)| *config == child).map(|(_, seed, _)| *seed).collect();
     let different: std::collections::BTreeSet<_> = seeds.iter().collect();
