@@ -184,7 +184,7 @@ impl Task {
 
     fn tick(&mut self) {
         self.dial_due();
-        self.shown.send_replace(self.view());
+        self.show();
         self.reconcile_due();
         self.meet_more();
         self.keep_reachable();

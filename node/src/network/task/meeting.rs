@@ -64,6 +64,7 @@ impl Task {
         }
         if is_new {
             self.trouble = None;
+            self.show();
             self.tell(Heard::Connected(peer));
         }
         // A relay carries news; a history comes from it itself.
@@ -83,6 +84,7 @@ impl Task {
         self.peers.left(peer, self.now().saturating_sub(connected.since));
         self.meeting.rest = FIRST_REST;
         self.meeting.next = self.meeting.next.min(self.now() + FIRST_REST);
+        self.show();
         self.tell(Heard::Disconnected(peer));
     }
 

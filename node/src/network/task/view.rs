@@ -1,4 +1,4 @@
-//! The network as people see it, made twice a second.
+//! The network as people see it, made twice a second and whenever a peer comes or goes.
 
 use libp2p::Multiaddr;
 
@@ -6,7 +6,11 @@ use super::Task;
 use crate::network::{NetworkView, PeerView, Ticket, behaviour, ticket};
 
 impl Task {
-    pub(super) fn view(&self) -> NetworkView {
+    pub(super) fn show(&self) {
+        self.shown.send_replace(self.view());
+    }
+
+    fn view(&self) -> NetworkView {
         let own = *self.swarm.local_peer_id();
         let ticket = Ticket { objective: self.archive.objective().id(), addresses: self.dialable() };
         let gossip = &self.swarm.behaviour().gossip;
