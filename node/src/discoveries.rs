@@ -337,12 +337,12 @@ impl Pool {
     }
 }
 
-/// Returns whether a config needs no further try even if somebody found a gain in it: unless one noisy look was all it
-/// got. With noise as large as the gains, many a true one looks like none at first.
+/// Returns whether a config needs no further try even if somebody found a gain in it: unless first looks were all it
+/// got, and those once. With noise as large as the gains, many a true one looks like none at first.
 fn is_settled(experiment: &Experiment) -> bool {
     let Verdict::Discard { reason, estimate, .. } = &experiment.verdict else { return true };
-    let hardly_looked_at = *reason == DiscardReason::NoGain && estimate.is_none();
-    !hardly_looked_at || experiment.attempt > 0
+    let never_paired = *reason == DiscardReason::NoGain && estimate.is_none();
+    !never_paired || experiment.attempt > 0
 }
 
 fn inspirations(experiment: &Experiment) -> Vec<RecordId> {

@@ -24,7 +24,7 @@ const SAYS_PRIOR: f64 = 4.0;
 const MOST_BORROWED: f64 = 3.0;
 /// What a report of another idea of the same author counts beside one of the idea itself. // Wild guess.
 const OF_ANOTHER: f64 = 0.5;
-/// Tries that what became of an author's ideas is remembered for: gains get rarer with time, and who was honest may turn. // Wild guess.
+/// How many tries of an author's ideas are remembered: gains get rarer with time, and who was honest may turn. // Wild guess.
 const MEMORY: f64 = 20.0;
 /// What must be left of ideas that helped for an author to be one whose ideas help. // Wild guess.
 const HELPED_AT: f64 = 0.5;
@@ -43,7 +43,7 @@ impl Tries {
         *(if helped { &mut self.helped } else { &mut self.failed }) += weight;
     }
 
-    /// The same, with the older tries fading.
+    /// Adds a try, with the older ones fading.
     fn add_fading(&mut self, helped: bool, weight: f64) {
         *self = self.times((1.0 - 1.0 / MEMORY).powf(weight));
         self.add(helped, weight);

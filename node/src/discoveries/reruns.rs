@@ -120,10 +120,10 @@ impl Discoveries {
 
     /// Returns how many nodes ran a discovery again, those that nothing is known of together as one.
     fn known_reproductions(&self, id: RecordId, found: &Found, trust: &Trust) -> usize {
-        let (known, strangers): (Vec<&Attested>, Vec<&Attested>) = self
-            .reproductions(id, found)
-            .partition(|it| it.author == self.own || trust.is_calibrated(it.author));
-        known.len() + usize::from(!strangers.is_empty())
+        let is_known = |it: &&Attested| it.author == self.own || trust.is_calibrated(it.author);
+        let known = self.reproductions(id, found).filter(is_known).count();
+        let strangers = self.reproductions(id, found).any(|it| !is_known(&it));
+        known + usize::from(strangers)
     }
 }
 

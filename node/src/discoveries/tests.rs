@@ -483,10 +483,8 @@ fn strangers_re_runs_keep_no_discovery_from_being_looked_at() {
     }
     for n in 0..2 {
         let known = node.hear(&found(&format!("softcap {}", 20 + n), -0.02), 9);
-        let mut done =
-            tried(known, Verdict::Rerun { comparison: Comparison::Reproduced, found: Ok(estimate()) });
-        done.hypothesis.patch = Patch::default();
-        node.discoveries.observe(&done);
+        let verdict = Verdict::Rerun { comparison: Comparison::Reproduced, found: Ok(estimate()) };
+        node.discoveries.observe(&tried(known, verdict));
     }
     node.search_for(1e5);
     assert_eq!(node.rerun(), None, "what was run here is not run again");
