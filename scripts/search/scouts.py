@@ -69,18 +69,18 @@ def main():
     os.nice(19 - os.nice(0))
     knobs = read_knobs(Path(__file__).resolve().parents[2] / "node/docs/knobs.md")
     known = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
-    done = {(line["config"], line["share"]): line for line in known}
+    done = {(line["config"], line["tokens"], line["share"]): line for line in known}
     runs = {key: seen for key, seen in full_runs(args.memo).items() if len(seen) >= 2}
     rows = []
     with args.out.open("a") as file:
         for (text, tokens), seen in sorted(runs.items()):
-            line = done.get((text, args.share))
+            line = done.get((text, tokens, args.share))
             if line is None:
                 config = config_of(text, knobs)
                 batch = config.get("batch_tokens", knobs["batch_tokens"]["default"])
                 part = max(int(tokens * args.share) // batch, 8) * batch
                 report, crash = train(args, config, part, SEED, "validation", EVALUATION_TOKENS)
-                line = {"config": text, "share": args.share, "crash": crash}
+                line = {"config": text, "tokens": tokens, "share": args.share, "crash": crash}
                 if report:
                     line.update(bpb=report["validation"], seconds=report["training_cpu_seconds"])
                 file.write(json.dumps(line) + "\n")
