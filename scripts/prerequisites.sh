@@ -18,8 +18,10 @@ need() { # WHAT DEBIAN FEDORA MACOS, of which all but the first may be empty
 rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 rust_found=$(rustc --version 2>/dev/null | cut -d' ' -f2) || rust_found=
 rust_hint="install it as https://rustup.rs says, or \`rustup update stable\`"
-if [ -z "$rust_found" ] || ! command -v cargo >/dev/null; then
+if ! command -v rustc >/dev/null || ! command -v cargo >/dev/null; then
     need "Rust $rust_wanted or newer (no \`rustc\` and \`cargo\` on the PATH): $rust_hint" '' '' ''
+elif [ -z "$rust_found" ]; then
+    need "Rust $rust_wanted or newer (\`rustc --version\` fails; with rustup, \`rustup default stable\` chooses a toolchain)" '' '' ''
 elif [ "$(printf '%s\n' "$rust_wanted" "${rust_found%%-*}" | sort -V | head -n 1)" != "$rust_wanted" ]; then
     need "Rust $rust_wanted or newer (\`rustc\` is $rust_found): $rust_hint" '' '' ''
 fi
