@@ -104,7 +104,7 @@ pub struct SessionArgs {
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
 
-    /// A folder or file of your own text instead of the config's corpus
+    /// A folder or file of your own text instead of the config's corpus; or where a pinned text of the config's lies here
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
 

@@ -9,7 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use autoswarm_protocol::{Arena, Budget, Experiment, outcome::TRAINER_SEMANTICS, swarm_config::Objective};
+use autoswarm_protocol::{
+    Arena, Budget, Experiment,
+    outcome::TRAINER_SEMANTICS,
+    swarm_config::{CorpusSource, Objective},
+};
 use tokio::sync::mpsc;
 
 pub use join::{RECORDS, Taking, join};
@@ -157,6 +161,14 @@ impl<'a> Session<'a> {
         };
         let data = self.memory.home().data();
         let dataset = dataset::prepare(objective, &settings.trainer, &data, threads, news).await?;
+        if self.swarm.is_some() && objective.corpus != CorpusSource::Crates && objective.corpus_hash.is_none()
+        {
+            self.note(&format!(
+                "the shared text is not pinned, so everybody needs it at the same path; with `blake3 = \"{}\"` in the config's \
+                 `corpus` others say where theirs lies: `node join TICKET --data PATH`",
+                dataset.corpus
+            ))?;
+        }
         let evaluation_tokens = evaluation_tokens(objective, dataset.held_out_tokens);
         if evaluation_tokens < objective.evaluation_tokens {
             let wanted = objective.evaluation_tokens;
@@ -231,8 +243,13 @@ impl<'a> Session<'a> {
     ) -> anyhow::Result<Ending> {
         let settings = self.settings;
         let objective = &settings.objective;
+        let mut pinned = objective.clone();
+        // Text that was named by its place alone is known by its bytes: moved, it stays the same arena.
+        if settings.text.data.is_some() {
+            pinned.corpus_hash = Some(plan.corpus);
+        }
         let arena = Arena {
-            objective: objective.id(),
+            objective: pinned.id(),
             corpus: plan.corpus,
             tokenizer: plan.tokenizer,
             context: objective.context,

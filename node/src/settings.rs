@@ -110,8 +110,12 @@ impl Settings {
         let mut swarm_config = load_swarm_config(text.swarm_config.as_deref().unwrap_or("default"))?;
         let text = text.absolute()?;
         if let Some(data) = &text.data {
-            swarm_config.objective.corpus = CorpusSource::Path(data.display().to_string());
-            swarm_config.objective.corpus_hash = None;
+            let objective = &mut swarm_config.objective;
+            // A pin of the crates' bytes is not one of this text; a pinned text of one's own only lies elsewhere here.
+            if objective.corpus == CorpusSource::Crates {
+                objective.corpus_hash = None;
+            }
+            objective.corpus = CorpusSource::Path(data.display().to_string());
         }
         Ok(Self {
             name: swarm_config.name,

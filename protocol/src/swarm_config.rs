@@ -380,9 +380,17 @@ fn check_ranges(
 }
 
 impl Objective {
-    /// Returns the objective's id.
+    /// Returns the objective's id. Where the text's bytes are pinned, its path is left out: that is another one on each machine.
     pub fn id(&self) -> ObjectiveId {
-        ObjectiveId::of(&codec::encode(self).expect("an objective is far below the codec's limit"))
+        let id = |objective: &Self| {
+            ObjectiveId::of(&codec::encode(objective).expect("an objective is far below the codec's limit"))
+        };
+        match (&self.corpus, self.corpus_hash) {
+            (CorpusSource::Path(_), Some(_)) => {
+                id(&Self { corpus: CorpusSource::Path(String::new()), ..self.clone() })
+            }
+            _ => id(self),
+        }
     }
 
     /// Returns whether experiments may change a knob.
@@ -469,6 +477,19 @@ search = { frozen = ["dropout"], ranges = { depth = [1, 8], activation = ["relu2
                 && !objective.allows(Knob::Depth, Value::Integer(9))
         );
         assert!(!objective.allows(Knob::Activation, Value::Choice(4)));
+    }
+
+    #[test]
+    fn a_pinned_text_may_lie_anywhere() {
+        let id = |path: &str, rest: &str| {
+            let text = GOOD.replace("\"crates\"", &format!("\"path\", path = \"{path}\"{rest}"));
+            SwarmConfig::parse(&text).expect("valid").objective.id()
+        };
+        let pin = |byte: u8| format!(", blake3 = \"{}\"", CorpusHash::of(&[byte]));
+        assert_eq!(id("/a", &pin(1)), id("/b", &pin(1)), "the same bytes");
+        assert_ne!(id("/a", &pin(1)), id("/a", &pin(2)), "other bytes");
+        assert_ne!(id("/a", ""), id("/b", ""), "nobody knows whether they are the same");
+        assert_ne!(id("/a", ""), id("/a", &pin(1)));
     }
 
     #[test]

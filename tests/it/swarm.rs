@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use autoswarm_protocol::id::CorpusHash;
+
 use crate::solo::{Place, fail, misuse, succeed};
 
 pub(crate) const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
@@ -102,10 +104,15 @@ impl Drop for Node {
 
 /// A place whose swarm config names its own little text.
 pub(crate) fn place() -> Place {
+    place_with("")
+}
+
+/// The same, with more in the config's `corpus`.
+fn place_with(more: &str) -> Place {
     let place = Place::new();
     let text = place.folder.path().join("text.txt");
     let toml = format!(
-        "name = \"little\"\ndescription = \"a little text\"\n[objective]\nmetric = \"val_bpb\"\ncorpus = {{ source = \"path\", path = \"{}\" }}\ntokenizer = {{ kind = \"bytes\" }}\nevaluation = {{ context = 256, tokens = 65536 }}\ndtype = \"f32\"\nmin_effect = 0.0001\n",
+        "name = \"little\"\ndescription = \"a little text\"\n[objective]\nmetric = \"val_bpb\"\ncorpus = {{ source = \"path\", path = \"{}\"{more} }}\ntokenizer = {{ kind = \"bytes\" }}\nevaluation = {{ context = 256, tokens = 65536 }}\ndtype = \"f32\"\nmin_effect = 0.0001\n",
         text.display()
     );
     std::fs::write(place.folder.path().join("little.toml"), toml).expect("a file");
@@ -203,6 +210,27 @@ fn nobody_home_is_no_reason_to_stop() {
     node.wait_for("a verdict", |event| event["event"] == "concluded" && event["number"] == 1);
     let status = succeed(&mut node.place.node(&["status"]));
     assert!(status.contains("0 peers connected") && status.contains("training goes on alone"), "{status}");
+}
+
+#[test]
+fn a_pinned_text_may_lie_elsewhere_at_each_node() {
+    let pin = format!(", blake3 = \"{}\"", CorpusHash::of(b"fake corpus"));
+    let mut seeder = Node::start(place_with(&pin), &["seed", "little.toml"], "1");
+    let ticket = seeder.ticket();
+    let arena =
+        |node: &mut Node| node.wait_for("a start", |event| event["event"] == "started")["arena"].clone();
+    let seeded = arena(&mut seeder);
+    std::fs::remove_file(seeder.place.folder.path().join("text.txt")).expect("a file");
+    let joiner = Place::new();
+    let error = fail(&mut joiner.node(&["join", &ticket, "--no-mdns", "--listen", LISTEN]));
+    assert!(error.contains("not there") && error.contains("`--data PATH`"), "{error}");
+    let mut joiner = Node::start(joiner, &["join", &ticket, "--data", "text.txt"], "2");
+    assert_eq!(arena(&mut joiner), seeded);
+    joiner.wait_for("news of a discovery", |event| told(event, "heard"));
+    let error = fail(&mut place().node(&["join", "little.toml", "--data", "text.txt"]));
+    assert!(error.contains("blake3"), "{error}");
+    let error = fail(&mut place().node(&["join", "default", "--data", "text.txt"]));
+    assert!(error.contains("pinned list of crates"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
-use autoswarm_protocol::SwarmConfig;
+use autoswarm_protocol::{
+    SwarmConfig,
+    swarm_config::{CorpusSource, Objective},
+};
 
 use super::{hinted, runtime};
 use crate::{
@@ -14,7 +17,7 @@ use crate::{
     network::{self, NetworkConfig, Switches, Ticket},
     session::{self, Taking},
     settings::{self, Settings},
-    view::View,
+    view::{View, words},
 };
 
 /// The file of a home that holds the swarm config of the objective that it joined.
@@ -60,9 +63,6 @@ fn take_part(
     session: &SessionArgs,
     observe: bool,
 ) -> anyhow::Result<()> {
-    if session.data.is_some() {
-        bail!("`--data` makes an objective of one's own; a shared one says itself which text it is about");
-    }
     // Made, checked and let go: the session takes the lock again.
     drop(Home::open(home)?);
     let is_first = !home.join("identity").exists();
@@ -104,14 +104,37 @@ fn take_part(
     } else {
         settings::swarm_config_text(target)?
     };
-    SwarmConfig::parse(&config.swarm_config)
+    let shared = SwarmConfig::parse(&config.swarm_config)
         .with_context(|| format!("the swarm config `{target}` is wrong"))?;
+    if !observe {
+        check_text(&shared.objective, session.data.as_deref())?;
+    }
     files::replace(&file, config.swarm_config.as_bytes())
         .with_context(|| format!("cannot keep the swarm config in `{}`", file.display()))?;
     let settings = Settings::for_session(Some(path_text(&file)?), session)?;
     let taking = Taking { network: config, observe, show_sent: network.show_sent, greeting };
     let view = View::for_stdout(session.output.json);
     runtime.block_on(session::join(&settings, home, view, taking))
+}
+
+/// Checks that the text of a shared objective can be read here: at its own path, or where `data` says, if its bytes are pinned.
+fn check_text(shared: &Objective, data: Option<&Path>) -> anyhow::Result<()> {
+    match (&shared.corpus, shared.corpus_hash, data) {
+        (CorpusSource::Crates, _, Some(_)) => bail!(
+            "`--data` makes an objective of one's own; this shared one is about the pinned list of crates: leave it out, \
+             or work alone with `node solo`"
+        ),
+        (CorpusSource::Path(path), None, Some(_)) => bail!(
+            "this shared objective is about the text at `{}` and does not say which bytes that is, so `--data` could name \
+             another: whoever seeds it can pin them with `blake3 = \"…\"` in its `corpus`",
+            words::clean(path)
+        ),
+        (CorpusSource::Path(path), Some(_), None) if !Path::new(path).exists() => bail!(
+            "this shared objective is about a text at `{}`, which is not there: `--data PATH` says where it lies here",
+            words::clean(path)
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn path_text(path: &Path) -> anyhow::Result<String> {
