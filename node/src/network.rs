@@ -52,6 +52,9 @@ const COMMANDS: usize = 64;
 const OUTBOX: usize = 4096;
 /// How long an ending node waits until its last records are on the disk.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long a first address may take, and a further one.
+const FIRST_ADDRESS: Duration = Duration::from_secs(5);
+const NEXT_ADDRESS: Duration = Duration::from_millis(300);
 /// News that wait for the research; records beyond that wait by their ids.
 const NEWS: usize = 256;
 
@@ -286,11 +289,15 @@ impl Network {
         RecordsOf::new(self.commands.downgrade(), self.view.clone())
     }
 
-    /// Waits until something listens, a few seconds at most, and returns what people see.
+    /// Waits until there is a ticket and it stays the same, since interfaces come one after the other, and returns what people see. A node
+    /// that cannot listen can still dial, so it is waited for a few seconds at most.
     pub async fn listening(&mut self) -> NetworkView {
-        let listens = self.view.wait_for(|view| !view.ticket.is_empty());
-        // A node that cannot listen can still dial.
-        let _ = tokio::time::timeout(Duration::from_secs(5), listens).await;
+        let (mut ticket, mut patience) = (String::new(), FIRST_ADDRESS);
+        loop {
+            let changed = self.view.wait_for(|view| view.ticket != ticket);
+            let Ok(Ok(view)) = tokio::time::timeout(patience, changed).await else { break };
+            (ticket, patience) = (view.ticket.clone(), NEXT_ADDRESS);
+        }
         self.view()
     }
 

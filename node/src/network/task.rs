@@ -223,6 +223,8 @@ impl Task {
                     connected.ways.remove(&connection_id);
                 }
             }
+            // The ticket grows with each.
+            SwarmEvent::NewListenAddr { .. } => self.show(),
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => self.slot_gone(listener_id, reason),
             // Peers hear of it at once, not when they ask next.
             SwarmEvent::ExternalAddrConfirmed { .. } => {

@@ -1,6 +1,6 @@
 //! The one string that joins a swarm: `<objective-id>@<multiaddr>[,<multiaddr>…]`, each address ending in `/p2p/<peer-id>`.
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Reverse, fmt, str::FromStr};
 
 use autoswarm_protocol::id::ObjectiveId;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
@@ -27,12 +27,40 @@ pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     }
 }
 
+/// Returns an address without the peer that it leads to.
+pub fn host(address: &Multiaddr) -> Multiaddr {
+    let mut host = address.clone();
+    if peer_of(address).is_some() {
+        host.pop();
+    }
+    host
+}
+
 /// Returns an address with the peer that it leads to.
 pub fn whole(address: &Multiaddr, peer: PeerId) -> Multiaddr {
     match peer_of(address) {
         Some(_) => address.clone(),
         None => address.clone().with(Protocol::P2p(peer)),
     }
+}
+
+/// Returns where others can dial a peer that has these addresses: once each, those that are reached from furthest away first and otherwise in
+/// their order, and this machine's own only where there is nothing else.
+pub fn dialable<'a>(addresses: impl Iterator<Item = &'a Multiaddr>, peer: PeerId) -> Vec<Multiaddr> {
+    let mut dialable: Vec<Multiaddr> = Vec::new();
+    for address in addresses.map(|address| whole(address, peer)) {
+        if !dialable.contains(&address) {
+            dialable.push(address);
+        }
+    }
+    // A name may lead anywhere.
+    let reach = |address: &Multiaddr| reach::of(address).unwrap_or(Reach::World);
+    dialable.sort_by_key(|address| Reverse(reach(address)));
+    if dialable.first().is_some_and(|furthest| reach(furthest) > Reach::Machine) {
+        dialable.retain(|address| reach(address) > Reach::Machine);
+    }
+    dialable.truncate(MAX_ADDRESSES);
+    dialable
 }
 
 impl Ticket {
@@ -46,7 +74,8 @@ impl Ticket {
                 "all addresses of the ticket are private: it works in the same local network only; from elsewhere a peer with a public address is needed, as `node join --observe` on a rented machine",
             ),
             Reach::Machine => Some(
-                "all addresses of the ticket are of this machine alone: nobody else can use it; `--listen /ip4/0.0.0.0/tcp/0` listens to others too",
+                "all addresses of the ticket are of this machine alone: nobody else can use it; \
+                 unless told where to, a node listens on every interface, so either `--listen` said otherwise or there is no network",
             ),
         }
     }
@@ -104,6 +133,22 @@ mod tests {
         let ticket: Ticket = text.parse().expect("valid");
         assert_eq!(ticket.addresses.len(), 2);
         assert_eq!(ticket.to_string(), text);
+    }
+
+    #[test]
+    fn who_is_furthest_away_is_served_first() {
+        let peer = peer_of(&ADDRESS.parse().expect("valid")).expect("a peer");
+        let dial = |hosts: &[&str]| -> Vec<String> {
+            let addresses: Vec<Multiaddr> =
+                hosts.iter().map(|host| format!("{host}/tcp/1").parse().expect("valid")).collect();
+            let end = format!("/tcp/1/p2p/{peer}");
+            let dialable = dialable(addresses.iter().chain(&addresses), peer);
+            dialable.iter().map(|it| it.to_string().strip_suffix(&end).expect("whole").to_owned()).collect()
+        };
+        let (own, near, far) = ("/ip4/127.0.0.1", "/ip4/192.168.1.2", "/ip4/93.184.216.34");
+        assert_eq!(dial(&[own, "/ip6/::1"]), [own, "/ip6/::1"]);
+        assert_eq!(dial(&[own, near, far, "/ip4/10.0.0.1"]), [far, near, "/ip4/10.0.0.1"]);
+        assert_eq!(dial(&["/dns4/example.org", own, far]), ["/dns4/example.org", far]);
     }
 
     #[test]

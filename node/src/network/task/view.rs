@@ -17,7 +17,7 @@ impl Task {
         let topic = behaviour::topic(self.archive.objective().id()).hash();
         let peers = self.connected.iter().map(|(peer, connected)| PeerView {
             peer: peer.to_string(),
-            address: connected.address().to_string(),
+            address: ticket::host(connected.address()).to_string(),
             latency_ms: connected.latency.map(|latency| latency.as_secs_f64() * 1000.0),
             agent: connected.agent.clone(),
             standing: gossip.peer_score(peer),
@@ -39,16 +39,9 @@ impl Task {
         }
     }
 
-    /// Returns where others can dial this node: what is confirmed from outside first.
+    /// Returns where others can dial this node: of those from equally far away, what is confirmed from outside first.
     fn dialable(&self) -> Vec<Multiaddr> {
         let own = *self.swarm.local_peer_id();
-        let mut dialable: Vec<Multiaddr> = Vec::new();
-        for address in self.swarm.external_addresses().chain(self.swarm.listeners()) {
-            let full = ticket::whole(address, own);
-            if !dialable.contains(&full) && dialable.len() < ticket::MAX_ADDRESSES {
-                dialable.push(full);
-            }
-        }
-        dialable
+        ticket::dialable(self.swarm.external_addresses().chain(self.swarm.listeners()), own)
     }
 }
