@@ -754,14 +754,21 @@ struct Attempts {
     screened: BTreeSet<u64>,
 }
 
-/// Puts a queued proposal onto the incumbent of the moment; none if that changes nothing.
+/// Puts a queued proposal onto the incumbent of the moment, and says so where that is another than it was made for; none if that changes
+/// nothing.
 fn rebase(queued: Proposal, incumbent: &EffectiveConfig, context: usize) -> Option<Proposal> {
-    let child = queued.hypothesis.patch.transplant(incumbent).ok()?.effective(context);
+    let Proposal { child: meant, hypothesis } = queued;
+    let child = hypothesis.patch.transplant(incumbent).ok()?.effective(context);
     let patch = Patch::between(incumbent, &child);
     if patch.is_empty() {
         return None;
     }
-    Some(Proposal { child, hypothesis: Hypothesis { patch, ..queued.hypothesis } })
+    let because = if child == meant {
+        hypothesis.because
+    } else {
+        Hypothesis::one_line(&format!("on an incumbent that came since: {}", hypothesis.because))
+    };
+    Some(Proposal { child, hypothesis: Hypothesis { patch, because, ..hypothesis } })
 }
 
 #[cfg(test)]

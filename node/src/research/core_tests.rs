@@ -385,6 +385,27 @@ fn a_second_try_of_the_same_change_repeats_no_run_of_the_first() {
 }
 
 #[test]
+fn a_change_made_for_an_earlier_incumbent_says_so() {
+    let earlier = Session::new(1, 0).research.baseline().clone();
+    let changed = |patch: &str| {
+        let patch = Patch::parse(patch, &earlier).expect("valid");
+        (patch.apply(&earlier).expect("applies").effective(CONTEXT), patch)
+    };
+    let (child, patch) = changed("warmup 0.1");
+    let because = "a hunch".to_owned();
+    let proposer = Author::Person;
+    let hypothesis = Hypothesis { proposer, because, patch, simplifies: false, inspired_by: Vec::new() };
+    let proposal = Proposal { child, hypothesis };
+    let same = rebase(proposal.clone(), &earlier, CONTEXT).expect("a change");
+    assert_eq!((&same.child, same.hypothesis.because.as_str()), (&proposal.child, "a hunch"));
+    let (newer, _) = changed("matrix_lr 0.031");
+    let moved = rebase(proposal.clone(), &newer, CONTEXT).expect("a change");
+    assert_eq!(moved.child, changed("warmup 0.1, matrix_lr 0.031").0);
+    assert_eq!(moved.hypothesis.because, "on an incumbent that came since: a hunch");
+    assert!(rebase(moved.clone(), &moved.child, CONTEXT).is_none(), "nothing is left to change");
+}
+
+#[test]
 fn stop_starts_nothing_new() {
     let mut session = Session::new(2, 50);
     for _ in 0..5 {
