@@ -65,7 +65,9 @@ pub struct Here {
 pub enum Status {
     /// No reproduction says anything yet.
     Claimed,
-    /// A reproduction agrees.
+    /// Reproductions agree, by nodes alone whose word was never found right here: any number of them may be one liar.
+    Seconded,
+    /// A reproduction agrees, of this node's own or of an attester who was found right here before.
     Confirmed,
     /// Reproductions agree on some classes of hardware and exclude it on others.
     Limited,
@@ -78,6 +80,7 @@ impl Status {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Claimed => "claimed",
+            Self::Seconded => "seconded",
             Self::Confirmed => "confirmed",
             Self::Limited => "limited",
             Self::Refuted => "refuted",
@@ -184,6 +187,12 @@ impl Discoveries {
             }
             Body::Attestation(attestation) => {
                 let of = self.attestations.entry(attestation.discovery).or_default();
+                let is_reproduction = |it: &Attestation| it.comparison == Comparison::Reproduced;
+                let answered = |it: &Attested| it.author == author && is_reproduction(&it.attestation);
+                // One answer each: saying it again makes nobody more right.
+                if is_reproduction(attestation) && of.iter().any(answered) {
+                    return false;
+                }
                 if author != self.own && attestation.comparison != Comparison::Reproduced {
                     let shown = attestation.found.as_ref();
                     let helped =
@@ -252,8 +261,8 @@ impl Discoveries {
     }
 
     /// Returns what re-runs say of a discovery: reproductions alone, not its author's own, each class of hardware for
-    /// itself. A claim is refuted only by this node's own runs or by attesters that were found right here before: else
-    /// anybody could talk a discovery down.
+    /// itself. A claim is confirmed and refuted only by this node's own runs or by attesters that were found right here before: else
+    /// anybody could talk a discovery up or down.
     pub fn status(&self, id: RecordId) -> Status {
         self.status_by(id, self.trust())
     }
@@ -271,11 +280,12 @@ impl Discoveries {
         }
         let claim = &found.discovery.estimate;
         let says = |pool: &Pool| pool.estimate().and_then(|shown| trust::agrees(claim, &shown));
-        let (mut confirmed, mut refuted) = (false, false);
+        let (mut seconded, mut confirmed, mut refuted) = (false, false, false);
         for (all, trusted) in classes.values() {
             match (says(trusted), says(all)) {
                 (Some(false), _) => refuted = true,
-                (Some(true), _) | (None, Some(true)) => confirmed = true,
+                (Some(true), _) => confirmed = true,
+                (None, Some(true)) => seconded = true,
                 _ => {}
             }
         }
@@ -283,6 +293,7 @@ impl Discoveries {
             (true, true) => Status::Limited,
             (true, false) => Status::Confirmed,
             (false, true) => Status::Refuted,
+            (false, false) if seconded => Status::Seconded,
             (false, false) => Status::Claimed,
         }
     }

@@ -8,7 +8,7 @@ use super::inspect::{Details, Row};
 use crate::view::words;
 
 /// The columns of the table.
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 23] = [
     "id",
     "author",
     "own",
@@ -27,6 +27,8 @@ const COLUMNS: [&str; 21] = [
     "seconds",
     "status",
     "confirmations",
+    "reproductions",
+    "helps",
     "re_runs",
     "tried",
     "surety",
@@ -73,6 +75,8 @@ pub fn tsv(rows: &[Row]) -> String {
             format!("{:.1}", row.seconds),
             row.status.name().to_owned(),
             row.confirmations.to_string(),
+            row.reproductions.to_string(),
+            row.helps.to_string(),
             row.attestations.to_string(),
             row.tried.to_string(),
             format!("{:.2}", -delta / standard_error.max(1e-9)),
@@ -117,8 +121,8 @@ mod tests {
         };
         assert_eq!((cell(0, "id"), cell(0, "delta")), (rows[0].id.as_str(), "-0.250400"));
         assert_eq!(
-            (cell(0, "status"), cell(0, "confirmations"), cell(0, "re_runs")),
-            ("confirmed", "1", "3")
+            ["status", "confirmations", "reproductions", "helps", "re_runs"].map(|name| cell(0, name)),
+            ["seconded", "1", "1", "1", "3"]
         );
         assert_eq!((cell(0, "audit_delta"), cell(1, "audit_delta")), ("", "-0.019900"));
     }

@@ -134,6 +134,10 @@ pub struct Row {
     pub status: Status,
     /// Reproductions by others that agree with the claim.
     pub confirmations: u32,
+    /// Reproductions of it.
+    pub reproductions: u32,
+    /// Where it is a gain under other conditions too, by two standard errors.
+    pub helps: u32,
     /// Re-runs of it, of any kind.
     pub attestations: u32,
     /// Whether this node has tried it.
@@ -295,7 +299,9 @@ impl Discoveries {
 
     pub(super) fn row(&self, id: RecordId, found: &Found, trust: &Trust) -> Row {
         let discovery = &found.discovery;
-        let agrees = |re_run: &&Attested| Says::of(found, re_run) == Says::Agrees;
+        let that_say =
+            |says: Says| self.re_runs(id).filter(|re_run| Says::of(found, re_run) == says).count() as u32;
+        let is_reproduction = |re_run: &&Attested| re_run.attestation.comparison == Comparison::Reproduced;
         Row {
             id: id.to_string(),
             author: found.author.fmt_short(),
@@ -309,7 +315,9 @@ impl Discoveries {
             tokens: discovery.tokens,
             seconds: discovery.seconds,
             status: self.status_by(id, trust),
-            confirmations: self.re_runs(id).filter(agrees).count() as u32,
+            confirmations: that_say(Says::Agrees),
+            reproductions: self.re_runs(id).filter(is_reproduction).count() as u32,
+            helps: that_say(Says::Gains),
             attestations: self.re_runs(id).count() as u32,
             tried: self.tried.contains(&id),
             made_at: found.made_at,

@@ -112,7 +112,7 @@ fn all() -> Filter {
 #[test]
 fn a_list_holds_what_its_filters_leave() {
     check(&all(), &["batch_tokens", "depth", "warmdown"]);
-    check(&Filter { status: Some(Status::Confirmed), ..all() }, &["batch_tokens"]);
+    check(&Filter { status: Some(Status::Seconded), ..all() }, &["batch_tokens"]);
     check(&Filter { status: Some(Status::Refuted), ..all() }, &[]);
     check(&Filter { whose: Whose::Mine, ..all() }, &["depth"]);
     check(&Filter { whose: Whose::Foreign, ..all() }, &["batch_tokens", "warmdown"]);
@@ -207,7 +207,8 @@ fn re_runs_say_what_they_say_about_the_claim() {
     assert_eq!(says, expected);
     assert!(details.attestations[2].own && details.re_runs == 3);
     let row = &discoveries.list(&all()).rows[0];
-    assert_eq!((row.confirmations, row.attestations, row.status), (1, 3, Status::Confirmed));
+    let counts = (row.confirmations, row.reproductions, row.helps, row.attestations);
+    assert_eq!((counts, row.status), ((1, 1, 1, 3), Status::Seconded));
 }
 
 #[test]

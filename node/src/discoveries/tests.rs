@@ -159,14 +159,18 @@ impl Node {
 
     /// Makes attester `by` right twice about what this node reproduced too.
     fn calibrate(&mut self, by: u8) {
-        for n in 0..2 {
-            let id = self.hear(&found(&format!("softcap {}", 20 + n), -0.02), 9);
+        let ids = CALIBRATING.map(|patch| self.hear(&found(patch, -0.02), 9));
+        assert_ne!(ids[0], ids[1], "one answer each");
+        for id in ids {
             for attester in [1, by] {
                 self.attest(id, attester, Comparison::Reproduced, -0.02);
             }
         }
     }
 }
+
+/// What attesters are calibrated on.
+const CALIBRATING: [&str; 2] = ["warmdown 0.6", "warmdown 0.7"];
 
 #[test]
 fn ideas_are_drawn_by_what_they_promise_and_tried_once() {
@@ -408,7 +412,9 @@ fn only_reproductions_by_others_confirm_and_strangers_refute_nothing() {
     assert_eq!(node.attest(id, 2, Comparison::Reproduced, -0.02), Status::Claimed, "its own author");
     assert_eq!(node.attest(id, 3, Comparison::Reproduced, 0.2), Status::Claimed, "a stranger");
     let other = node.hear(&found("warmup 0.15", -0.02), 2);
-    assert_eq!(node.attest(other, 3, Comparison::Reproduced, -0.015), Status::Confirmed);
+    assert_eq!(node.attest(other, 3, Comparison::Reproduced, -0.015), Status::Seconded);
+    assert_eq!(node.attest(other, 3, Comparison::Reproduced, 0.2), Status::Seconded, "one answer each");
+    assert_eq!(node.attest(other, 1, Comparison::Reproduced, -0.015), Status::Confirmed);
     assert_eq!(node.attest(id, 1, Comparison::Reproduced, 0.02), Status::Refuted);
     let row = node
         .discoveries
@@ -428,7 +434,10 @@ fn who_was_right_before_can_refute_and_one_class_alone_limits() {
     let id = node.hear(&found("warmup 0.1", -0.02), 2);
     assert_eq!(node.attest(id, 3, Comparison::Reproduced, 0.02), Status::Refuted);
     let large = Hardware { tokens_per_second: 1e6, ..hardware() };
-    assert_eq!(node.attest_on(id, 4, Comparison::Reproduced, -0.02, large), Status::Limited);
+    let by = |node: &mut Node, key| node.attest_on(id, key, Comparison::Reproduced, -0.02, large.clone());
+    assert_eq!(by(&mut node, 5), Status::Refuted, "a stranger's word takes nothing back");
+    node.calibrate(4);
+    assert_eq!(by(&mut node, 4), Status::Limited);
 }
 
 #[test]
@@ -481,8 +490,8 @@ fn strangers_re_runs_keep_no_discovery_from_being_looked_at() {
     for attester in 3..6 {
         node.calibrate(attester);
     }
-    for n in 0..2 {
-        let known = node.hear(&found(&format!("softcap {}", 20 + n), -0.02), 9);
+    for patch in CALIBRATING {
+        let known = node.hear(&found(patch, -0.02), 9);
         let verdict = Verdict::Rerun { comparison: Comparison::Reproduced, found: Ok(estimate()) };
         node.discoveries.observe(&tried(known, verdict));
     }
@@ -530,7 +539,10 @@ fn re_runs_go_evenly_to_relays_and_half_to_proven_authors_whatever_they_claim() 
         node.search_for(1e4);
         let rerun = node.rerun().expect("plenty");
         let patch = rerun.hypothesis.patch.to_string();
-        let lane = ["warmup", "matrix_lr", "softcap"].into_iter().find(|knob| patch.starts_with(knob));
+        let knobs = ["warmup", "matrix_lr", "softcap", "warmdown"];
+        let lane = knobs.into_iter().find(|knob| patch.starts_with(knob));
+        // What attesters were calibrated on is the proven author's too.
+        let lane = lane.map(|knob| if knob == "warmdown" { "softcap" } else { knob });
         *seconds.entry(lane.expect("one of them")).or_default() += 1.0;
         let verdict = Verdict::Rerun { comparison: Comparison::Reproduced, found: Ok(estimate()) };
         let mut done = tried(rerun.discovery, verdict);

@@ -12,7 +12,7 @@ pub fn table(rows: &[Row], now: u64, width: usize) -> String {
     if rows.is_empty() {
         return "no discoveries yet\n".to_owned();
     }
-    let header = ["id", "by", "change", "Δ ± se, bpb", "class", "status", "confirmed", "age"];
+    let header = ["id", "by", "change", "Δ ± se, bpb", "class", "status", "confirmed", "helps", "age"];
     let mut cells = vec![header.map(str::to_owned)];
     cells.extend(rows.iter().map(|row| {
         let tried = if row.tried { ", tried" } else { "" };
@@ -23,7 +23,8 @@ pub fn table(rows: &[Row], now: u64, width: usize) -> String {
             words::short_estimate(&row.estimate),
             class(row.budget),
             format!("{}{tried}", row.status.name()),
-            format!("{} of {}", row.confirmations, row.attestations),
+            of(row.confirmations, row.reproductions),
+            of(row.helps, row.attestations.saturating_sub(row.reproductions)),
             words::duration(now.saturating_sub(row.made_at) as f64),
         ]
     }));
@@ -36,6 +37,11 @@ pub fn class(budget: Budget) -> String {
         Budget::Class(class) => class.to_string(),
         fixed @ Budget::Milliseconds(_) => fixed.to_string(),
     }
+}
+
+/// Prints how many of all: nothing of none.
+fn of(some: u32, all: u32) -> String {
+    if all == 0 { String::new() } else { format!("{some} of {all}") }
 }
 
 fn by(author: &str, own: bool) -> String {
