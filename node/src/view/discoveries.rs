@@ -12,7 +12,7 @@ pub fn table(rows: &[Row], now: u64, width: usize) -> String {
     if rows.is_empty() {
         return "no discoveries yet\n".to_owned();
     }
-    let header = ["id", "by", "change", "Δ ± se, bpb", "class", "status", "confirmed", "helps", "age"];
+    let header = ["id", "by", "change", "Δ ± se, bpb", "class", "status", "agree", "helps", "age"];
     let mut cells = vec![header.map(str::to_owned)];
     cells.extend(rows.iter().map(|row| {
         let tried = if row.tried { ", tried" } else { "" };
