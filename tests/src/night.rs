@@ -1,9 +1,9 @@
 //! Simulated nights of experiments with known truth, to see what a keep rule makes of them.
 //!
 //! The world. A config is a level and, for each knob group g, a version. A run's value is
-//! `level + drift(t) + Σ_g σ_g · (√ρ · common_g(seed) + √(1−ρ) · own_g(version, seed))`, so two configs that differ in
-//! group g only have a paired difference of sd `σ_g · √(2(1−ρ))` on equal seeds, while the single run carries the noise of
-//! all groups: σ belongs to a contrast. The σ_g span a factor of ten. An experiment belongs to one group and its true
+//! `level + drift(t) + Σ_g σ_g · (√ρ · common_g(seed) + √(1−ρ) · own_g(version, seed))`, where common and own have a variance of 1 and a
+//! [`Shape`], so two configs that differ in group g only have a paired difference of sd `σ_g · √(2(1−ρ))` on equal seeds, while the single run
+//! carries the noise of all groups: σ belongs to a contrast. The σ_g span a factor of ten. An experiment belongs to one group and its true
 //! effect is in units of that group's σ_g: a gain is −2σ_g, a loser has an exponentially distributed loss of mean 3σ_g
 //! (so a quarter of the losers lose less than a σ), a no-op is 0 and draws new noise. Drift is one curve for all runs, in
 //! units of the geometric mean of the σ_g over a night of [`NIGHT_RUNS`] runs; it does not wait for anybody.
@@ -38,6 +38,41 @@ pub enum Drift {
     Walk(f64),
 }
 
+/// How runs on different seeds lie, with a mean of 0 and a variance of 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shape {
+    /// A normal distribution, which is what the verdict supposes.
+    Bell,
+    /// Two narrow heaps, the upper one with this share of the runs: some seeds learn what others do not.
+    Heaps(f64),
+    /// A normal distribution of which one run in twenty is this many times as far out: spikes of the loss.
+    Spikes(f64),
+}
+
+/// Standard deviation of a heap, in units of the whole.
+const HEAP_SD: f64 = 0.4;
+/// Share of runs with a spike.
+const SPIKE_SHARE: f64 = 0.05;
+
+impl Shape {
+    /// Shapes a normal and a uniform number.
+    fn of(self, normal: f64, uniform: f64) -> f64 {
+        match self {
+            Self::Bell => normal,
+            Self::Heaps(upper) => {
+                // Heaps a apart have a variance of a² · share · (1 − share) between them.
+                let apart = ((1.0 - HEAP_SD * HEAP_SD) / (upper * (1.0 - upper))).sqrt();
+                let place = if uniform < upper { 1.0 - upper } else { -upper };
+                apart * place + HEAP_SD * normal
+            }
+            Self::Spikes(times) => {
+                let scale = (1.0 - SPIKE_SHARE + SPIKE_SHARE * times * times).sqrt();
+                (if uniform < SPIKE_SHARE { times } else { 1.0 }) * normal / scale
+            }
+        }
+    }
+}
+
 /// One cell of the table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NightSpec {
@@ -49,6 +84,8 @@ pub struct NightSpec {
     pub correlation: f64,
     /// Drift of all values with time.
     pub drift: Drift,
+    /// How runs on different seeds lie.
+    pub shape: Shape,
 }
 
 /// What a rule made of one or of many nights.
@@ -190,8 +227,10 @@ impl Machine {
     fn value(&self, config: &Config, seed: u64) -> f64 {
         let mut value = config.level;
         for (index, (_, sigma)) in GROUPS.iter().enumerate() {
-            let common = self.chance.normal([2, seed, index as u64]);
-            let own = self.chance.normal([3 + index as u64, seed, config.versions[index]]);
+            let shaped =
+                |key| self.spec.shape.of(self.chance.normal(key), Chance(!self.chance.0).uniform(key));
+            let common = shaped([2, seed, index as u64]);
+            let own = shaped([3 + index as u64, seed, config.versions[index]]);
             let rho = self.spec.correlation;
             value += sigma * (rho.sqrt() * common + (1.0 - rho).sqrt() * own);
         }
@@ -317,4 +356,25 @@ pub fn reference_night(spec: NightSpec, seed: u64) -> Tally {
     }
     tally.runs = machine.runs as f64;
     tally
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_has_a_variance_of_one() {
+        let chance = Chance(5);
+        for shape in [Shape::Bell, Shape::Heaps(0.5), Shape::Heaps(0.2), Shape::Spikes(4.0)] {
+            let values =
+                (0..40_000).map(|key| shape.of(chance.normal([1, key, 0]), chance.uniform([2, key, 0])));
+            let (mut sum, mut squares) = (0.0, 0.0);
+            for value in values {
+                sum += value;
+                squares += value * value;
+            }
+            let (mean, variance) = (sum / 40_000.0, squares / 40_000.0);
+            assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.05, "{shape:?}: {mean} {variance}");
+        }
+    }
 }
