@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    mem,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
@@ -227,6 +228,10 @@ fn a_pinned_text_may_lie_elsewhere_at_each_node() {
     let mut joiner = Node::start(joiner, &["join", &ticket, "--data", "text.txt"], "2");
     assert_eq!(arena(&mut joiner), seeded);
     joiner.wait_for("news of a discovery", |event| told(event, "heard"));
+    joiner.stop();
+    let again = mem::replace(&mut joiner.place, Place::new());
+    let mut joiner = Node::start(again, &["join", &ticket], "2");
+    assert_eq!(arena(&mut joiner), seeded, "a home knows where its text lies");
     let error = fail(&mut place().node(&["join", "little.toml", "--data", "text.txt"]));
     assert!(error.contains("blake3"), "{error}");
     let error = fail(&mut place().node(&["join", "default", "--data", "text.txt"]));

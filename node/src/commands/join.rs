@@ -1,6 +1,10 @@
 //! `node join` and `node seed`: research together with others.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use autoswarm_protocol::{
@@ -16,7 +20,7 @@ use crate::{
     identity,
     network::{self, NetworkConfig, Switches, Ticket},
     session::{self, Taking},
-    settings::{self, Settings},
+    settings::{self, Settings, TextChoice},
     view::{View, words},
 };
 
@@ -106,15 +110,26 @@ fn take_part(
     };
     let shared = SwarmConfig::parse(&config.swarm_config)
         .with_context(|| format!("the swarm config `{target}` is wrong"))?;
+    let mut session = session.clone();
     if !observe {
+        session.data = session.data.or_else(|| known_place(home, &shared.objective));
         check_text(&shared.objective, session.data.as_deref())?;
     }
     files::replace(&file, config.swarm_config.as_bytes())
         .with_context(|| format!("cannot keep the swarm config in `{}`", file.display()))?;
-    let settings = Settings::for_session(Some(path_text(&file)?), session)?;
+    let settings = Settings::for_session(Some(path_text(&file)?), &session)?;
     let taking = Taking { network: config, observe, show_sent: network.show_sent, greeting };
     let view = View::for_stdout(session.output.json);
     runtime.block_on(session::join(&settings, home, view, taking))
+}
+
+/// Returns where a shared objective's text lay here when this home last took part in it.
+fn known_place(home: &Path, shared: &Objective) -> Option<PathBuf> {
+    let file = home.join(SWARM_CONFIG);
+    let (before, _) = held(&file)?;
+    let last = TextChoice::default().or_last(home);
+    let of_that_file = fs::canonicalize(last.swarm_config?).ok()? == fs::canonicalize(&file).ok()?;
+    last.data.filter(|_| of_that_file && before.objective.id() == shared.id())
 }
 
 /// Checks that the text of a shared objective can be read here: at its own path, or where `data` says, if its bytes are pinned.
