@@ -121,11 +121,13 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// Sends logs to standard error: warnings, and more with each `-v`; `RUST_LOG` overrides both. That a node is the first of
-/// its swarm, of which kad warns, is no trouble.
+/// its swarm, of which kad warns, is no trouble, nor is a record that is told again, or what peers do wrong, of which gossipsub does.
 fn start_logging(verbose: u8) {
     let level = ["warn", "info", "debug", "trace"][usize::from(verbose.min(3))];
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        EnvFilter::new(format!("warn,libp2p_kad=error,autoswarm={level},autoswarm_node={level}"))
+        EnvFilter::new(format!(
+            "warn,libp2p_kad=error,libp2p_gossipsub=error,autoswarm={level},autoswarm_node={level}"
+        ))
     });
     // Only a test sets a subscriber before this.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
