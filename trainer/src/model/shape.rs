@@ -27,7 +27,8 @@ pub struct Shape {
     pub gate_width: i64,
     /// Whether the head is the embedding's transpose.
     pub tied_head: bool,
-    /// Tokens that each layer looks back on, itself included; none is all of them.
+    /// Tokens that each layer looks back on, itself included; none is all of them. Never more than it was trained on: at
+    /// distances that it has not seen a model is worse than without them, and by how much is luck.
     pub windows: Vec<Option<i64>>,
     /// For each layer, which value embedding it adds.
     pub value_embeddings: Vec<Option<i64>>,
@@ -36,7 +37,10 @@ pub struct Shape {
 impl Shape {
     /// Resolves the sizes for a vocabulary and an evaluation context.
     pub fn new(config: &EffectiveConfig, vocabulary: usize, context: usize) -> Self {
-        let window = (config.number(Knob::ShortWindow) * context as f64).round().max(1.0) as i64;
+        let sequence = config.integer(Knob::SequenceLength) as i64;
+        let long = (sequence < context as i64).then_some(sequence);
+        let short = (config.number(Knob::ShortWindow) * context as f64).round().max(1.0) as i64;
+        let window = |is_short: bool| if is_short { Some(short.min(sequence)) } else { long };
         let mut value_embeddings = 0..;
         Self {
             vocabulary: vocabulary as i64,
@@ -50,7 +54,7 @@ impl Shape {
             gated_mlp: config.choice(Knob::Activation) == "swiglu",
             gate_width: config.integer(Knob::ValueGateWidth) as i64,
             tied_head: config.choice(Knob::Head) == "tied",
-            windows: config.short_layers().into_iter().map(|short| short.then_some(window)).collect(),
+            windows: config.short_layers().into_iter().map(window).collect(),
             value_embeddings: config
                 .value_embedding_layers()
                 .into_iter()
@@ -127,6 +131,14 @@ mod tests {
         let full = shape("");
         assert_eq!(flops(&full, 128) - flops(&short, 128), 12 * 128 * 3 * 96);
         assert_eq!(flops(&full, 16), flops(&short, 16));
+    }
+
+    #[test]
+    fn no_layer_looks_back_further_than_it_was_trained_to() {
+        assert_eq!(shape("sequence_length = 64").windows, [Some(64); 4]);
+        let short = shape("sequence_length = 64\nwindow_pattern = \"SL\"\nshort_window = 0.75");
+        assert_eq!(short.windows, [Some(64); 4]);
+        assert_eq!(shape("sequence_length = 128").windows, [None; 4]);
     }
 
     #[test]

@@ -28,9 +28,9 @@ fn check(toml: &str, expected: [f64; 3], bpb: f64) {
 
 #[test]
 fn golden_losses_of_the_default_parts() {
-    assert_eq!(TRAINER_SEMANTICS, 1);
+    assert_eq!(TRAINER_SEMANTICS, 2);
     // Blocks that start as the identity would turn rounding into whole steps (see examples/parity.rs).
-    check("projection_init = 0.5\nunembedding_init = 0.05", [5.530_455, 4.772_584, 3.915_323], 4.982_394);
+    check("projection_init = 0.5\nunembedding_init = 0.05", [5.530_455, 4.772_584, 3.915_323], 4.982_071);
 }
 
 #[test]
@@ -38,5 +38,5 @@ fn golden_losses_of_the_other_parts() {
     let toml = "norm = \"rms_learned\"\nnorm_place = \"sandwich\"\nactivation = \"swiglu\"\nblock = \"parallel\"
         head = \"tied\"\nembedding_init = 0.05\nwindow_pattern = \"S\"\nkv_group = 2\nmatrix_optimizer = \"adamw\"
         matrix_lr = 0.01\ngradient_clip = 0.5\ninit_kind = \"orthogonal\"\nprojection_init = 0.5\ndropout = 0.1";
-    check(toml, [5.626_162, 6.824_184, 3.396_249], 4.483_562);
+    check(toml, [5.626_162, 6.824_184, 3.396_249], 4.552_728);
 }

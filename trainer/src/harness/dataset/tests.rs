@@ -106,9 +106,12 @@ fn no_token_repeats_within_an_epoch() {
 }
 
 #[test]
-fn evaluation_predicts_each_token_once_for_any_grouping() {
+fn evaluation_predicts_the_same_tokens_for_any_grouping() {
     let (_folder, dataset) = prepare(TokenizerSpec::Bytes);
     let tokens = all_tokens(&dataset, Split::Validation);
+    let places = spread(&dataset, 15);
+    let expected: Vec<i64> =
+        places.iter().flat_map(|place| &tokens[place * CONTEXT + 1..][..CONTEXT]).copied().collect();
     let windows = EvaluationWindows::new(&dataset, Split::Validation, CONTEXT, 250).unwrap();
     assert_eq!((windows.count(), windows.tokens()), (15, 240));
     for size in [1, 2, 7, 15, 100] {
@@ -118,8 +121,30 @@ fn evaluation_predicts_each_token_once_for_any_grouping() {
                 targets.extend_from_slice(&row[1..]);
             }
         }
-        assert_eq!(targets, tokens[1..241], "groups of {size}");
+        assert_eq!(targets, expected, "groups of {size}");
     }
+}
+
+/// Returns where, in windows, those of an evaluation lie.
+fn spread(dataset: &Dataset, count: u64) -> Vec<usize> {
+    let windows =
+        EvaluationWindows::new(dataset, Split::Validation, CONTEXT, count * CONTEXT as u64).unwrap();
+    let tokens = all_tokens(dataset, Split::Validation);
+    let rows = windows.rows(0, count as usize).unwrap();
+    let place =
+        |row| tokens.chunks(CONTEXT).enumerate().position(|(at, _)| tokens[at * CONTEXT..].starts_with(row));
+    rows.chunks_exact(CONTEXT + 1).map(|row| place(row).expect("a window of the split")).collect()
+}
+
+#[test]
+fn evaluation_looks_at_the_whole_split() {
+    let (_folder, dataset) = prepare(TokenizerSpec::Bytes);
+    let all = (dataset.token_count(Split::Validation) - 1) / CONTEXT as u64;
+    let places = spread(&dataset, all);
+    assert_eq!(places, (0..all as usize).collect::<Vec<_>>(), "all of it, each window once");
+    let few = spread(&dataset, 8);
+    let wide = all as usize / 8;
+    assert!(few.windows(2).all(|two| (wide..=wide + 1).contains(&(two[1] - two[0]))), "{few:?} of {all}");
 }
 
 #[track_caller]

@@ -1,8 +1,9 @@
 //! The fixed windows of a held-out split that an evaluation predicts.
 //!
-//! **Each target token is predicted exactly once, and which ones depends on the context and the number of
-//! tokens alone**, never on a batch size: windows of `context` tokens follow each other from the start of
-//! the split, each read with the one token before its first target.
+//! **Each target token is predicted at most once, and which ones depends on the split, the context and the number of
+//! tokens alone**, never on a batch size. The split is cut into windows of `context` tokens, each read with the one
+//! token before its first target, and those that are evaluated lie evenly over the whole of it: documents are sorted by
+//! path, so its beginning would be one crate or two.
 
 use super::{Dataset, DatasetError, Split};
 
@@ -13,11 +14,13 @@ pub struct EvaluationWindows<'a> {
     split: Split,
     context: u64,
     windows: u64,
+    /// Windows that the whole split holds.
+    there: u64,
 }
 
 impl<'a> EvaluationWindows<'a> {
-    /// Prepares the first `tokens` targets of a split, rounded down to whole windows, in windows of
-    /// `context`. Fails if the split is shorter than that: a smaller evaluation would be another metric.
+    /// Prepares `tokens` targets of a split, rounded down to whole windows, in windows of `context`. Fails if the split is
+    /// shorter than that: a smaller evaluation would be another metric.
     pub fn new(
         dataset: &'a Dataset,
         split: Split,
@@ -31,7 +34,7 @@ impl<'a> EvaluationWindows<'a> {
         if there < needed {
             return Err(DatasetError::TooShort { split, tokens: there, needed });
         }
-        Ok(Self { dataset, split, context, windows })
+        Ok(Self { dataset, split, context, windows, there: (there - 1) / context })
     }
 
     /// Returns the number of windows.
@@ -51,7 +54,8 @@ impl<'a> EvaluationWindows<'a> {
         let last = (first + count as u64).min(self.windows);
         let mut rows = vec![0; last.saturating_sub(first) as usize * length];
         for (window, row) in (first..).zip(rows.chunks_exact_mut(length)) {
-            self.dataset.read(self.split, window * self.context, row)?;
+            let place = u128::from(window) * u128::from(self.there) / u128::from(self.windows);
+            self.dataset.read(self.split, place as u64 * self.context, row)?;
         }
         Ok(rows)
     }
