@@ -28,6 +28,10 @@ impl<'a> Counting<'a> {
 }
 
 impl Ground for Counting<'_> {
+    fn start(&self) -> EffectiveConfig {
+        self.ground.start()
+    }
+
     fn run(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer> {
         let answer = self.ground.run(ask)?;
         self.runs += 1;

@@ -84,6 +84,9 @@ impl Answer {
 
 /// Answers runs.
 pub trait Ground {
+    /// Returns the config that a search on it begins with.
+    fn start(&self) -> EffectiveConfig;
+
     /// Makes a run.
     fn run(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer>;
 

@@ -10,7 +10,7 @@ use autoswarm_protocol::{
 use super::{Answer, Ask, Ground, SECONDS};
 use crate::{
     chance::{Chance, key_of},
-    surrogate::Surrogate,
+    surrogate::{self, Surrogate},
 };
 
 /// Seconds of a run beside training: starting, pricing and evaluating, as in the real runs.
@@ -84,6 +84,10 @@ impl<'a> SurfaceGround<'a> {
 }
 
 impl Ground for SurfaceGround<'_> {
+    fn start(&self) -> EffectiveConfig {
+        surrogate::start()
+    }
+
     fn run(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer> {
         let tokens = ask.tokens.map_or_else(|| self.price(ask.machine, ask.config), |tokens| tokens as f64);
         Ok(match self.surface.crash(ask.config, tokens) {

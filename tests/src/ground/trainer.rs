@@ -9,10 +9,12 @@ use std::{
 };
 
 use anyhow::Context;
-use autoswarm_protocol::{Crash, CrashClass, EffectiveConfig, Knob, Outcome, RunReport, TrainerEvent};
+use autoswarm_node::{research::calibrated::calibrated_start, settings};
+use autoswarm_protocol::{
+    Crash, CrashClass, EffectiveConfig, Knob, Outcome, RunReport, SwarmConfig, TrainerEvent,
+};
 
 use super::{Answer, Ask, FEWEST_STEPS, Ground, Memo, SECONDS, memo::Price};
-use crate::surrogate;
 
 /// Tokens of each split that a run is evaluated on, as in the runs of the surface.
 const EVALUATION_TOKENS: u64 = 131_072;
@@ -26,6 +28,8 @@ const PRICE_STEPS: (f64, f64) = (4.0, 240.0);
 const ROUGH: (f64, f64) = (2e10, 0.004);
 /// Wall-clock seconds after which training is given up: a price's, and a run's, which may have to wait for its core.
 const CAP_SECONDS: (f64, f64) = (20.0, 900.0);
+/// Training FLOP/s of one core, for the calibrated start.
+const CORE_FLOPS: f64 = 6e10;
 /// FLOP/s that no core reaches here: a config that would need more is not even priced, since it might fill the memory.
 const FASTEST: f64 = 1.5e11;
 /// Seconds that finding this out takes, as on the surface.
@@ -40,6 +44,7 @@ pub struct TrainerGround {
     data: PathBuf,
     memo: Memo,
     made: usize,
+    start: EffectiveConfig,
 }
 
 impl TrainerGround {
@@ -47,7 +52,9 @@ impl TrainerGround {
     /// does this process from now on.
     pub fn new(trainer: &Path, data: &Path, memo: Memo) -> anyhow::Result<Self> {
         rustix::process::nice(19).context("cannot give way to other work")?;
-        Ok(Self { trainer: trainer.to_owned(), data: data.to_owned(), memo, made: 0 })
+        let objective = SwarmConfig::parse(settings::BUILT_IN[0].1)?.objective;
+        let start = calibrated_start(CORE_FLOPS, SECONDS, &objective).effective(objective.context as usize);
+        Ok(Self { trainer: trainer.to_owned(), data: data.to_owned(), memo, made: 0, start })
     }
 
     /// Returns how many runs were made, and not remembered.
@@ -62,7 +69,7 @@ impl TrainerGround {
         if let Some(price) = self.memo.price(speed) {
             return Ok(price);
         }
-        let start = surrogate::start();
+        let start = self.start.clone();
         let of_start = Ask { config: &start, ..*ask };
         let price = if is_hopeless(ask.config) {
             Price { tokens_per_second: None, seconds: HOPELESS_SECONDS }
@@ -146,6 +153,10 @@ impl TrainerGround {
 }
 
 impl Ground for TrainerGround {
+    fn start(&self) -> EffectiveConfig {
+        self.start.clone()
+    }
+
     fn run(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer> {
         let batch = ask.config.integer(Knob::BatchTokens) as f64;
         let tokens = if let Some(tokens) = ask.tokens {

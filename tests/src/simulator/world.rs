@@ -25,7 +25,7 @@ use libp2p::PeerId;
 use crate::{
     chance::{Chance, key_of},
     ground::{self, Answer, Ask, Ground, SurfaceGround},
-    surrogate::{Surrogate, start},
+    surrogate::Surrogate,
 };
 
 /// Standard deviation of the logarithm of equal machines' speeds.
@@ -109,7 +109,7 @@ impl<'a> World<'a> {
             dtype: Dtype::F32,
             semantics: 1,
         };
-        let common = Common { objective, arena: arena.id(), start: start(), talking: spec.talking };
+        let common = Common { objective, arena: arena.id(), start: ground.start(), talking: spec.talking };
         let chance = Chance::new(spec.seed);
         let mut world = Self {
             spec,

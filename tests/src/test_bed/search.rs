@@ -14,7 +14,7 @@ use autoswarm_tests::{
     ground::{Answer, Ask, Ground, Memo, SurfaceGround, TrainerGround},
     search::{self, Judge, Method, Range, oracle, table},
     simulator::{self, simulate_on},
-    surrogate::{self, Surrogate},
+    surrogate::Surrogate,
 };
 use clap::{Args, ValueEnum};
 
@@ -147,7 +147,7 @@ pub(crate) fn search(args: &SearchArgs) -> anyhow::Result<()> {
             let seed = next.lock().expect("no thread panics with it").next();
             let Some(seed) = seed else { return Ok(()) };
             let spec = args.spec.spec(seed);
-            let run = |ground: &mut dyn Ground| method.search(&spec, &surrogate::start(), ground);
+            let run = |ground: &mut dyn Ground| method.search(&spec, &ground.start(), ground);
             for story in with_ground(args.spec.ground, &args.spec.trainer, seed, 1, &surface, run)? {
                 println!("{}", serde_json::to_string(&story)?);
             }
@@ -164,7 +164,7 @@ pub(crate) fn oracle(args: &SpecArgs) -> anyhow::Result<()> {
     let spec = args.spec(args.seed);
     let surface = Surrogate::committed();
     with_ground(args.ground, &args.trainer, args.seed, 1, &surface, |ground| {
-        oracle::serve(&spec, &surrogate::start(), ground, io::stdin().lock(), io::stdout())
+        oracle::serve(&spec, &ground.start(), ground, io::stdin().lock(), io::stdout())
     })
 }
 
@@ -210,7 +210,7 @@ pub(crate) fn real_swarm(args: &SwarmArgs) -> anyhow::Result<()> {
             story.ideas[2],
             story.adoptions.len(),
         );
-        let start = surrogate::start();
+        let start = ground.start();
         let mut judge = Judge::new(args.seed, &start);
         for (node, stands) in story.stands.iter().enumerate() {
             let config = stands.last().map_or(&start, |(_, config)| config);
@@ -259,6 +259,10 @@ struct Narrated {
 }
 
 impl Ground for Narrated {
+    fn start(&self) -> EffectiveConfig {
+        self.ground.start()
+    }
+
     fn run(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer> {
         let answer = self.ground.run(ask)?;
         self.asked += 1;
@@ -267,7 +271,7 @@ impl Ground for Narrated {
             Outcome::Crashed(crash) => crash.class.to_string(),
             Outcome::Raced(_) => "stopped early".to_owned(),
         };
-        let patch = Patch::between(&surrogate::start(), ask.config);
+        let patch = Patch::between(&self.ground.start(), ask.config);
         eprintln!(
             "run {} ({} made): node {}, {ended}, {:.2} s and {:.2} s beside; {patch}",
             self.asked,
