@@ -72,7 +72,7 @@ struct RuleArgs {
     /// Let predictions look back on this many tokens
     #[arg(long, default_value_t = 256)]
     context: usize,
-    /// Evaluate on this many tokens of each split
+    /// Evaluate on this many tokens of each split, spread evenly over it
     #[arg(long, default_value_t = 131_072)]
     evaluation_tokens: u64,
 }
