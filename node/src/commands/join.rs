@@ -123,8 +123,11 @@ fn take_part(
     runtime.block_on(session::join(&settings, home, view, taking))
 }
 
-/// Returns where a shared objective's text lay here when this home last took part in it.
+/// Returns where a shared objective's pinned text lay here when this home last took part in it.
 fn known_place(home: &Path, shared: &Objective) -> Option<PathBuf> {
+    if shared.corpus == CorpusSource::Crates || shared.corpus_hash.is_none() {
+        return None;
+    }
     let file = home.join(SWARM_CONFIG);
     let (before, _) = held(&file)?;
     let last = TextChoice::default().or_last(home);
