@@ -162,7 +162,7 @@ fn nothing_but_no_ops() {
     }
 }
 
-/// The verdict supposes a bell. Real runs at a class's budget lie in two heaps, and some have a spike.
+/// The verdict supposes a bell. Real runs of two layers at a class's budget lay in two heaps.
 #[test]
 fn noise_that_is_no_bell() {
     let policy = Policy::default();

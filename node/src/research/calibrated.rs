@@ -15,11 +15,11 @@ use autoswarm_protocol::{
 const TOKENS_PER_PARAMETER: f64 = 20.0;
 /// Optimizer steps of a run; the reference makes 953. Measured on one core, mean bpb of four seeds with half the batch that this gives, with it, and
 /// with twice it: 2.666, 2.576, 2.603 at 10 s; 2.430, 2.417 at 20 s; 2.052, 1.995 at 88 s (2 layers, 96 wide). There single seeds end near 1.97 or near
-/// 2.11, and fewer of the larger batch near the latter.
+/// 2.11, and fewer of the larger batch near the latter. (Of semantics 1; with semantics 2 and sequences of 64 2.172, 2.156, 2.172 at 20 s.)
 const STEPS: f64 = 1000.0;
 /// Parameters at which a model of depth 2 is balanced, and the power of them that depth grows with: 8 layers at the reference's 29 M, and 3 rather than
 /// 2 from 2·10⁵ on. There, at 88 s on one core (96 wide, 4096 tokens a step, six seeds each), 2 layers gave 2.009 bpb with a standard deviation of 0.051
-/// over seeds, 3 layers 1.976 with 0.021; 3 layers 64 wide 1.982 and 1.947.
+/// over seeds, 3 layers 1.976 with 0.021; 3 layers 64 wide 1.982 and 1.947. (Of semantics 1.)
 const DEPTH_TWO_PARAMETERS: f64 = 8e4;
 const DEPTH_POWER: f64 = 0.235;
 /// Fewest and most tokens of a step. // Wild guess.
@@ -40,8 +40,9 @@ const SMALL: [(Knob, &str); 4] = [
     (Knob::MlpRatio, "2.5"),
     (Knob::ValueEmbeddings, "none"),
 ];
-/// Tokens that a short window of a small run sees: below the first number of training FLOPs the second, else [`SMALL_WINDOW`]. Measured on one core (bpb): at 5 s 2.566 with 17 and
-/// 2.552 with 9 (eight seeds, standard error 0.004), at 20 s 2.156 and 2.147 (four, 0.004), at 88 s 1.783 ± 0.005 and 1.785 ± 0.021 (three).
+/// Tokens that a short window of a small run sees: below the first number of training FLOPs the second, else [`SMALL_WINDOW`]. Measured on one core
+/// (bpb): at 5 s 2.566 with 17 and 2.552 with 9 (eight seeds, standard error 0.004), at 20 s 2.156 and 2.147 (four, 0.004), at 88 s 1.783 ± 0.005
+/// and 1.785 ± 0.021 (three).
 const SMALL_WINDOWS: [(f64, f64); 1] = [(4e12, 9.0)];
 /// The same of the larger ones.
 const SMALL_WINDOW: f64 = 17.0;
