@@ -368,10 +368,15 @@ impl TrainConfig {
         let mut config = self.clone();
         config.resolve_attention();
         config.resolve_batches(context);
-        config.resolve_windows();
+        config.resolve_windows(context);
         config.resolve_value_embeddings();
         config.drop_without_effect();
         EffectiveConfig(config)
+    }
+
+    /// Returns how many tokens a layer with a short window looks back on, of an evaluation context of `context`.
+    pub fn short_window(&self, context: usize) -> usize {
+        (self.number(Knob::ShortWindow) * context as f64).round().max(1.0) as usize
     }
 
     fn resolve_attention(&mut self) {
@@ -404,11 +409,12 @@ impl TrainConfig {
         self.put(Knob::MicroBatchTokens, micro);
     }
 
-    fn resolve_windows(&mut self) {
+    fn resolve_windows(&mut self, context: usize) {
         let pattern = self.choice(Knob::WindowPattern);
         let depth = self.integer(Knob::Depth);
         let short = pattern.chars().cycle().take(depth.saturating_sub(1)).any(|c| c == 'S');
-        if !short || self.number(Knob::ShortWindow) >= 1.0 {
+        // No layer looks back further than a training sequence.
+        if !short || self.short_window(context) >= self.integer(Knob::SequenceLength) {
             self.reset(&[Knob::WindowPattern, Knob::ShortWindow]);
         }
     }

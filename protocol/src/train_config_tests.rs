@@ -54,6 +54,12 @@ fn what_has_no_effect_changes_no_hash() {
     check_same_model("head = \"tied\"\nunembedding_lr = 0.1", "head = \"tied\"");
     check_same_model("depth = 1\nwindow_pattern = \"SSSL\"\nshort_window = 0.1", "depth = 1");
     check_same_model("sequence_length = 4096", "sequence_length = 256");
+    // A short window of 64 tokens is none where sequences are no longer.
+    let windows = "sequence_length = 64\nwindow_pattern = \"SSSL\"";
+    check_same_model(&format!("{windows}\nshort_window = 0.25"), "sequence_length = 64");
+    let shorter = config(&format!("{windows}\nshort_window = 0.2")).effective(CONTEXT);
+    assert_ne!(shorter.hash(), config("sequence_length = 64").effective(CONTEXT).hash());
+    assert_eq!(shorter.short_window(CONTEXT), 51);
     check_same_model("width = 96\nkv_group = 2", "width = 96\nkv_group = 1");
     check_same_model("depth = 2\nvalue_embeddings = \"last\"", "depth = 2");
     check_same_model("micro_batch_tokens = 8192", "micro_batch_tokens = 16384");

@@ -39,8 +39,8 @@ impl Shape {
     pub fn new(config: &EffectiveConfig, vocabulary: usize, context: usize) -> Self {
         let sequence = config.integer(Knob::SequenceLength) as i64;
         let long = (sequence < context as i64).then_some(sequence);
-        let short = (config.number(Knob::ShortWindow) * context as f64).round().max(1.0) as i64;
-        let window = |is_short: bool| if is_short { Some(short.min(sequence)) } else { long };
+        let short = Some(config.short_window(context) as i64);
+        let window = |is_short: bool| if is_short { short } else { long };
         let mut value_embeddings = 0..;
         Self {
             vocabulary: vocabulary as i64,
@@ -136,8 +136,10 @@ mod tests {
     #[test]
     fn no_layer_looks_back_further_than_it_was_trained_to() {
         assert_eq!(shape("sequence_length = 64").windows, [Some(64); 4]);
-        let short = shape("sequence_length = 64\nwindow_pattern = \"SL\"\nshort_window = 0.75");
-        assert_eq!(short.windows, [Some(64); 4]);
+        let short =
+            |share| shape(&format!("sequence_length = 64\nwindow_pattern = \"SL\"\nshort_window = {share}"));
+        assert_eq!(short(0.25).windows, [Some(32), Some(64), Some(32), Some(64)]);
+        assert_eq!(short(0.75).windows, [Some(64); 4]);
         assert_eq!(shape("sequence_length = 128").windows, [None; 4]);
     }
 
