@@ -3,7 +3,7 @@
 # `SEEDS=3 COMPUTE=4 ONLY='16 nodes,16 silent' scripts/simulate.sh` fewer; `FIRST_SEED=101` others, `LIES=results` liars that
 # lie about that alone (claims, results, verdicts).
 # From new runs of scripts/surface/collect.py to new figures:
-#   cp RUNS.csv tests/data/fused-runs.csv
+#   cp RUNS.csv tests/data/surface-runs.csv
 #   scripts/simulate.sh fit        writes tests/data/surface.json, and says how good it is
 #   scripts/simulate.sh targets    writes tests/data/targets.json
 #   scripts/simulate.sh
@@ -11,7 +11,7 @@
 #   scripts/simulate.sh real
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-runs=(tests/data/surface-runs.csv tests/data/fused-runs.csv)
+runs=tests/data/surface-runs.csv
 
 # Optimised as a release, but beside what the tests have built already.
 export CARGO_PROFILE_DEV_OPT_LEVEL=3
@@ -20,9 +20,9 @@ bed() { "${CARGO_TARGET_DIR:-target}/debug/test-bed" "$@"; }
 
 case "${1:-compare}" in
 fit)
-    bed fit "${runs[@]}" >tests/data/surface.json.new
+    bed fit "$runs" >tests/data/surface.json.new
     mv tests/data/surface.json.new tests/data/surface.json
-    bed score --parameters tests/data/surface.json "${runs[@]}" ;;
+    bed score --parameters tests/data/surface.json "$runs" ;;
 targets)
     bed optimum --climbs "${CLIMBS:-200}" >tests/data/targets.json.new
     mv tests/data/targets.json.new tests/data/targets.json

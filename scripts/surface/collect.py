@@ -13,6 +13,7 @@ second start goes on where the file ends. The samples (column `kind`):
     repeat  a few fixed configs and the best ones on many seeds, for the noise and what seeds share
     tokens  as near and elite, with half to twice the tokens: what training longer is worth
     asked   a line of the file given with --ask, in turn with the others: what a fit thinks is best, put to the test
+    search  taken over from a search by from_memo.py
 """
 import argparse
 import csv
@@ -31,15 +32,14 @@ EVALUATION_TOKENS = 131_072
 SEEDS = 6  # of single runs; few, so that what a seed shares can be told from what a config is worth
 FEWEST_STEPS = 8
 COLUMNS = "kind,seed,price,steps,tokens,cpu_seconds,seconds,parameters,flops,memory,validation,audit,crash,config".split(",")
-# The trainer's operations on a CPU (a change of speed), seconds beside training, and the smoothed training loss, nats, at
-# these shares of the steps. Runs of before these columns have none and are of the plain operations.
-COLUMNS += ["operations", "beside", "curve"]
+# Seconds beside training, and the smoothed training loss, nats, at these shares of the steps.
+COLUMNS += ["beside", "curve"]
 CURVE_SHARES = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0]
 
 # What calibrated.rs gives one core of 6e10 training FLOP/s for 5 s.
 START = {
-    "depth": 2, "width": 32, "head_dim": 32, "sequence_length": 128, "batch_tokens": 512, "window_pattern": "SSSL",
-    "short_window": 0.13, "activation": "swiglu", "mlp_ratio": 2.5, "value_embeddings": "none",
+    "depth": 2, "width": 32, "head_dim": 32, "sequence_length": 64, "batch_tokens": 1024, "window_pattern": "SSSL",
+    "short_window": 0.035, "activation": "swiglu", "mlp_ratio": 2.5, "value_embeddings": "none",
 }
 # A step of each knob, as in proposer/space.rs: octaves, octaves after an offset, octaves of 1 - x, or plain.
 STEPS = {
@@ -51,7 +51,7 @@ STEPS = {
     "muon_momentum_warmup": ("plain", 0.2), "gradient_clip": ("offset", 0.3, 1.0), "dropout": ("plain", 0.1),
     "value_gate_scale": ("ratio", 0.6), "value_embedding_init": ("offset", 0.3, 0.8), "value_gate_init": ("offset", 0.2, 1.0),
     "residual_init": ("ratio", 0.4), "feedback_init": ("offset", 0.05, 1.0), "rope_base": ("ratio", 2.0),
-    "adam_eps": ("ratio", 6.0), "residual_lr_scale": ("ratio", 1.5),
+    "adam_eps": ("ratio", 6.0), "residual_lr_scale": ("ratio", 1.5), "short_window": ("ratio", 1.0),
 }
 # Knobs that are moved more often, because more hangs on them.
 WEIGHTY = set(
@@ -167,7 +167,7 @@ def run(args, kind, config, seed, share=1.0):
     line.update(kind=kind, seed=seed, config=text_of(config))
     batch = max(config.get("batch_tokens", 8192), min(config.get("sequence_length", 2048), 256))
     weights = config.get("depth", 4) * 12 * config.get("width", 128) ** 2 + 512 * config.get("width", 128)
-    few = min(max(int(0.25 / (6 * batch * weights / 2e10 + 0.004)), 4), 60)
+    few = min(max(int(1.0 / (6 * batch * weights / 2e10 + 0.004)), 4), 240)
     report, crash = train(args, config, few * batch, seed, "validation", 1024)
     if report is None:
         return {**line, "crash": crash}
@@ -184,7 +184,7 @@ def run(args, kind, config, seed, share=1.0):
         steps=report["steps"], tokens=report["tokens"], cpu_seconds=round(report["training_cpu_seconds"], 4),
         seconds=round(report["training_seconds"], 2), parameters=report["parameters"],
         flops=f'{report["flops"]:.4e}', memory=report["peak_memory_bytes"], validation=round(report["validation"], 6),
-        audit=round(report["audit"], 6), operations="plain" if os.environ.get("AUTOSWARM_PLAIN") else "fused",
+        audit=round(report["audit"], 6),
         beside=round(report["startup_seconds"] + report["evaluation_seconds"], 2),
         curve=" ".join(f"{loss:.4f}" for loss in losses(report)),
     )

@@ -11,7 +11,7 @@ use autoswarm_protocol::{
     race::{CURVE_POINTS, RACE_POINTS, curve_point},
 };
 use autoswarm_tests::surrogate::{
-    runs::{RealRun, fused_runs},
+    runs::{RealRun, real_runs},
     start,
 };
 
@@ -41,7 +41,7 @@ fn report(run: &RealRun) -> Option<RunReport> {
 fn recorded_runs_lose_no_gain_to_racing() {
     let start = start();
     let all: Vec<(RealRun, RunReport)> =
-        fused_runs().into_iter().filter_map(|run| report(&run).map(|report| (run, report))).collect();
+        real_runs().into_iter().filter_map(|run| report(&run).map(|report| (run, report))).collect();
     let incumbents: BTreeMap<u64, Early> = all
         .iter()
         .filter(|(run, _)| run.config == start)
@@ -81,5 +81,5 @@ fn recorded_runs_lose_no_gain_to_racing() {
     );
     assert!(children > 150 && gains > 30, "{children} {gains}");
     assert!(stopped >= 5 && saved > 0.02 * cost, "{stopped} {saved} {cost}");
-    assert_eq!(lost, 0, "at most 2 % of {gains} gains may be lost");
+    assert!(50 * lost <= gains, "{lost} of {gains} gains lost: at most 2 % may be");
 }

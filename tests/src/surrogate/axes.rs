@@ -1,4 +1,4 @@
-//! A config as coordinates: each knob in steps of a size that matters, as `scripts/surface/collect.py` moves them.
+//! A config as coordinates: each knob in steps of a size that matters, much as `scripts/surface/collect.py` moves them.
 //!
 //! The steps are those of the node's search space on the day of the runs. They are written down here again because **the
 //! surface must stay what it is when the search changes**: a benchmark that follows its subject measures nothing.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Effects of knobs far from the runs add up; `h` says how far a place is from where the runs began, since a step that
-//! nobody tried is likelier to cost than to gain. So an optimiser finds no gain that no run hinted at. Runs on one seed share a part of their noise, which belongs to no config.
+//! nobody tried is likelier to cost than to gain. Runs on one seed share a part of their noise, which belongs to no config.
 //! Weights are fitted by the marginal likelihood, with the gradient written out. Not here: what the coordinates mean.
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,7 @@ pub struct Gaussian {
     mean: f64,
     scale: f64,
     weights: Vec<f64>,
+    factor: Factor,
 }
 
 impl Kernel {
@@ -109,7 +110,7 @@ impl Gaussian {
         let factor = Factor::of(&kernel, names, rows);
         let weights = factor.solve(&y);
         let places = rows.iter().map(|row| row.x.clone()).collect();
-        Self { kernel, names: names.to_vec(), places, mean, scale, weights }
+        Self { kernel, names: names.to_vec(), places, mean, scale, weights, factor }
     }
 
     /// Returns the expected value at a place, without noise.
@@ -117,6 +118,16 @@ impl Gaussian {
         let covariance = |place: &Vec<f64>| self.kernel.between(&self.names, place, x);
         let sum: f64 = self.places.iter().zip(&self.weights).map(|(place, w)| w * covariance(place)).sum();
         self.mean + self.scale * sum
+    }
+
+    /// Returns the expected value at a place and its standard deviation, both without noise.
+    pub fn with_doubt(&self, x: &[f64]) -> (f64, f64) {
+        let covariances: Vec<f64> =
+            self.places.iter().map(|place| self.kernel.between(&self.names, place, x)).collect();
+        let sum: f64 = covariances.iter().zip(&self.weights).map(|(k, w)| k * w).sum();
+        let explained: f64 = self.factor.forward(covariances).iter().map(|z| z * z).sum();
+        let variance = (self.kernel.between(&self.names, x, x) - explained).max(0.0);
+        (self.mean + self.scale * sum, self.scale * variance.sqrt())
     }
 }
 
@@ -221,6 +232,7 @@ fn moments(rows: &[Row]) -> (f64, f64) {
 }
 
 /// The lower Cholesky factor of the rows' covariance, row by row.
+#[derive(Debug, Clone)]
 struct Factor {
     count: usize,
     lower: Vec<f64>,
@@ -253,15 +265,23 @@ impl Factor {
         (0..self.count).map(|i| self.lower[i * self.count + i].ln()).sum()
     }
 
-    fn solve(&self, b: &[f64]) -> Vec<f64> {
+    /// Solves L x = b.
+    fn forward(&self, b: Vec<f64>) -> Vec<f64> {
         let n = self.count;
-        let mut x = b.to_vec();
+        let mut x = b;
         for i in 0..n {
             let (done, rest) = x.split_at_mut(i);
             let row = &self.lower[i * n..i * n + i];
             rest[0] -= row.iter().zip(done).map(|(l, v)| l * *v).sum::<f64>();
             rest[0] /= self.lower[i * n + i];
         }
+        x
+    }
+
+    /// Solves L Lᵀ x = b.
+    fn solve(&self, b: &[f64]) -> Vec<f64> {
+        let n = self.count;
+        let mut x = self.forward(b.to_vec());
         for i in (0..n).rev() {
             x[i] /= self.lower[i * n + i];
             let value = x[i];

@@ -1,4 +1,4 @@
-//! The real runs that the surface is fitted to, as `scripts/surface/collect.py` wrote them.
+//! The real runs that the surface is fitted to, as `scripts/surface/collect.py` wrote them or took them over from searches.
 
 use autoswarm_protocol::{
     EffectiveConfig, TrainConfig, Value,
@@ -17,7 +17,7 @@ pub const FOLDS: u8 = 7;
 /// One run on one thread.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RealRun {
-    /// How the config was chosen: `near`, `broad`, `elite`, `repeat` or `tokens`, or `search` by the node's own.
+    /// How the config was chosen: `near`, `broad`, `elite`, `repeat` or `tokens`, or `search` by a search.
     pub kind: String,
     /// The seed.
     pub seed: u64,
@@ -29,7 +29,7 @@ pub struct RealRun {
     pub crash: Option<String>,
     /// The config as executed.
     pub config: EffectiveConfig,
-    /// The smoothed training loss, nats, after 5, 10, 15, 20, 30, 40, 50, 70 and 100 % of the steps; empty where it was not noted.
+    /// The smoothed training loss, nats, after 5, 10, 15, 20, 30, 40, 50, 70 and 100 % of the steps; empty without a number.
     pub curve: Vec<f64>,
 }
 
@@ -62,15 +62,7 @@ impl RealRun {
 
 /// Returns every committed run, in the order in which they were made.
 pub fn real_runs() -> Vec<RealRun> {
-    let first =
-        parse(include_str!("../../data/surface-runs.csv")).expect("the committed runs are well-formed");
-    [first, fused_runs()].concat()
-}
-
-/// Returns the committed runs of the trainer's fused operations, which have curves. Their prices are those of before within the
-/// error of either: both were taken on a busy machine.
-pub fn fused_runs() -> Vec<RealRun> {
-    parse(include_str!("../../data/fused-runs.csv")).expect("the committed runs are well-formed")
+    parse(include_str!("../../data/surface-runs.csv")).expect("the committed runs are well-formed")
 }
 
 /// Parses a file of runs; an error names the line.

@@ -22,8 +22,8 @@ pub struct Scores {
     pub speed: f64,
 }
 
-/// Bits per byte below which a run is one that a search would care about: the start has about 3.0.
-pub const GOOD: f64 = 3.4;
+/// Bits per byte below which a run is one that a search would care about: the start has about 2.55.
+pub const GOOD: f64 = 2.8;
 
 /// Conditions on all but one part of the runs, predicts that part, and so on through all parts.
 pub fn held_out(parameters: &Parameters, runs: &[RealRun]) -> Scores {
