@@ -7,7 +7,7 @@
 //!
 //! Every operator lists candidates. They are ranked by the gain that the model expects of them beyond what this
 //! machine's noise lets anyone see, times the operator's weight: how well it has done here and what the moment asks
-//! for. Most proposals may change two to four knobs, a fifth change one; when keeps stop coming some change many.
+//! for. Most proposals change one knob, some two to four; when keeps stop coming most change several, and some many.
 //! **No effective config is ever proposed twice.** Pure: everything follows from the ledger, the direction and the generator given.
 
 mod evolve;
@@ -215,15 +215,16 @@ fn scope_of(context: &Context<'_>, rng: &mut ChaCha8Rng) -> Scope {
     }
 }
 
-/// Returns the shares of focused and of broad proposals: what program.md says, else by how long nothing was kept. Several knobs at once
-/// from the start on: small effects show in their sum first. // Tuned on the surface of real runs, 2026-11.
+/// Returns the shares of focused and of broad proposals: what program.md says, else by how long nothing was kept. One knob at a time while
+/// that gains: where a run's noise is small against the best steps, a change of several mostly carries a bad one along. Then several: what is
+/// left shows in a sum first. // Tuned on the surface of real runs, 2026-11.
 fn shares_of_scope(context: &Context<'_>) -> (f64, f64) {
     match (context.direction.scope, context.ledger.since_keep()) {
         (Some(Scope::Narrow), _) => (0.0, 0.0),
         (Some(Scope::Focused), _) => (1.0, 0.0),
         (Some(Scope::Broad), _) => (0.0, 1.0),
-        (None, 0..20) => (0.8, 0.0),
-        (None, _) => (0.6, 0.25),
+        (None, 0..20) => (0.1, 0.0),
+        (None, _) => (0.5, 0.25),
     }
 }
 

@@ -27,9 +27,13 @@ const MOST_ROWS: usize = 384;
 const LENGTH: f64 = 1.0;
 /// How alike the effects of two names are: another name is like a step or two along an axis. // As above.
 const OTHER_NAME: f64 = 0.92;
-/// Share of the prior's spread that a change is expected to cost: the start is good, so most changes are for the worse.
-/// // Wild guess.
+/// Share of its prior spread that each knob's change is expected to cost: the start is good, so most changes are for the worse. The costs of
+/// several knobs add up, while their spreads do so only in squares. // Wild guess.
 const EXPECTED_COST: f64 = 0.35;
+/// Standard errors from which on a loss counts by its logarithm, and the share of the rest that counts as its error. Effects add up
+/// where they are small; one ruinous change must not make everything beside it look ruinous. // Tuned on the surface of real runs, 2026-11.
+const FAR_LOSS: f64 = 3.0;
+const FAR_LOSS_ERROR: f64 = 0.3;
 /// Spread between a change's effect here and what peers saw of it on their incumbents, relative to its prior spread: in
 /// the same arena, and in another. // Wild guess.
 const SECOND_HAND: f64 = 0.3;
@@ -121,7 +125,8 @@ impl Model {
                 Some(delta) => (delta, trial.standard_error),
                 None => (CRASH_COST * prior.max(trial.standard_error), 0.5 * prior),
             };
-            residuals.push(delta - EXPECTED_COST * prior);
+            let (delta, error) = tempered(delta, error, FAR_LOSS * trial.standard_error);
+            residuals.push(delta - model.expected_cost(&row));
             noise.push(error.powi(2) + (STALENESS * prior).powi(2) * keeps_after + 1e-12);
             keeps_after += f64::from(u8::from(trial.kept));
             model.rows.push(row);
@@ -131,7 +136,7 @@ impl Model {
             let row = moves_of(space, &rumour.patch);
             let prior = model.covariance(&row, &row).sqrt();
             let strange = if rumour.same_arena { SECOND_HAND } else { OTHER_ARENA };
-            residuals.push(rumour.delta - EXPECTED_COST * prior);
+            residuals.push(rumour.delta - model.expected_cost(&row));
             let error = rumour.standard_error.max(floor).powi(2) + (strange * prior).powi(2);
             // Moves the mean by the belief's share of what the same number for certain would.
             noise.push((error + (1.0 - rumour.belief) * prior * prior) / rumour.belief.max(1e-6) + 1e-12);
@@ -156,7 +161,7 @@ impl Model {
         let mean: f64 = shared.iter().zip(&self.weights).map(|(a, b)| a * b).sum();
         let explained: f64 = self.forward(&shared).iter().map(|x| x * x).sum();
         Belief {
-            mean: EXPECTED_COST * prior.sqrt() + mean,
+            mean: self.expected_cost(&row) + mean,
             sd: (prior - explained).max(1e-4 * prior).max(1e-16).sqrt(),
         }
     }
@@ -165,6 +170,11 @@ impl Model {
     pub(super) fn effect(&self, axis: &Axis) -> f64 {
         let alike = if axis.is_choice() { OTHER_NAME } else { near(0.0, 1.0) };
         (self.spread[Space::place(axis.knob)] * (2.0 - 2.0 * alike)).sqrt()
+    }
+
+    /// Returns what moves cost on average before any trial of them.
+    fn expected_cost(&self, row: &[Move]) -> f64 {
+        row.chunks(1).map(|one| EXPECTED_COST * self.covariance(one, one).sqrt()).sum()
     }
 
     fn covariance(&self, a: &[Move], b: &[Move]) -> f64 {
@@ -230,6 +240,15 @@ impl Model {
 /// Whether a trial says something about its config: a number, or a crash by the config's fault.
 fn counts(trial: &Trial) -> bool {
     trial.delta.is_some() || trial.crash.is_some_and(autoswarm_protocol::CrashClass::blames_config)
+}
+
+/// Returns a trial's Δ and its error with a loss beyond `far` counted by its logarithm.
+fn tempered(delta: f64, error: f64, far: f64) -> (f64, f64) {
+    if delta <= far || far <= 0.0 {
+        return (delta, error);
+    }
+    let beyond = far * (delta / far).ln();
+    (far + beyond, error.max(FAR_LOSS_ERROR * beyond))
 }
 
 fn near(a: f64, b: f64) -> f64 {

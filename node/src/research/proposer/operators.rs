@@ -143,7 +143,7 @@ fn together(search: &Search<'_>, operator: Operator, pairs: &[(Knob, Knob, f64)]
 }
 
 fn model(search: &Search<'_>, scope: Scope, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
-    let mut out = one_knob(search, rng);
+    let mut out = one_knob(search);
     if scope == Scope::Narrow {
         return out;
     }
@@ -159,14 +159,10 @@ fn model(search: &Search<'_>, scope: Scope, rng: &mut ChaCha8Rng) -> Vec<Candida
     out
 }
 
-/// One-knob changes, the more of a knob's the more it matters.
-fn one_knob(search: &Search<'_>, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
+/// One-knob changes.
+fn one_knob(search: &Search<'_>) -> Vec<Candidate> {
     let mut out = Vec::new();
     for axis in search.space.open() {
-        // Minor knobs take turns, so that a list of a few dozen is enough.
-        if rng.random::<f64>() > 0.25 + 2.0 * axis.interest {
-            continue;
-        }
         let tries = search.context.ledger.tries_of(axis.knob);
         for to in axis.moves(search.context.incumbent.get(axis.knob)) {
             let because = match tries {
@@ -185,8 +181,8 @@ fn one_knob(search: &Search<'_>, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
 }
 
 /// Changes of several knobs. A draw from what the model believes of every one-knob change says which are worth
-/// making; the best two, three, … of each draw are tried together. A run that moves several knobs says nearly as much about each of
-/// them as a run that moves one, and small gains that no run could show alone are seen in their sum.
+/// making; the best two, three, … of each draw are tried together, since small gains that no run could show alone are seen in their
+/// sum. The first draw is what is believed, the last as wide as the doubt.
 fn several(search: &Search<'_>, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
     let incumbent = search.context.incumbent;
     let singles: Vec<(Knob, Value, Belief)> = search
@@ -199,10 +195,11 @@ fn several(search: &Search<'_>, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
         })
         .collect();
     let mut out = Vec::new();
-    for _ in 0..DRAWS {
+    for draw in 0..DRAWS {
+        let doubt = draw as f64 / (DRAWS - 1) as f64;
         let mut best: BTreeMap<Knob, (f64, Value)> = BTreeMap::new();
         for (knob, to, belief) in &singles {
-            let drawn = belief.mean + belief.sd * normal(rng);
+            let drawn = belief.mean + doubt * belief.sd * normal(rng);
             let entry = best.entry(*knob).or_insert((0.0, *to));
             if drawn < entry.0 {
                 *entry = (drawn, *to);
