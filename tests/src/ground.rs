@@ -56,6 +56,16 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Returns the answer of a run that took so many virtual seconds; a crash took its own, at most as many.
+    #[must_use]
+    pub fn taking(mut self, seconds: f64) -> Self {
+        self.seconds = if self.outcome.report().is_some() { seconds } else { self.seconds.min(seconds) };
+        if let Outcome::Finished(report) = &mut self.outcome {
+            report.training_seconds = seconds;
+        }
+        self
+    }
+
     /// Returns what the trainer would have made of the run under bounds: it is stopped where its curve first passes one. A run
     /// without a curve goes to its end.
     #[must_use]

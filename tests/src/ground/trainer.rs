@@ -1,7 +1,8 @@
-//! The real trainer as a ground: one child process on one thread, whose CPU seconds are the virtual clock.
+//! The real trainer as a ground: one child process on one thread.
 //!
 //! Much as `scripts/surface/collect.py` does it: a short run prices a config's speed once, and a run has the tokens that its
-//! price buys in [`SECONDS`] CPU seconds. What was run is remembered.
+//! price buys in [`SECONDS`] CPU seconds. The virtual clock moves by what the price says, not by what the run took: a neighbour on the same core
+//! makes that twice as long, and no method shall pay for the hour at which it ran. What was run is remembered.
 
 use std::{
     path::{Path, PathBuf},
@@ -159,11 +160,12 @@ impl Ground for TrainerGround {
 
     fn run(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer> {
         let batch = ask.config.integer(Knob::BatchTokens) as f64;
+        let price = self.price(ask)?;
+        let speed = price.tokens_per_second.unwrap_or(0.0);
         let tokens = if let Some(tokens) = ask.tokens {
             tokens
         } else {
-            let price = self.price(ask)?;
-            let steps = (price.tokens_per_second.unwrap_or(0.0) * SECONDS / batch).floor();
+            let steps = (speed * SECONDS / batch).floor();
             if steps < FEWEST_STEPS {
                 let message = "the price buys too few steps".to_owned();
                 let crash = Crash { class: CrashClass::TooSlow, message, seconds: price.seconds };
@@ -172,8 +174,9 @@ impl Ground for TrainerGround {
             }
             (steps * batch) as u64
         };
+        let nominal = if speed > 0.0 { tokens as f64 / speed } else { SECONDS };
         if let Some(answer) = self.memo.run(ask.config.hash(), tokens, ask.seed) {
-            return Ok(answer.clone());
+            return Ok(answer.clone().taking(nominal));
         }
         let child =
             Child { tokens, splits: "validation,audit", evaluation: EVALUATION_TOKENS, cap: CAP_SECONDS.1 };
@@ -184,7 +187,7 @@ impl Ground for TrainerGround {
         if is_lasting(&answer.outcome) {
             self.memo.remember_run(ask.config, tokens, ask.seed, answer.clone())?;
         }
-        Ok(answer)
+        Ok(answer.taking(nominal))
     }
 
     fn truth(&mut self, _machine: usize, _config: &EffectiveConfig) -> Option<f64> {
