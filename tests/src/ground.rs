@@ -104,3 +104,27 @@ pub trait Ground {
     /// cannot run; none where nobody knows.
     fn truth(&mut self, machine: usize, config: &EffectiveConfig) -> Option<f64>;
 }
+
+#[cfg(test)]
+mod tests {
+    use autoswarm_protocol::{Bpb, Crash, CrashClass, RunReport};
+
+    use super::*;
+    use crate::surrogate::start;
+
+    #[test]
+    fn a_finished_run_takes_what_its_price_says_and_a_crash_no_more() {
+        let bpb = Bpb::new(2.5).expect("positive");
+        let report = RunReport::simulated(start().hash(), 1, 1000, 9.0, bpb);
+        let slowed = Answer { outcome: Outcome::Finished(Box::new(report)), seconds: 9.0, beside: 1.0 };
+        let answer = slowed.taking(5.0);
+        assert_eq!(
+            (answer.seconds, answer.outcome.report().map(|report| report.training_seconds)),
+            (5.0, Some(5.0))
+        );
+        let crash = Crash { class: CrashClass::Diverged, message: String::new(), seconds: 2.0 };
+        let early = Answer { outcome: Outcome::Crashed(crash), seconds: 2.0, beside: 0.0 };
+        let near = |answer: Answer, seconds: f64| (answer.seconds - seconds).abs() < 1e-12;
+        assert!(near(early.clone().taking(5.0), 2.0) && near(early.taking(1.0), 1.0));
+    }
+}
