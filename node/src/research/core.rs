@@ -540,7 +540,7 @@ impl Research {
     /// Drops a candidate whose run was stopped early.
     fn raced(&mut self, index: usize, raced: &Raced, seed: u64, now: u64, actions: &mut Vec<Action>) {
         let active = self.active.remove(index);
-        let expected = self.early.get(&seed).and_then(|early| self.race.expected(raced, early));
+        let expected = self.early.get(&seed).and_then(|early| self.race.expected(active.group, raced, early));
         let verdict = Verdict::Discard {
             reason: DiscardReason::Raced,
             screened: expected.or_else(|| active.evidence().screened()),

@@ -580,7 +580,9 @@ fn hopeless_runs_are_stopped_early_and_no_gain_is() {
         let parent =
             experiment.hypothesis.patch.invert().apply(&experiment.config).expect("back").effective(CONTEXT);
         let truth = surface(&experiment.config, 0) - surface(&parent, 0);
-        assert!(truth > 0.0 && (expected - truth).abs() < 0.5 * truth, "{expected} {truth}");
+        // Here nobody catches up. Real runs do, to 0.41 of what they are behind at the first look, and that is what is believed at first.
+        let share = expected / truth;
+        assert!(truth > 0.0 && (0.4..1.5).contains(&share), "{expected} {truth}");
     }
     // What is kept is what is kept without racing; the dropout changes nothing on the surface.
     let whole = Session::new(1, 40).run();
