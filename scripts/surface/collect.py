@@ -36,7 +36,7 @@ COLUMNS = "kind,seed,price,steps,tokens,cpu_seconds,seconds,parameters,flops,mem
 COLUMNS += ["beside", "curve"]
 CURVE_SHARES = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0]
 
-# What calibrated.rs gives one core of 6e10 training FLOP/s for 5 s.
+# What calibrated.rs gave one core of 6e10 training FLOP/s for 5 s when the runs were made; since then it is 64 wide.
 START = {
     "depth": 2, "width": 32, "head_dim": 32, "sequence_length": 64, "batch_tokens": 1024, "window_pattern": "SSSL",
     "short_window": 0.035, "activation": "swiglu", "mlp_ratio": 2.5, "value_embeddings": "none",

@@ -13,7 +13,7 @@ use autoswarm_tests::{
     },
 };
 
-/// Rounds of the committed fit: `test-bed fit`'s own number.
+/// Rounds of the fit to shuffled runs; the committed one had `test-bed fit`'s 80.
 const ROUNDS: usize = 60;
 
 /// The runs that gave a number, with those dealt out anew; each keeps its tokens, which say something by themselves.

@@ -28,7 +28,7 @@ enum Cli {
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Rounds of the fit
-        #[arg(long, default_value_t = 60)]
+        #[arg(long, default_value_t = 80)]
         rounds: usize,
     },
     /// Say how well parameters predict the held-out runs of FILES

@@ -17,7 +17,7 @@ pub const FOLDS: u8 = 7;
 /// One run on one thread.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RealRun {
-    /// How the config was chosen: `near`, `broad`, `elite`, `repeat` or `tokens`, or `search` by a search.
+    /// How the config was chosen: `near`, `broad`, `elite`, `repeat`, `tokens` or `asked`, or `search` by a search.
     pub kind: String,
     /// The seed.
     pub seed: u64,
