@@ -81,7 +81,6 @@ impl Sums {
 /// What runs that went to their end showed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RaceModel {
-    all: [Sums; LOOKS],
     groups: BTreeMap<KnobGroup, [Sums; LOOKS]>,
 }
 
@@ -97,7 +96,6 @@ impl RaceModel {
         let of_group = self.groups.entry(group).or_default();
         for look in 0..LOOKS {
             let behind = (losses[look] - incumbent.losses[look]) * incumbent.scale;
-            self.all[look].add(behind, difference);
             of_group[look].add(behind, difference);
         }
     }
@@ -136,13 +134,16 @@ impl RaceModel {
         self.groups.get(&group).copied().unwrap_or_default()
     }
 
+    /// Standard deviation of what a group's slope leaves, pulled towards that of all groups, each at its own slope.
     fn spread(&self, look: usize, group: KnobGroup, level: f64) -> f64 {
-        let slope = self.slope(look, group, level);
+        let left = |group, sums: &[Sums; LOOKS]| sums[look].left(self.slope(look, group, level));
         let first = (FIRST_SPREAD[look] * level).powi(2);
-        let all = self.all[look];
-        let pooled = (SPREAD_WEIGHT * first + all.left(slope)) / (SPREAD_WEIGHT + all.count);
-        let own = self.of(group)[look];
-        ((POOL_WEIGHT * pooled + own.left(slope)) / (POOL_WEIGHT + own.count)).sqrt()
+        let (all, count) = self.groups.iter().fold((0.0, 0.0), |(all, count), (group, sums)| {
+            (all + left(*group, sums), count + sums[look].count)
+        });
+        let pooled = (SPREAD_WEIGHT * first + all) / (SPREAD_WEIGHT + count);
+        let own = self.of(group);
+        ((POOL_WEIGHT * pooled + left(group, &own)) / (POOL_WEIGHT + own[look].count)).sqrt()
     }
 }
 
