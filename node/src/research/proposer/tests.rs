@@ -457,13 +457,18 @@ fn a_proposal_takes_milliseconds() {
     let mut evolve = fresh(objective(""), "");
     discard_all(&mut evolve, 500);
     let incumbent = config(START);
-    let started = std::time::Instant::now();
+    // Of this thread, so that whoever else is busy on the machine does not count.
+    let seconds = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+    };
+    let started = seconds();
     for number in 0..20 {
         evolve.suggest(&incumbent, &[], 1000 + number).expect("plenty is left");
     }
-    // 5 ms is what it takes; a busy test machine gets ten times that.
-    let each = started.elapsed() / 20;
-    assert!(each.as_millis() < 50, "{each:?}");
+    // 5 ms is what it takes.
+    let each = (seconds() - started) / 20.0;
+    assert!(each < 0.05, "{each} s");
 }
 
 /// Returns what one operator lists after some experiments, as `patch | because`.
