@@ -139,7 +139,7 @@ fn a_config_far_too_large_ends_on_time() {
         write_config("giant.toml", "depth = 12\nwidth = 1024\nsequence_length = 32\nbatch_tokens = 8192");
     let started = Instant::now();
     let (class, message) = failure(&run("train", &config, &["--budget-seconds", "2", "--json"]));
-    assert_eq!(class, CrashClass::TooSlow, "{message}");
+    check_class(&Failure { class, message }, CrashClass::TooSlow);
     let priced = started.elapsed().as_secs_f64();
 
     let cap = ["--budget-tokens", "1000000", "--cap-seconds", "1", "--json"];
