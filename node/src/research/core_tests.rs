@@ -528,8 +528,8 @@ fn a_re_run_that_crashes_says_so_and_waits_for_a_restart_if_cut_off() {
 /// Steps of a run that is long enough to be raced.
 const RACED_STEPS: u64 = 640;
 
-/// How many times its final distance a run is behind before the looks at which runs are compared, and after the last, as real ones are.
-const BEHIND: [f64; 4] = [2.44, 2.0, 1.35, 1.0];
+/// How many times its final distance a run is behind up to each look of a race, and after the last: as real ones are whose steps stay as many.
+const BEHIND: [f64; 4] = [1.0 / 0.41, 1.0 / 0.50, 1.0 / 0.74, 1.0];
 
 /// A finished run whose losses are behind from the beginning on, and catch up.
 fn with_losses(order: &RunOrder) -> RunReport {

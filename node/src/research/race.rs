@@ -19,12 +19,13 @@ use autoswarm_protocol::{
 const BEYOND: f64 = 2.33;
 /// One candidate of these many runs on whatever its losses are.
 const RUNS_ON: u8 = 20;
-/// Final difference for a difference of one at each look, both in bits per byte, before anything was seen, of candidates that make as many steps as the
-/// incumbent (122 runs) …
+/// Final difference for a difference of one at each look, both in bits per byte, before anything was seen, of candidates that make 0.8 to 1.25 times as
+/// many steps as the incumbent (122 runs) …
 const FIRST_SLOPE: [f64; LOOKS] = [0.41, 0.50, 0.74];
-/// … and of those that make fewer (496): a model twice as wide makes half the steps, is 0.3 bpb behind at 15 % of them, and ends ahead.
+/// … and of those that make fewer than 0.8 times as many (496): a model twice as wide makes half the steps, is 0.3 bpb behind at 15 % of them, and ends ahead.
 const FIRST_SLOPE_OF_OTHER_STEPS: [f64; LOOKS] = [0.14, 0.28, 0.50];
-/// … and the standard deviation of what is left, relative to the level: 648 runs of 5 s on one core beside the start's on their seed. // measured 2026-11
+/// … and the standard deviation of what is left, relative to the level, of all 648 runs of 5 s on one core that `tests/data/surface-runs.csv` has beside one of
+/// the start on their seed and less than a fifth from it. // measured 2026-11
 const FIRST_SPREAD: [f64; LOOKS] = [0.036, 0.031, 0.026];
 /// Comparisons that those guesses weigh as much as.
 const SLOPE_WEIGHT: f64 = 8.0;
