@@ -141,6 +141,7 @@ impl Research {
             for run in &active.runs {
                 self.learn_price(&active, run);
                 if run.role == RunRole::IncumbentScreen {
+                    self.learn_screening(run);
                     self.learn_early(run);
                 }
             }
@@ -668,8 +669,8 @@ impl Research {
         let active = Active::from_experiment(experiment);
         for run in &experiment.runs {
             self.learn_price(&active, run);
-            self.learn_screening(run);
             if run.role == RunRole::IncumbentScreen {
+                self.learn_screening(run);
                 self.learn_early(run);
             }
             if let (RunRole::Screen, Some(report), Some(early)) =
@@ -717,8 +718,7 @@ impl Research {
 
     /// Remembers how an incumbent's run began, if it is this incumbent's.
     fn learn_early(&mut self, run: &Run) {
-        let current = self.incumbent.as_ref().is_some_and(|it| it.config.hash() == run.requested);
-        if let (true, Some(early)) = (current, run.outcome.report().and_then(Early::of)) {
+        if let (true, Some(early)) = (self.is_incumbents(run), run.outcome.report().and_then(Early::of)) {
             if self.early.len() >= MAX_EARLY {
                 self.early.clear();
             }
@@ -726,15 +726,24 @@ impl Research {
         }
     }
 
-    /// Remembers an incumbent's screening run, so that a restart neither repeats it nor uses its seed again.
+    /// Remembers an incumbent's screening run, so that a restart does not repeat it. Of one that has been replaced, as the parent of
+    /// what ran beside its successor, only the seed counts: it is used up.
     fn learn_screening(&mut self, run: &Run) {
-        if let (RunRole::IncumbentScreen, Some(value)) = (run.role, run.validation())
-            && let Some(index) = (0..self.screening.next_seed() + 64)
-                .find(|&index| screening_seed(self.rules.arena, index) == run.seed)
-            && self.screening.value(index).is_none()
-        {
+        let Some(value) = run.validation() else { return };
+        let Some(index) = (0..self.screening.next_seed() + 64)
+            .find(|&index| screening_seed(self.rules.arena, index) == run.seed)
+        else {
+            return;
+        };
+        if self.is_incumbents(run) && self.screening.value(index).is_none() {
             self.screening.record(index, value, self.finished_runs);
+        } else {
+            self.screening.spend(index);
         }
+    }
+
+    fn is_incumbents(&self, run: &Run) -> bool {
+        self.incumbent.as_ref().is_some_and(|incumbent| incumbent.config.hash() == run.requested)
     }
 
     fn learn_price(&mut self, active: &Active, run: &Run) {

@@ -107,7 +107,11 @@ impl Session {
     }
 
     fn resume(rules: Rules, journal: Vec<Experiment>, pending: Vec<Active>) -> Self {
-        let research = Research::new(rules, Box::new(proposer()), &journal, pending, 0);
+        Self::resume_with(proposer(), rules, journal, pending)
+    }
+
+    fn resume_with(proposer: Scripted, rules: Rules, journal: Vec<Experiment>, pending: Vec<Active>) -> Self {
+        let research = Research::new(rules, Box::new(proposer), &journal, pending, 0);
         let mut session = Self {
             research,
             now: 1000,
@@ -198,6 +202,64 @@ fn every_keep_rests_on_fresh_pairs_at_equal_tokens() {
         assert_eq!(halves(RunRole::Incumbent), usize::from(estimate.pairs));
         assert!(audit.is_some());
         assert!(experiment.runs.iter().all(|run| run.tokens == Some(1000)));
+    }
+}
+
+#[test]
+fn a_first_look_is_compared_with_a_run_of_its_own_parent() {
+    // As uneven as real runs, so that many pairs are needed and a change outlives its incumbent.
+    let noisy = |config: &EffectiveConfig, seed: u64| {
+        let luck = ArenaId::of(&[config.hash().as_bytes().as_slice(), &seed.to_le_bytes()].concat());
+        surface(config, seed) + 0.04 * (f64::from(luck.as_bytes()[0]) / 256.0 - 0.5)
+    };
+    let finish = |order: &RunOrder| {
+        let Outcome::Finished(report) = finish(order) else { unreachable!("`finish` finishes") };
+        let validation = Bpb::new(noisy(&order.config, order.seed)).expect("finite");
+        Outcome::Finished(Box::new(RunReport { validation, ..*report }))
+    };
+    let check = |journal: &[Experiment], what: &str| {
+        let configs: BTreeMap<ConfigHash, &EffectiveConfig> =
+            journal.iter().map(|it| (it.config.hash(), &it.config)).collect();
+        for experiment in journal {
+            let Some(parent) = experiment.parent.map(|parent| configs[&parent]) else { continue };
+            let seeds = experiment.runs.iter().filter(|run| run.role == RunRole::Screen).map(|run| run.seed);
+            for (seed, difference) in seeds.zip(&experiment.screens) {
+                let expected = noisy(&experiment.config, seed) - noisy(parent, seed);
+                let number = experiment.number;
+                assert!(
+                    (difference - expected).abs() < 1e-12,
+                    "{what}, #{number}: {difference}, not {expected}"
+                );
+            }
+        }
+    };
+    // Small gains, one after the other.
+    let resume = |slots, journal, pending| {
+        let rates = (0..60).map(|step| 0.04 * 0.97f64.powi(step)).collect();
+        let proposer = Scripted { rates, observed: Vec::new() };
+        Session::resume_with(proposer, rules(slots, 60), journal, pending)
+    };
+    for slots in [1, 2, 8] {
+        let mut whole = resume(slots, Vec::new(), Vec::new());
+        while whole.step(finish) {}
+        assert!(keeps(&whole.journal) >= 4, "{slots} slots: {}", keeps(&whole.journal));
+        check(&whole.journal, &format!("{slots} slots"));
+        for cut in (0..whole.runs_made.len()).step_by(7) {
+            let what = format!("{slots} slots, cut after {cut} runs");
+            let mut first = resume(slots, Vec::new(), Vec::new());
+            for _ in 0..cut {
+                first.step(finish);
+            }
+            let pending = first.research.pending().to_vec();
+            let mut second = resume(slots, first.journal.clone(), pending);
+            // What the incumbent's runs gave is known as before, as long as none is too old.
+            for seed in (0..first.research.screening.next_seed()).filter(|_| cut < 60) {
+                let known = |session: &Session| session.research.screening.value(seed);
+                assert_eq!(known(&second), known(&first), "{what}, seed {seed}");
+            }
+            while second.step(finish) {}
+            check(&second.journal, &what);
+        }
     }
 }
 

@@ -57,10 +57,15 @@ impl ScreeningCache {
     /// Keeps the incumbent's value (bpb) on a screening seed.
     pub fn record(&mut self, seed_index: u32, value: f64, finished_runs: u64) {
         self.runs.insert(seed_index, CachedRun { value, finished_runs });
-        self.next_seed = self.next_seed.max(seed_index + 1);
+        self.spend(seed_index);
         if !self.window.contains(&seed_index) {
             self.window.push(seed_index);
         }
+    }
+
+    /// Keeps this seed, and those before it, from being taken by what comes.
+    pub fn spend(&mut self, seed_index: u32) {
+        self.next_seed = self.next_seed.max(seed_index + 1);
     }
 
     /// The incumbent's value on this seed (bpb), if it has one.
