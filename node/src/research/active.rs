@@ -154,11 +154,18 @@ impl Active {
             repeats: 0,
             started_at: experiment.started_at,
         };
-        let screened =
-            experiment.runs.iter().filter(|run| run.role == RunRole::Screen && run.validation().is_some());
-        active.screens = screened
+        let mut seeds: Vec<u64> = Vec::new();
+        for run in
+            experiment.runs.iter().filter(|run| run.role == RunRole::Screen && run.validation().is_some())
+        {
+            if !seeds.contains(&run.seed) {
+                seeds.push(run.seed); // once, also where its run was repeated
+            }
+        }
+        active.screens = seeds
+            .into_iter()
             .zip(&experiment.screens)
-            .map(|(run, &difference)| Comparison::known(run.seed, difference))
+            .map(|(seed, &difference)| Comparison::known(seed, difference))
             .collect();
         active.pairs = comparisons(&experiment.runs, RunRole::Child, RunRole::Incumbent);
         active
@@ -312,10 +319,10 @@ impl Active {
         }
     }
 
-    /// Returns the difference on the audit split, from the fresh pairs alone.
+    /// Returns the difference on the audit split, from the fresh pairs alone; of repeated runs the last counts.
     pub fn audit_estimate(&self) -> Option<Estimate> {
         let audit = |role: RunRole, seed: u64| {
-            self.runs.iter().filter(|run| run.role == role && run.seed == seed).find_map(|run| {
+            self.runs.iter().rev().filter(|run| run.role == role && run.seed == seed).find_map(|run| {
                 run.outcome.report().and_then(|report| report.audit).map(autoswarm_protocol::Bpb::get)
             })
         };

@@ -491,6 +491,36 @@ fn a_wrong_price_is_replaced_and_its_run_repeated() {
     assert!(session.finished);
 }
 
+#[test]
+fn a_keeps_audit_is_of_the_runs_that_counted() {
+    let first_keep = |session: &Session| -> Experiment {
+        let keep = session.journal.iter().find(|it| matches!(it.verdict, Verdict::Keep { .. }));
+        keep.expect("a keep").clone()
+    };
+    let whole = first_keep(&Session::new(1, 12).run());
+    // Its first half was run at a wrong price, which shows in the audit alone.
+    let mut session = Session::new(1, 12);
+    let mut spoiled = false;
+    while let Some(((at, _), order)) = session.ends.pop_first() {
+        session.now = at;
+        let spoil = !spoiled && order.number == whole.number && order.role == RunRole::Child;
+        spoiled |= spoil;
+        let Outcome::Finished(mut report) = finish(&order) else { unreachable!("`finish` finishes") };
+        if spoil {
+            report.audit = Some(Bpb::new(9.0).expect("finite"));
+        }
+        session.give(Event::RunEnded {
+            id: order.id,
+            started_at: at - RUN_SECONDS,
+            outcome: Box::new(Outcome::Finished(report)),
+            better_tokens: spoil.then_some(1000),
+        });
+    }
+    let again = first_keep(&session);
+    assert_eq!(again.runs.len(), whole.runs.len() + 1, "nothing was repeated");
+    assert_eq!(again.verdict, whole.verdict);
+}
+
 /// A re-run of halving the matrix rate, at another node's token counts.
 fn rerun(tokens: Option<(u64, u64)>) -> Box<Rerun> {
     let rate = |rate| TrainConfig::new().with(Knob::MatrixRate, Value::Number(rate)).expect("in range");
