@@ -45,8 +45,9 @@ pub const NOTHING_BELIEVED: &str = "the search believes nothing yet: there is no
 const TICK: Duration = Duration::from_millis(250);
 const TICKS_PER_BATTERY_CHECK: u64 = 120;
 
-/// Budgets' time that a run at another node's tokens may take: twice what is chosen as affordable.
-const MOST_RERUN_BUDGETS: f64 = 4.0;
+/// Budgets' time that a run may take whose tokens are known: they bound it already, and a machine that is slower than it was when they were
+/// priced (hot, on battery, busy beside it) is not the config's fault. Of another node's tokens at most half of it is chosen as affordable.
+const MOST_KNOWN_BUDGETS: f64 = 4.0;
 
 /// What every run of a session has in common.
 #[derive(Debug, Clone)]
@@ -80,12 +81,10 @@ pub struct RunPlan {
 impl RunPlan {
     /// Makes the call of the trainer for an order.
     pub fn spec(&self, order: &RunOrder) -> RunSpec {
-        let budget = match order.tokens {
-            Some(tokens) => RunBudget::Tokens(tokens),
-            None => RunBudget::Seconds(self.budget_seconds),
+        let (budget, patience) = match order.tokens {
+            Some(tokens) => (RunBudget::Tokens(tokens), MOST_KNOWN_BUDGETS * self.budget_seconds),
+            None => (RunBudget::Seconds(self.budget_seconds), self.budget_seconds),
         };
-        // Another node's tokens take this one what they take.
-        let patience = self.budget_seconds * if order.foreign_tokens { MOST_RERUN_BUDGETS } else { 1.0 };
         let mut splits = vec![Split::Validation];
         if matches!(order.role, RunRole::Child | RunRole::Incumbent | RunRole::Baseline) {
             splits.push(Split::Audit);

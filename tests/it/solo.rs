@@ -16,7 +16,7 @@ use autoswarm_node::{
     journal::{Journal, Recorded},
     store::{Found, Store},
 };
-use autoswarm_protocol::Verdict;
+use autoswarm_protocol::{CrashClass, Verdict};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
@@ -293,6 +293,24 @@ fn a_price_that_promised_too_much_is_corrected_by_the_run_itself() {
     let counted = recorded[0].experiment.runs.iter().rev().take(3);
     let seconds = counted.map(|run| run.outcome.report().expect("a number").training_seconds);
     assert!(seconds.clone().all(|s| (s - 1.0).abs() < 0.05), "{:?}", seconds.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_machine_that_becomes_slower_costs_time_and_blames_no_config() {
+    let place = Place::new();
+    succeed(&mut place.solo(&["--experiments", "1", "--devices", ONE_SLOT]));
+    // A change of which a run costs what the baseline's did, on a machine that takes so many times as long.
+    let tried = |change: &str, throttled: &str| {
+        let mut command = place.node(&["try", change, "--because", "a hunch"]);
+        let printed = succeed(command.env("FAKE_TRAINER", throttled));
+        let verdict = place.read().last().map(|recorded| recorded.experiment.verdict.clone());
+        (verdict.expect("an experiment"), printed)
+    };
+    let (verdict, printed) = tried("warmup 0.1", "throttled=3.5");
+    assert!(!matches!(verdict, Verdict::Crash { .. }), "{verdict:?}\n{printed}");
+    let (verdict, printed) = tried("warmup 0.2", "throttled=30");
+    assert!(matches!(verdict, Verdict::Crash { class: CrashClass::Starved, .. }), "{verdict:?}\n{printed}");
+    assert!(printed.contains("far slower"), "{printed}");
 }
 
 #[test]

@@ -103,6 +103,7 @@ impl Behaviour {
     /// | `sigma=X`, `correlation=X` | sets the noise |
     /// | `every=N`, `when=TEXT` | misbehaves for one seed in N only; only for configs whose TOML contains the text |
     /// | `overpriced=F` | its price promises F times its speed, and a run that passes its cap says so |
+    /// | `throttled=F` | a run whose tokens are given takes F times the seconds that its price says, and says so if that passes its cap |
     /// | `silent`, `hang`, `hang_in_evaluation`, `stay` | says nothing, stops in training, in evaluation, after its last word |
     /// | `garbage`, `long_line`, `flood`, `early`, `babble`, `mute` | not the protocol; a huge line; a million; out of turn; after the end; no result |
     /// | `nan`, `null`, `zero` | prints such a validation value |
@@ -283,8 +284,10 @@ impl Run {
         }
         let cap_seconds = self.arguments.cap_seconds;
         say(&TrainerEvent::TrainingStarted { tokens, steps, cap_seconds })?;
-        let overpriced = self.behaviour.value("overpriced").is_some();
-        if overpriced && tokens as f64 / surface::tokens_per_second(&self.config) > cap_seconds {
+        let overpriced = self.behaviour.value("overpriced").map(|_| 1.0);
+        let throttled = self.behaviour.number("throttled").filter(|_| self.arguments.budget_tokens.is_some());
+        let slower = throttled.or(overpriced).unwrap_or(0.0);
+        if slower * tokens as f64 / surface::tokens_per_second(&self.config) > cap_seconds {
             let message = format!("training passed its hard cap of {cap_seconds:.1} s");
             return say(&TrainerEvent::Failed { class: CrashClass::TimedOut, message });
         }

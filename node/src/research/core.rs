@@ -12,8 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use autoswarm_protocol::{
-    CrashClass, EffectiveConfig, Estimate, Experiment, Hypothesis, Outcome, Patch, Proposer as Author, Raced,
-    Run, RunRole, Verdict,
+    Crash, CrashClass, EffectiveConfig, Estimate, Experiment, Hypothesis, Outcome, Patch, Proposer as Author,
+    Raced, Run, RunRole, Verdict,
     experiment::{DiscardReason, confirmation_seed, screening_seed},
     id::{ConfigHash, SpeedHash},
 };
@@ -447,6 +447,7 @@ impl Research {
         actions: &mut Vec<Action>,
     ) {
         let Some(order) = self.running.remove(&id) else { return };
+        let outcome = if order.tokens.is_some() { not_the_configs_fault(outcome) } else { outcome };
         self.finished_runs += 1;
         let speed = order.config.speed_hash();
         self.pricing.remove(&speed);
@@ -497,10 +498,7 @@ impl Research {
                 self.fill(&order, value);
             }
             (None, Some(crash)) => {
-                // A known price comes from a finished run of the same speed: what is late at it was slowed by the machine.
-                let late = crash.class == CrashClass::TimedOut && order.tokens.is_some();
-                let config_fault =
-                    crash.class.blames_config() && !late && order.config == self.active[owner].child;
+                let config_fault = crash.class.blames_config() && order.config == self.active[owner].child;
                 if config_fault || !self.active[owner].repeat(&order, MAX_TRIES) {
                     self.crashed(owner, crash.class, crash.message, now, actions);
                     return;
@@ -761,6 +759,17 @@ struct Attempts {
     made: u16,
     /// Seeds of its screening runs.
     screened: BTreeSet<u64>,
+}
+
+/// Takes the blame for being late from a config whose tokens are known: they were priced by a run in time, or are another node's.
+fn not_the_configs_fault(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Crashed(crash) if crash.class == CrashClass::TimedOut => {
+            let message = format!("far slower than these tokens were thought to take: {}", crash.message);
+            Outcome::Crashed(Crash { class: CrashClass::Starved, message, ..crash })
+        }
+        other => other,
+    }
 }
 
 /// Puts a queued proposal onto the incumbent of the moment, and says so where that is another than it was made for; none if that changes

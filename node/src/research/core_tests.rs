@@ -330,6 +330,39 @@ fn a_run_that_is_late_at_a_known_price_is_run_again() {
 }
 
 #[test]
+fn a_machine_that_became_slow_is_not_its_configs_fault() {
+    let mut session = Session::new(1, 14);
+    let number = std::cell::Cell::new(None);
+    // A new config whose speed is known from another one.
+    let is_late = |order: &RunOrder| {
+        order.role == RunRole::Screen
+            && order.tokens.is_some()
+            && number.get().is_none_or(|number| number == order.number)
+    };
+    while session.step(|order| {
+        if is_late(order) {
+            number.set(Some(order.number));
+            crash(CrashClass::TimedOut)
+        } else {
+            finish(order)
+        }
+    }) {}
+    assert!(session.finished && session.halted.is_none());
+    let late =
+        session.journal.iter().find(|experiment| Some(experiment.number) == number.get()).expect("judged");
+    let gave_none = late.runs.iter().filter(|run| run.validation().is_none());
+    assert_eq!(gave_none.count(), MAX_TRIES as usize, "{late:?}");
+    assert!(matches!(late.verdict, Verdict::Crash { class: CrashClass::Starved, .. }), "{:?}", late.verdict);
+    // Where everything is late, no config of a known speed is blamed and a person is asked.
+    let mut session = Session::new(1, 8);
+    while session.halted.is_none()
+        && session.step(|order| if order.number > 3 { crash(CrashClass::TimedOut) } else { finish(order) })
+    {
+    }
+    assert!(session.halted.is_some_and(|why| why.contains("far slower")));
+}
+
+#[test]
 fn a_machine_that_only_fails_halts_with_a_word() {
     let mut session = Session::new(1, 6);
     while session.halted.is_none() && session.step(|_| crash(CrashClass::NotStarted)) {}
