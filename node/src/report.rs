@@ -36,7 +36,7 @@ const READING_ATTEMPT: u16 = u16::MAX;
 pub struct Story {
     /// The arena of the journal's newest experiment.
     pub arena: ArenaId,
-    /// Its experiments from the newest baseline on, in the order of their ends.
+    /// Its experiments from the newest baseline on, by rising number: the clock may have been set back in between.
     pub experiments: Vec<Experiment>,
 }
 
@@ -45,7 +45,7 @@ impl Story {
     pub fn of(mut journal: Vec<Experiment>) -> Option<Self> {
         let arena = journal.iter().max_by_key(|experiment| experiment.number)?.arena;
         journal.retain(|experiment| experiment.arena == arena);
-        journal.sort_by_key(|experiment| (experiment.finished_at, experiment.number));
+        journal.sort_by_key(|experiment| experiment.number);
         let first = journal.iter().rposition(|experiment| experiment.verdict == Verdict::Baseline)?;
         Some(Self { arena, experiments: journal.split_off(first) })
     }

@@ -263,8 +263,8 @@ impl<'a> Session<'a> {
         let mut journal: Vec<Experiment> =
             self.recorded.iter().map(|recorded| recorded.experiment.clone()).collect();
         journal.retain(|experiment| experiment.arena == arena);
-        // With several slots experiments end in another order than they begin.
-        journal.sort_by_key(|experiment| (experiment.finished_at, experiment.number));
+        // Not by the clock, which may have been set back: a keep's number is above all that its parent's keep came before.
+        journal.sort_by_key(|experiment| experiment.number);
         let start = calibrated_start(probe.flops_per_second(), plan.budget_seconds, objective);
         // Once there is a baseline, it stays: a later release may calibrate otherwise.
         let baseline = journal

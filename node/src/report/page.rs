@@ -15,7 +15,7 @@ pub fn markdown(story: &Story, reading: Option<&Reading>, readings: usize, chart
     let count =
         |name: &str| experiments.iter().filter(|experiment| experiment.verdict.name() == name).count();
     let runs: usize = story.experiments.iter().map(|experiment| experiment.runs.len()).sum();
-    let last = story.experiments.last().map_or(0, |experiment| experiment.finished_at);
+    let last = story.experiments.iter().map(|experiment| experiment.finished_at).max().unwrap_or(0);
     let seconds = last.saturating_sub(story.baseline().started_at) as f64;
     let _ = writeln!(
         out,

@@ -28,17 +28,19 @@ fn reading(story: &Story) -> Reading {
 
 #[test]
 fn a_story_begins_with_the_newest_arenas_newest_baseline() {
-    let mut journal = several();
-    let count = journal.len();
+    let count = several().len();
+    let mut journal: Vec<Experiment> = several();
+    for newest in &mut journal {
+        newest.number += 100;
+    }
+    // The clock was set back since, twice.
     for mut older in several() {
         older.arena = ArenaId::of(b"the tour");
-        older.finished_at -= 10_000;
+        older.finished_at += 10_000;
         journal.insert(0, older);
     }
-    let newest = journal.iter_mut().rev().find(|experiment| experiment.number as usize == count - 1);
-    newest.expect("the newest").number += 100;
     let mut first_try = several().swap_remove(0);
-    first_try.finished_at -= 5000;
+    (first_try.number, first_try.finished_at) = (50, first_try.finished_at + 5000);
     journal.push(first_try);
     let story = Story::of(journal).expect("a baseline");
     assert_eq!(story.experiments.len(), count);

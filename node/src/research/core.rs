@@ -86,7 +86,7 @@ impl std::fmt::Debug for Research {
 }
 
 impl Research {
-    /// Makes the state from what the journal holds of this arena, in its order, and from the experiments that a
+    /// Makes the state from what the journal holds of this arena, by rising number, and from the experiments that a
     /// restart interrupted.
     pub fn new(
         rules: Rules,

@@ -205,6 +205,13 @@ fn every_keep_rests_on_fresh_pairs_at_equal_tokens() {
     }
 }
 
+/// A session of sixty changes, each a small gain on those before.
+fn many_small_keeps(slots: usize, journal: Vec<Experiment>, pending: Vec<Active>) -> Session {
+    let rates = (0..60).map(|step| 0.04 * 0.97f64.powi(step)).collect();
+    let proposer = Scripted { rates, observed: Vec::new() };
+    Session::resume_with(proposer, rules(slots, 60), journal, pending)
+}
+
 #[test]
 fn a_first_look_is_compared_with_a_run_of_its_own_parent() {
     // As uneven as real runs, so that many pairs are needed and a change outlives its incumbent.
@@ -233,25 +240,19 @@ fn a_first_look_is_compared_with_a_run_of_its_own_parent() {
             }
         }
     };
-    // Small gains, one after the other.
-    let resume = |slots, journal, pending| {
-        let rates = (0..60).map(|step| 0.04 * 0.97f64.powi(step)).collect();
-        let proposer = Scripted { rates, observed: Vec::new() };
-        Session::resume_with(proposer, rules(slots, 60), journal, pending)
-    };
     for slots in [1, 2, 8] {
-        let mut whole = resume(slots, Vec::new(), Vec::new());
+        let mut whole = many_small_keeps(slots, Vec::new(), Vec::new());
         while whole.step(finish) {}
         assert!(keeps(&whole.journal) >= 4, "{slots} slots: {}", keeps(&whole.journal));
         check(&whole.journal, &format!("{slots} slots"));
         for cut in (0..whole.runs_made.len()).step_by(7) {
             let what = format!("{slots} slots, cut after {cut} runs");
-            let mut first = resume(slots, Vec::new(), Vec::new());
+            let mut first = many_small_keeps(slots, Vec::new(), Vec::new());
             for _ in 0..cut {
                 first.step(finish);
             }
             let pending = first.research.pending().to_vec();
-            let mut second = resume(slots, first.journal.clone(), pending);
+            let mut second = many_small_keeps(slots, first.journal.clone(), pending);
             // What the incumbent's runs gave is known as before, as long as none is too old.
             for seed in (0..first.research.screening.next_seed()).filter(|_| cut < 60) {
                 let known = |session: &Session| session.research.screening.value(seed);
@@ -552,6 +553,24 @@ fn a_keeps_audit_is_of_the_runs_that_counted() {
     let again = first_keep(&session);
     assert_eq!(again.runs.len(), whole.runs.len() + 1, "nothing was repeated");
     assert_eq!(again.verdict, whole.verdict);
+}
+
+#[test]
+fn the_journal_by_its_numbers_has_the_incumbent_of_the_night() {
+    // As `a_first_look_is_compared_with_a_run_of_its_own_parent`: changes end in another order than they begin.
+    for slots in [1, 2, 8] {
+        let night = many_small_keeps(slots, Vec::new(), Vec::new()).run();
+        let mut journal = night.journal.clone();
+        let ends: Vec<u32> = journal.iter().map(|experiment| experiment.number).collect();
+        assert!(keeps(&journal) >= 4 && (slots == 1 || !ends.is_sorted()), "{slots} slots: {ends:?}");
+        journal.sort_by_key(|experiment| experiment.number);
+        let again = Research::new(rules(slots, 0), Box::new(proposer()), &journal, Vec::new(), 0);
+        let of = |research: &Research| {
+            let incumbent = research.incumbent().expect("a baseline");
+            (incumbent.config.clone(), research.gain(), research.next_number)
+        };
+        assert_eq!(of(&again), of(&night.research), "{slots} slots");
+    }
 }
 
 /// A re-run of halving the matrix rate, at another node's token counts.
