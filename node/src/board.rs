@@ -141,6 +141,10 @@ impl Board {
                 view.phase = Phase::Evaluating;
                 (view.done, view.total, view.remaining_seconds) = (*done, *total, None);
             }
+            event if event.is_starved() => {
+                view.phase = Phase::Waiting;
+                (view.done, view.total, view.remaining_seconds) = (0, 0, None);
+            }
             _ => {}
         }
     }

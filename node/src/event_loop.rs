@@ -4,6 +4,7 @@
 //! next is decided in [`crate::research`], what a person sees is made in [`crate::board`].
 
 use std::{
+    collections::BTreeSet,
     future,
     path::PathBuf,
     sync::Arc,
@@ -175,6 +176,8 @@ pub struct EventLoop<'a> {
     first_try: Option<(PersonsChange, Responder)>,
     runs: JoinSet<RunResult>,
     controls: Vec<(u64, watch::Sender<Control>)>,
+    /// Runs of which it was said that other work starves them.
+    waiting: BTreeSet<u64>,
     pricing: Arc<Mutex<()>>,
     progress: (mpsc::Sender<RunProgress>, mpsc::Receiver<RunProgress>),
     signals: (Signal, Signal),
@@ -221,6 +224,7 @@ impl<'a> EventLoop<'a> {
             first_try: None,
             runs: JoinSet::new(),
             controls: Vec::new(),
+            waiting: BTreeSet::new(),
             pricing: Arc::default(),
             progress: mpsc::channel(PROGRESS_QUEUE),
             signals: (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?),
@@ -315,7 +319,7 @@ impl<'a> EventLoop<'a> {
             Event::Deadline => self.stop("the hours asked for are over")?,
             Event::RunEnded(result) => self.run_ended(*result)?,
             Event::Request(request, responder) => self.answer(request, responder)?,
-            Event::Progress(progress) => self.board.progress(&progress),
+            Event::Progress(progress) => self.progressed(&progress)?,
             Event::Heard(heard) => self.heard(&heard)?,
             Event::Tick => self.tick()?,
         }
@@ -360,6 +364,7 @@ impl<'a> EventLoop<'a> {
     fn run_ended(&mut self, result: RunResult) -> anyhow::Result<()> {
         let RunResult { id, started_at, outcome, better_tokens } = result;
         self.controls.retain(|(run, _)| *run != id);
+        self.waiting.remove(&id);
         let order = self.research.running().find(|order| order.id == id).cloned();
         self.board.run_ended(id);
         let (Some(outcome), Some(order)) = (outcome, order) else { return Ok(()) };
@@ -377,6 +382,17 @@ impl<'a> EventLoop<'a> {
         self.begin_first_try()?;
         self.consider()?;
         self.memory.save_pending(self.research.pending())
+    }
+
+    fn progressed(&mut self, progress: &RunProgress) -> anyhow::Result<()> {
+        self.board.progress(progress);
+        if progress.event.is_starved() && self.waiting.insert(progress.run) {
+            self.note(
+                "other work takes the machine; what it starves is tried again every half minute",
+                None,
+            )?;
+        }
+        Ok(())
     }
 
     fn heard(&mut self, heard: &Heard) -> anyhow::Result<()> {

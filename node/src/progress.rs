@@ -157,6 +157,8 @@ pub enum Phase {
     Evaluating,
     /// The run is stopped for a while.
     Paused,
+    /// Other work starved the run; it is tried again in a moment.
+    Waiting,
 }
 
 /// A slot's line in the live view.

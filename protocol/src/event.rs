@@ -127,3 +127,10 @@ pub enum TrainerEvent {
         message: String,
     },
 }
+
+impl TrainerEvent {
+    /// Returns whether it says that other work took the machine.
+    pub const fn is_starved(&self) -> bool {
+        matches!(self, Self::Failed { class: CrashClass::Starved, .. })
+    }
+}

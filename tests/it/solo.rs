@@ -314,6 +314,22 @@ fn a_machine_that_becomes_slower_costs_time_and_blames_no_config() {
 }
 
 #[test]
+fn a_run_that_other_work_starves_waits_and_says_so() {
+    let place = Place::new();
+    succeed(&mut place.solo(&["--experiments", "1"]));
+    // It would wait for hours; a node that says nothing ends.
+    let mut command = place.solo(&["--experiments", "2", "--hours", "0.01"]);
+    command.env("FAKE_TRAINER", "fail=starved").stdout(Stdio::piped());
+    let mut node = command.spawn().expect("the node starts");
+    let mut lines = BufReader::new(node.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    let told = lines.find(|line| line.contains("tried again every half minute"));
+    let status = told.as_ref().map(|_| succeed(&mut place.node(&["status"])));
+    node.kill().expect("it still waits");
+    node.wait().expect("an ended node");
+    assert!(status.as_ref().is_some_and(|status| status.contains("waiting")), "{told:?} {status:?}");
+}
+
+#[test]
 fn bad_input_gives_one_clear_error() {
     let mut place = Place::new();
     let error = fail(&mut place.node(&["solo", "no-such-config"]));

@@ -83,6 +83,7 @@ fn slot_line(slot: &SlotView, name_width: usize, look: Look) -> String {
         Phase::Training => "training",
         Phase::Evaluating => "evaluating",
         Phase::Paused => "paused",
+        Phase::Waiting => "waiting",
     };
     pieces.push((1, words::pad(phase, "evaluating".len())));
     let after = measures(slot);
