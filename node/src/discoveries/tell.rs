@@ -65,6 +65,10 @@ impl Discoveries {
             Verdict::Crash { class, .. } => (Comparison::Transplants, Err(*class)),
             Verdict::Discard { .. } | Verdict::Baseline => return Vec::new(),
         };
+        // What this machine spoiled says nothing about the discovery.
+        if found.is_err_and(|class| !class.blames_config()) {
+            return Vec::new();
+        }
         let says = |id: &RecordId| {
             comparison != Comparison::Transplants
                 || is_transplant(&experiment.hypothesis.patch, &self.found[id].discovery)

@@ -1,7 +1,7 @@
 //! Discoveries: whose are tried, what is told about them, and what re-runs say.
 
 use autoswarm_protocol::{
-    Bpb, KnobGroup, Patch, SwarmConfig, TrainConfig,
+    Bpb, CrashClass, KnobGroup, Patch, SwarmConfig, TrainConfig,
     experiment::rerun_seed,
     record::{Claim, Digest, Ending, Line, sign, verify},
     swarm_config::Objective,
@@ -386,6 +386,14 @@ fn trying_somebody_elses_discovery_is_told_as_a_re_run_and_never_as_ones_own() {
         assert_eq!((attestation.discovery, attestation.found.is_ok()), (id, ok));
         assert_eq!(attestation.comparison, Comparison::Transplants);
         verified(&bodies[0], 1);
+    }
+    // What this machine spoiled is not the discovery's.
+    let mut spoiled = of(3);
+    spoiled.verdict = Verdict::Crash { class: CrashClass::Starved, message: "busy".to_owned() };
+    let comparison = Comparison::Reproduced;
+    let again = tried(id, Verdict::Rerun { comparison, found: Err(CrashClass::Killed) });
+    for experiment in [spoiled, again] {
+        assert_eq!(node.discoveries.to_publish(&experiment, &hardware(), Budget::Class(1), 0.01), []);
     }
     // Together with something else it is one's own finding, and says nothing about the peer's.
     let mut more = tried(id, keep.verdict.clone());
