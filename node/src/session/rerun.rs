@@ -9,10 +9,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::Session;
+use super::{Session, use_slots};
 use crate::{
     event_loop::{RunPlan, unix_now},
-    experiment::{self, Control, Limits, RunSpec},
+    experiment::{self, Control, Limits, Placement, RunSpec},
     progress::Happened,
     report::{READING_PAIRS, Reading, Readings, Story},
     research::RunOrder,
@@ -71,7 +71,10 @@ pub async fn read_locked(
         return Ok((story, known, count));
     }
     let chosen = chosen.config.clone();
-    let plan = session.prepare().await?;
+    let mut plan = session.prepare().await?;
+    if let Some(layout) = layout_of(&story, &settings.layouts) {
+        use_slots(&mut plan, layout);
+    }
     let pairs = session.read_pairs(&plan, &story, &chosen).await;
     session.view.finish();
     let reading = Reading::of(&story, chosen.hash(), &pairs?, unix_now())
@@ -129,6 +132,13 @@ impl Session<'_> {
     }
 }
 
+/// Finds the layout whose slots have as many threads as the story's runs had: more threads than those share a core badly where it is
+/// not their own.
+fn layout_of<'a>(story: &Story, layouts: &'a [Vec<Placement>]) -> Option<&'a Vec<Placement>> {
+    let report = story.baseline().runs.iter().find_map(|run| run.outcome.report())?;
+    layouts.iter().find(|layout| layout.first().is_some_and(|slot| slot.threads == report.threads))
+}
+
 /// Makes the call of one run at a seed and a token count of the past.
 fn rerun(plan: &RunPlan, slot: usize, config: &EffectiveConfig, seed: u64, tokens: u64) -> RunSpec {
     let order = RunOrder {
@@ -171,4 +181,29 @@ fn check_text(plan: &RunPlan, report: &RunReport) -> anyhow::Result<()> {
     bail!(
         "the experiments were made with another text: name the swarm config that they belong to, and `--data` where they had it"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{settings::layouts, view::lists::tests::several};
+
+    #[test]
+    fn a_reading_trains_on_as_many_threads_as_the_runs_that_it_checks() {
+        let journal = |threads: u16| {
+            let mut journal = several();
+            for run in journal.iter_mut().flat_map(|experiment| &mut experiment.runs) {
+                if let Outcome::Finished(report) = &mut run.outcome {
+                    report.threads = threads;
+                }
+            }
+            Story::of(journal).expect("a baseline")
+        };
+        let layouts = layouts(&"cpu".parse().expect("a device request"), 8).expect("they fit");
+        for layout in &layouts {
+            let threads = layout[0].threads;
+            assert_eq!(layout_of(&journal(threads), &layouts), Some(layout), "{threads} threads");
+        }
+        assert_eq!(layout_of(&journal(99), &layouts), None);
+    }
 }
