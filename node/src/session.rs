@@ -263,7 +263,7 @@ impl<'a> Session<'a> {
         let mut journal: Vec<Experiment> =
             self.recorded.iter().map(|recorded| recorded.experiment.clone()).collect();
         journal.retain(|experiment| experiment.arena == arena);
-        // Not by the clock, which may have been set back: a keep's number is above all that its parent's keep came before.
+        // Not by the clock, which may have been set back: a keep's number is above that of the keep that it builds on.
         journal.sort_by_key(|experiment| experiment.number);
         let start = calibrated_start(probe.flops_per_second(), plan.budget_seconds, objective);
         // Once there is a baseline, it stays: a later release may calibrate otherwise.
