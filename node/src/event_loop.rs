@@ -386,7 +386,9 @@ impl<'a> EventLoop<'a> {
 
     fn progressed(&mut self, progress: &RunProgress) -> anyhow::Result<()> {
         self.board.progress(progress);
-        if progress.event.is_starved() && self.waiting.insert(progress.run) {
+        // News may come after the run's end, which forgets it.
+        let runs = self.controls.iter().any(|(run, _)| *run == progress.run);
+        if runs && progress.event.is_starved() && self.waiting.insert(progress.run) {
             self.note(
                 "other work takes the machine; what it starves is tried again every half minute",
                 None,
