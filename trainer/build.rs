@@ -52,6 +52,7 @@ fn compile_shim(library_dir: &Path) {
     let mut build = compiler();
     build
         .file("shim/shim.cpp")
+        .file("shim/cuda.cpp")
         .file("shim/listen.cpp")
         .file("shim/device.cpp")
         .include(&include)

@@ -1,7 +1,8 @@
 """Trains the model of reference.py on made-up tokens, and says how fast: the PyTorch side of scripts/bench.sh.
 
-Usage: speed.py eager|compile D,W,S,B,V THREADS [DEVICE]. On another device than the CPU products are bf16. Writes {"first_step_seconds": …} when it is ready; then reads seconds, one
-number per line, and answers each with {"tokens_per_second": …}.
+Usage: speed.py eager|compile D,W,S,B,V THREADS [cpu], or … THREADS cuda:0 HEAD_DIM, which is bf16 with flash attention whose
+windows are SSSL, half a sequence and a whole one. Writes {"first_step_seconds": …} when it is ready; then reads seconds, one number
+per line, and answers each with {"tokens_per_second": …}.
 
 Matrices of one size are stacked for Muon, and the tables and scalars go through one AdamW, as in karpathy/autoresearch; with
 `compile`, torch.compile makes the model and both optimizers. Like the trainer's own benchmark it steps on one batch.
@@ -14,13 +15,14 @@ import time
 STARTED = time.perf_counter()
 
 import torch
+import torch.nn.functional as F
 
-from reference import POLAR_EXPRESS, Model
+from reference import GATE_SCALE, HEAD_DIM, ROPE_BASE, SOFTCAP, POLAR_EXPRESS, Model
 
 RATES = dict(wte=0.6, head=0.004, ve=0.6, residual=0.005, feedback=0.5)
 
 
-def initial(depth, width, vocabulary):
+def initial(depth, width, head_dim, vocabulary):
     def uniform(*size):
         return (torch.rand(*size) * 2 - 1) * (3 / width) ** 0.5
 
@@ -33,7 +35,7 @@ def initial(depth, width, vocabulary):
         mlp_in=uniform(depth, 4 * width, width),
         mlp_out=torch.zeros(depth, width, 4 * width),
         value_embedding=uniform(values, vocabulary, width),
-        value_gate=torch.zeros(values, width // 32, min(32, width)),
+        value_gate=torch.zeros(values, width // head_dim, min(32, width)),
         residual_factor=torch.ones(depth),
         feedback_factor=torch.full((depth,), 0.1),
     )
@@ -50,11 +52,13 @@ def muon(stack, grad, momentum, second, rate, keep, decay):
     momentum.lerp_(grad, 1 - keep)
     x = grad.lerp(momentum, keep)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
+    x = x if x.device.type == "cpu" else x.bfloat16()
     tall = x.size(-2) > x.size(-1)
     for a, b, c in POLAR_EXPRESS:
         gram = x.mT @ x if tall else x @ x.mT
         polynomial = b * gram + c * (gram @ gram)
         x = a * x + (x @ polynomial if tall else polynomial @ x)
+    x = x.float()
     along = -1 if x.size(-2) >= x.size(-1) else -2
     mean = x.square().mean(along, keepdim=True)
     second.lerp_(mean, 0.05)
@@ -67,13 +71,55 @@ def muon(stack, grad, momentum, second, rate, keep, decay):
     return stack - rate * (x + decay * stack * (x * stack >= 0))
 
 
+class FlashModel(Model):
+    """The same model as karpathy/autoresearch runs it on a GPU: a stream and heads in bf16, windows by flash attention."""
+
+    def __init__(self, saved, sequence, head_dim):
+        super().__init__(saved)
+        self.head_dim = head_dim
+        half = head_dim // 2
+        angle = torch.outer(torch.arange(sequence), ROPE_BASE ** (-torch.arange(half) / half))[:, None, :]
+        self.cosine, self.sine = angle.cos().bfloat16(), angle.sin().bfloat16()
+        whole = [i % 4 == 3 or i == len(self.layers) - 1 for i in range(len(self.layers))]
+        self.windows = [None if is_whole else sequence // 2 - 1 for is_whole in whole]
+
+    def loss(self, rows):
+        tokens, targets = rows[:, :-1], rows[:, 1:]
+        norm = lambda x: F.rms_norm(x, (x.size(-1),))
+        x = x0 = norm(self.wte[tokens].bfloat16())
+        for layer, window in zip(self.layers, self.windows):
+            x = layer["residual"] * x + layer["feedback"] * x0
+            x = x + self.flash(layer, norm(x), tokens, window)
+            x = x + F.relu(norm(x) @ layer["fc"].T).square() @ layer["proj"].T
+        logits = SOFTCAP * torch.tanh((norm(x) @ self.head.T).float() / SOFTCAP)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    def flash(self, layer, x, tokens, window):
+        B, T, C = x.shape
+        q, k, v = ((x @ layer[name].T).view(B, T, -1, self.head_dim) for name in "qkv")
+        if "ve" in layer:
+            gate = GATE_SCALE * torch.sigmoid(x[..., : layer["gate"].shape[1]] @ layer["gate"].T)
+            v = v + gate[..., None] * layer["ve"][tokens].bfloat16().view(v.shape)
+
+        def turned(x):
+            a, b = x.chunk(2, -1)
+            x = torch.cat([a * self.cosine + b * self.sine, b * self.cosine - a * self.sine], -1)
+            return F.rms_norm(x, (self.head_dim,))
+
+        window = {} if window is None else dict(window_size_left=window, window_size_right=0)
+        attention = torch.ops.aten._flash_attention_forward
+        y = attention(turned(q), turned(k), v, None, None, T, T, 0.0, True, False, **window)[0]
+        return y.reshape(B, T, C) @ layer["o"].T
+
+
 class Trainer:
-    def __init__(self, shape, compiled):
+    def __init__(self, shape, compiled, head_dim):
         depth, width, sequence, batch, vocabulary = shape
         self.tokens = batch * sequence
         self.rows = torch.randint(vocabulary, (batch, sequence + 1))
         make = torch.compile if compiled else lambda f: f
-        model = Model(initial(depth, width, vocabulary))
+        weights = initial(depth, width, head_dim, vocabulary)
+        model = Model(weights) if self.rows.device.type == "cpu" else FlashModel(weights, sequence, head_dim)
         self.loss, self.adamw, self.muon = make(model.loss), make(adamw), make(muon)
         tables, stacks = [("wte", model.wte), ("head", model.head)], {}
         for layer in model.layers:
@@ -116,7 +162,7 @@ def main():
     torch.set_num_threads(threads)
     torch.set_default_device(sys.argv[4] if len(sys.argv) > 4 else "cpu")
     torch.manual_seed(0)
-    trainer = Trainer(shape, mode == "compile")
+    trainer = Trainer(shape, mode == "compile", int(sys.argv[5]) if len(sys.argv) > 5 else HEAD_DIM)
     trainer.step()
     print(json.dumps(dict(first_step_seconds=time.perf_counter() - STARTED)), flush=True)
     for _ in range(4):

@@ -1,7 +1,8 @@
-// The trainer's fused CPU operations as autograd functions, behind a C interface for src/shim.rs.
+// The trainer's fused operations behind a C interface for src/shim.rs, and those of a CPU as autograd functions; a GPU's are in cuda.cpp.
 //
-// Every function returns new tensors, or nothing and keeps a message. Inputs are what src/shim.rs checked: contiguous,
-// on the CPU, f32 or bf16.
+// Every function returns new tensors, or nothing and keeps a message. Inputs are what src/shim.rs checked: contiguous, on the
+// CPU f32 or bf16, on a GPU bf16.
+#include "cuda.h"
 #include "guard.h"
 #include "shim.h"
 
@@ -152,14 +153,6 @@ struct MixNormFunction : torch::autograd::Function<MixNormFunction> {
         const bool has_delta = context->saved_data["delta"].toBool();
         return {grad_x, has_delta ? grad_x : Tensor(), grad_x0, grad_a, grad_b, Tensor()};
     }
-};
-
-struct Sizes {
-    int64_t batch, length, heads, kv_heads, dim, window;
-    double gate_scale, scale, epsilon;
-    bool norm;
-
-    int64_t padded() const { return (dim + 31) / 32 * 32; }
 };
 
 template <class T>
@@ -361,6 +354,7 @@ struct GatherFunction : torch::autograd::Function<GatherFunction> {
 };
 
 Maybe optional(const Tensor* tensor) { return tensor ? Maybe(*tensor) : std::nullopt; }
+Tensor or_none(const Tensor* tensor) { return tensor ? *tensor : Tensor(); }
 
 } // namespace
 } // namespace autoswarm
@@ -395,7 +389,9 @@ void autoswarm_prepare() {
 int autoswarm_mix_norm(Tensor** out, const Tensor* x, const Tensor* delta, const Tensor* x0, const Tensor* a,
                        const Tensor* b, double epsilon) {
     return guarded([&] {
-        auto made = MixNormFunction::apply(*x, optional(delta), optional(x0), optional(a), optional(b), epsilon);
+        auto made = x->is_cuda()
+                        ? cuda::mix_norm(*x, or_none(delta), or_none(x0), or_none(a), or_none(b), epsilon)
+                        : MixNormFunction::apply(*x, optional(delta), optional(x0), optional(a), optional(b), epsilon);
         out[0] = new Tensor(made[0]);
         out[1] = new Tensor(made.size() > 1 ? made[1] : *x);
     });
@@ -406,28 +402,35 @@ int autoswarm_attention(Tensor** out, const Tensor* qkv, const Tensor* value, co
     return guarded([&] {
         const Sizes s{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5],
                       scales[0], scales[1], scales[2], sizes[6] != 0};
-        *out = new Tensor(AttentionFunction::apply(*qkv, optional(value), optional(gate), *cosine, *sine, s));
+        *out = new Tensor(qkv->is_cuda()
+                              ? cuda::attention(*qkv, or_none(value), or_none(gate), *cosine, *sine, s)
+                              : AttentionFunction::apply(*qkv, optional(value), optional(gate), *cosine, *sine, s));
     });
 }
 
 int autoswarm_cross_entropy(Tensor** out, const Tensor* logits, const Tensor* targets, double softcap, int mean) {
     return guarded([&] {
         const bool learns = at::GradMode::is_enabled() && logits->requires_grad();
-        *out = new Tensor(mean ? CrossEntropyFunction::apply(*logits, *targets, softcap, learns)
-                               : cross_entropy_rows(*logits, *targets, softcap, nullptr));
+        if (logits->is_cuda())
+            *out = new Tensor(mean ? cuda::cross_entropy(*logits, *targets, softcap)
+                                   : cuda::cross_entropy_rows(*logits, *targets, softcap));
+        else
+            *out = new Tensor(mean ? CrossEntropyFunction::apply(*logits, *targets, softcap, learns)
+                                   : cross_entropy_rows(*logits, *targets, softcap, nullptr));
     });
 }
 
 int autoswarm_relu_squared(Tensor** out, const Tensor* x) {
-    return guarded([&] { *out = new Tensor(ReluSquaredFunction::apply(*x)); });
+    return guarded([&] { *out = new Tensor(x->is_cuda() ? cuda::relu_squared(*x) : ReluSquaredFunction::apply(*x)); });
 }
 
 int autoswarm_swiglu(Tensor** out, const Tensor* x) {
-    return guarded([&] { *out = new Tensor(SwigluFunction::apply(*x)); });
+    return guarded([&] { *out = new Tensor(x->is_cuda() ? cuda::swiglu(*x) : SwigluFunction::apply(*x)); });
 }
 
 int autoswarm_gather(Tensor** out, const Tensor* table, const Tensor* tokens, int brain) {
-    return guarded([&] { *out = new Tensor(GatherFunction::apply(*table, *tokens, brain != 0)); });
+    return guarded([&] { *out = new Tensor(table->is_cuda() ? cuda::gather(*table, *tokens)
+                                           : GatherFunction::apply(*table, *tokens, brain != 0)); });
 }
 
 int autoswarm_adam(Tensor* parameter, const Tensor* gradient, Tensor* first, Tensor* second, const double* n,

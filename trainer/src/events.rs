@@ -80,6 +80,11 @@ impl Voice {
     }
 }
 
+/// Tells a person who reads standard error of what a run does without.
+pub fn warn(message: &str) {
+    let _ = writeln!(io::stderr(), "warning: {message}");
+}
+
 fn write_line(event: &TrainerEvent) -> io::Result<()> {
     let mut line = serde_json::to_vec(event)?;
     line.push(b'\n');

@@ -33,6 +33,7 @@ pub use self::{
     shape::Shape,
 };
 use crate::{
+    events,
     failure::Failure,
     harness::budget::Deadline,
     shim::{
@@ -54,29 +55,36 @@ enum Activation {
 /// Which form of an operation runs where there are several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operations {
-    /// That of [`crate::shim`]: a CPU's.
+    /// That of [`crate::shim`]: a CPU's, and in bf16 a GPU's.
     Fused,
-    /// That of [`shim::device`]: a GPU's, where each operation costs a launch and f32 logits cost memory.
+    /// That of [`shim::device`]: a GPU's for what the fused ones do not take, where each operation costs a launch and f32 logits cost memory.
     Grouped,
     /// libtorch's, one after the other.
     Plain,
 }
 
 impl Operations {
-    /// Chooses; `AUTOSWARM_PLAIN=1` asks for the plain ones alone, for comparisons.
-    fn new(kind: Kind, device: Device) -> Self {
+    /// Chooses the fastest; `AUTOSWARM_OPERATIONS=grouped` or `plain` asks for others, for comparisons.
+    fn new(shape: &Shape, kind: Kind, device: Device) -> Self {
+        let asked = std::env::var("AUTOSWARM_OPERATIONS").unwrap_or_default();
         match device {
-            _ if is_asked("AUTOSWARM_PLAIN") => Self::Plain,
+            _ if asked == "plain" => Self::Plain,
             Device::Cpu if matches!(kind, Kind::Float | Kind::BFloat16) => Self::Fused,
+            Device::Cuda(index)
+                if asked != "grouped" && kind == Kind::BFloat16 && shim::cuda::takes(shape) =>
+            {
+                match shim::cuda::open(index) {
+                    Ok(()) => Self::Fused,
+                    Err(reason) => {
+                        events::warn(&format!("fused operations are off, and training is slower: {reason}"));
+                        Self::Grouped
+                    }
+                }
+            }
             Device::Cuda(_) => Self::Grouped,
             _ => Self::Plain,
         }
     }
-}
-
-/// Returns whether an environment variable is 1.
-fn is_asked(name: &str) -> bool {
-    std::env::var_os(name).is_some_and(|value| value == "1")
 }
 
 /// Rows of logits that the grouped cross-entropy takes at once: 256 MiB of f32 numbers at a vocabulary of 8192. // Wild guess.
@@ -158,9 +166,8 @@ impl Model {
         kind: Kind,
         device: Device,
     ) -> Self {
-        let operations = Operations::new(kind, device);
-        // Not by default until somebody has compared them with the masks on a GPU: scripts/bench-gpu.sh does.
-        let flash = operations == Operations::Grouped && is_asked("AUTOSWARM_FLASH");
+        let operations = Operations::new(&shape, kind, device);
+        let flash = operations == Operations::Grouped;
         let rotary = Rotary::new(shape.context, shape.head_dim, config.number(Knob::RopeBase), kind, device);
         Self {
             rotary,
@@ -426,7 +433,7 @@ impl Model {
         let qkv = x.mm(&layer.attention_in.tr());
         listen::part(Part::Attention);
         let window = self.shape.windows[layer.index as usize];
-        if self.is_fused() && length <= shim::LONGEST {
+        if self.is_fused() && shim::takes_length(self.device, length) {
             let value = layer.value.as_ref().map(|(value, gate)| (value, self.gate(x, gate)));
             let heads = shim::Heads {
                 batch,

@@ -9,7 +9,7 @@ mod muon;
 use std::collections::BTreeMap;
 
 use autoswarm_protocol::{EffectiveConfig, Knob};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use self::{
     adamw::{AdamW, Settings},
@@ -44,7 +44,28 @@ pub struct Optimizer {
     clip: f64,
     adamw: Vec<AdamW>,
     muon: Option<Muon>,
-    operations: Operations,
+    form: Form,
+}
+
+/// How AdamW takes its steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Each tensor in one pass.
+    Fused,
+    /// All tensors in a few passes.
+    Together,
+    /// One operation after the other.
+    Plain,
+}
+
+impl Form {
+    fn new(model: &Model) -> Self {
+        match (model.operations(), model.device()) {
+            (Operations::Fused, Device::Cpu) => Self::Fused,
+            (Operations::Fused | Operations::Grouped, _) => Self::Together,
+            (Operations::Plain, _) => Self::Plain,
+        }
+    }
 }
 
 impl Optimizer {
@@ -61,7 +82,7 @@ impl Optimizer {
             clip: config.number(Knob::GradientClip),
             adamw: adamw.collect(),
             muon: muon.then(|| Muon::new(config, model)),
-            operations: model.operations(),
+            form: Form::new(model),
         }
     }
 
@@ -83,13 +104,13 @@ impl Optimizer {
                 listen::part(Part::Clip);
                 clip(&mut gradients, self.clip);
             }
-            if self.operations == Operations::Grouped {
+            if self.form == Form::Together {
                 deadline.check()?;
                 adamw::step_together(&mut self.adamw, parameters, &gradients, factors);
             } else {
                 for group in &mut self.adamw {
                     deadline.check()?;
-                    group.step(parameters, &gradients, factors, self.operations == Operations::Fused);
+                    group.step(parameters, &gradients, factors, self.form == Form::Fused);
                 }
             }
             match &mut self.muon {
@@ -147,8 +168,6 @@ fn settings(config: &EffectiveConfig, role: Role) -> Settings {
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
-
     use super::*;
 
     #[test]

@@ -1,8 +1,10 @@
-//! The fused CPU operations of `shim/`, one pass over memory where libtorch takes one per operator, with gradients of their own.
+//! The fused operations of `shim/`, one pass over memory where libtorch takes one per operator, with gradients of their own. A CPU has all
+//! of them in f32 and bf16, a GPU those of the model in bf16 once [`cuda::open`] has succeeded.
 //!
 //! Each is what a few plain operations compute, to rounding; the plain ones stay, as the reference and for other devices.
 #![allow(unsafe_code)] // with a SAFETY comment each: calls into the C++ that build.rs compiles
 
+pub mod cuda;
 pub mod device;
 pub mod listen;
 
@@ -12,7 +14,7 @@ use std::{
     sync::Once,
 };
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
 
 unsafe extern "C" {
@@ -86,8 +88,13 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// The longest sequence of [`attention`]: its scratch, a block of rows of scores, stays in a core's cache.
-pub const LONGEST: i64 = 2048;
+/// The longest sequence of [`attention`] on a CPU: its scratch, a block of rows of scores, stays in a core's cache.
+const LONGEST: i64 = 2048;
+
+/// Returns whether [`attention`] takes sequences as long as that.
+pub fn takes_length(device: Device, length: i64) -> bool {
+    device != Device::Cpu || length <= LONGEST
+}
 
 /// Prepares this process for training on the CPU, once: freed memory is kept, and f32 products take the fastest exact way.
 pub fn prepare() {
@@ -125,12 +132,19 @@ fn pointer(tensor: Option<&Tensor>) -> *const C_tensor {
 
 fn assert_whole(tensors: &[Option<&Tensor>], kind: Kind) {
     for tensor in tensors.iter().flatten() {
-        let on_cpu = tensor.device() == tch::Device::Cpu;
+        let device = tensor.device();
         assert!(
-            on_cpu && tensor.is_contiguous() && tensor.kind() == kind,
+            (device == Device::Cpu || device.is_cuda()) && tensor.is_contiguous() && tensor.kind() == kind,
             "a fused operation takes contiguous tensors of one kind"
         );
     }
+}
+
+/// Fails unless all tensors lie on one device.
+fn assert_together(tensors: &[Option<&Tensor>]) {
+    let mut devices = tensors.iter().flatten().map(|tensor| tensor.device());
+    let first = devices.next();
+    assert!(devices.all(|device| Some(device) == first), "a fused operation takes tensors of one device");
 }
 
 /// The embedding that joins the residual stream: what it is, the factor on the stream, and its own.
@@ -146,6 +160,8 @@ pub fn mix_norm(
 ) -> (Tensor, Tensor) {
     let (x0, a, b) = feedback.map_or((None, None, None), |(x0, a, b)| (Some(x0), Some(a), Some(b)));
     assert_whole(&[Some(x), delta, x0], x.kind());
+    assert_whole(&[a, b], Kind::Float);
+    assert_together(&[Some(x), delta, x0, a, b]);
     assert!([delta, x0].iter().flatten().all(|other| other.size() == x.size()), "the sizes differ");
     // SAFETY: tensors that live for the call, of the sizes and kinds that were just checked.
     let [normalised, stream] = made(|out| unsafe {
@@ -192,10 +208,11 @@ pub fn attention(
     let tokens = batch * length;
     assert_whole(&[Some(qkv), value, gate], qkv.kind());
     assert_whole(&[Some(cosine), Some(sine)], Kind::Float);
+    assert_together(&[Some(qkv), value, gate, Some(cosine), Some(sine)]);
     assert_eq!(qkv.size(), [tokens, (query_heads + 2 * kv_heads) * head_dim]);
     assert!(value.is_none_or(|value| value.size() == [tokens, kv_heads * head_dim]));
     assert!(gate.is_none_or(|gate| gate.size() == [tokens, kv_heads]));
-    assert!(length <= LONGEST && length <= cosine.size()[0] && cosine.size() == sine.size());
+    assert!(takes_length(qkv.device(), length) && length <= cosine.size()[0] && cosine.size() == sine.size());
     let sizes = [batch, length, query_heads, kv_heads, head_dim, window, i64::from(norm.is_some())];
     let scales = [gate_scale, scale, norm.unwrap_or(0.0)];
     let angles = (cosine.as_ptr(), sine.as_ptr());
@@ -221,6 +238,7 @@ pub fn attention(
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, softcap: f64, mean: bool) -> Tensor {
     assert_whole(&[Some(logits)], logits.kind());
     assert_whole(&[Some(targets)], Kind::Int64);
+    assert_together(&[Some(logits), Some(targets)]);
     assert_eq!(logits.size()[0], targets.numel() as i64);
     // SAFETY: tensors that live for the call, of the sizes and kinds that were just checked; it checks the targets itself.
     let [loss] = made(|out| unsafe {
@@ -250,6 +268,8 @@ pub fn swiglu(x: &Tensor) -> Tensor {
 pub fn gather(table: &Tensor, tokens: &Tensor, kind: Kind) -> Tensor {
     assert_whole(&[Some(table)], Kind::Float);
     assert_whole(&[Some(tokens)], Kind::Int64);
+    assert_together(&[Some(table), Some(tokens)]);
+    assert!(table.device() == Device::Cpu || kind == Kind::BFloat16, "a GPU gathers bf16");
     // SAFETY: tensors that live for the call, of kinds that were just checked; it checks the tokens itself.
     let [rows] = made(|out| unsafe {
         autoswarm_gather(out, table.as_ptr(), tokens.as_ptr(), c_int::from(kind == Kind::BFloat16))

@@ -26,11 +26,12 @@ impl Rotary {
             Tensor::cat(&[first, second], 1).unsqueeze(1).to_kind(kind).to_device(device)
         };
         let (sine, cosine) = (angle.sin(), angle.cos());
-        let angles = (cosine.to_kind(Kind::Float), sine.to_kind(Kind::Float));
+        let factors = |x: &Tensor| x.to_kind(Kind::Float).to_device(device);
+        let angles = (factors(&cosine), factors(&sine));
         Self { cosine: both(&cosine, &cosine), sine: both(&sine, &-&sine), half, angles }
     }
 
-    /// Returns the cosine and the sine of each pair's angle, `[context, half]` in f32 on the CPU.
+    /// Returns the cosine and the sine of each pair's angle, `[context, half]` in f32.
     pub const fn angles(&self) -> (&Tensor, &Tensor) {
         (&self.angles.0, &self.angles.1)
     }

@@ -91,7 +91,7 @@ impl Muon {
             iterations: config.integer(Knob::MuonSteps),
             beta2,
             kind: if device == Device::Cpu { Kind::Float } else { Kind::BFloat16 },
-            fused: model.is_fused(),
+            fused: model.is_fused() && device == Device::Cpu,
         }
     }
 

@@ -2,15 +2,17 @@
 
 use std::io::Write;
 
+use autoswarm_protocol::EffectiveConfig;
 use autoswarm_trainer::{
     device::DeviceName,
     harness::budget::Deadline,
     model::{Model, Operations, Role, Shape, attention::Attention},
     optimizer::{Gradients, Optimizer},
+    shim,
 };
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
-use crate::support::tiny;
+use crate::support::{CONFIGS, SCALES, tiny};
 
 /// Returns the first GPU, or says on standard error, which no test runner captures, that a test did not run.
 fn gpu(test: &str) -> Option<Device> {
@@ -23,9 +25,13 @@ fn gpu(test: &str) -> Option<Device> {
     }
 }
 
+fn norm(x: &Tensor) -> f64 {
+    x.to_kind(Kind::Double).square().sum(Kind::Double).sqrt().double_value(&[])
+}
+
 fn difference(ours: &Tensor, theirs: &Tensor) -> f64 {
-    let norm = |x: &Tensor| x.to_kind(Kind::Double).square().sum(Kind::Double).sqrt().double_value(&[]);
-    norm(&(ours - theirs)) / norm(theirs)
+    let [ours, theirs] = [ours, theirs].map(|x| x.to_kind(Kind::Double));
+    norm(&(ours - &theirs)) / norm(&theirs)
 }
 
 #[test]
@@ -55,13 +61,96 @@ fn windows_by_flash_kernels_are_those_of_the_masks() {
     }
 }
 
+/// A loss and its gradients with some operations in some number format, for a vocabulary and rows `[B, T + 1]`.
+fn gradients(
+    config: &EffectiveConfig,
+    (vocabulary, rows): (i64, &Tensor),
+    operations: Operations,
+    kind: Kind,
+) -> (f64, Gradients) {
+    let context = rows.size()[1] as usize - 1;
+    let model = Model::new(config, vocabulary as usize, context, 7, kind, rows.device());
+    let is_ready = kind != Kind::BFloat16 || model.is_fused();
+    assert!(is_ready, "unset AUTOSWARM_OPERATIONS, or see why the kernels do not compile");
+    let model = model.with_operations(operations);
+    let loss = model.loss(rows, None, &Deadline::never()).expect("no deadline");
+    let (roles, parameters): (Vec<Role>, Vec<&Tensor>) = model.parameters.iter().unzip();
+    let gradients = Tensor::run_backward(&[&(&loss * 0.5)], &parameters, false, false);
+    (loss.double_value(&[]), roles.into_iter().zip(gradients).collect())
+}
+
+/// Checks that the fused operations are about as near to f32 as the plain ones in bf16 are.
+fn check_gradients(toml: &str, vocabulary: i64, context: i64, device: Device) {
+    let config = tiny(&format!("{SCALES}{toml}")).effective(context as usize);
+    let position = Tensor::arange(context + 1, (Kind::Int64, device));
+    let row = Tensor::arange(3, (Kind::Int64, device)).view([3, 1]);
+    let rows = (position * (&row * 2 + 3) + row * 11).remainder(vocabulary - 1);
+    let of = |operations, kind| gradients(&config, (vocabulary, &rows), operations, kind);
+    let (loss, exact) = of(Operations::Plain, Kind::Float);
+    let (fused_loss, fused) = of(Operations::Fused, Kind::BFloat16);
+    let (plain_loss, plain) = of(Operations::Plain, Kind::BFloat16);
+    let limit = 2.0 * (plain_loss - loss).abs() + 2e-3 * loss;
+    assert!((fused_loss - loss).abs() < limit, "{toml}: {fused_loss}, plain {plain_loss}, in f32 {loss}");
+    for (role, exact) in &exact {
+        assert!(norm(exact) > 1e-6, "{toml}: {role:?} has no gradient, so nothing is compared");
+        let [ours, theirs] = [&fused, &plain].map(|gradients| difference(&gradients[role], exact));
+        assert!(ours < 1.5 * theirs + 0.01, "{toml}: {role:?} is off by {ours:.4}, plain by {theirs:.4}");
+    }
+}
+
+#[test]
+fn fused_gradients_on_a_gpu_are_as_exact_as_plain_ones() {
+    let Some(device) = gpu("fused_gradients_on_a_gpu_are_as_exact_as_plain_ones") else { return };
+    for toml in CONFIGS {
+        check_gradients(toml, 40, 48, device);
+    }
+    // Rows that are no whole number of warps or blocks, and the widest head.
+    let wide =
+        "width = 320\nhead_dim = 64\nvalue_gate_width = 32\nwindow_pattern = \"S\"\nshort_window = 0.3";
+    check_gradients(wide, 4104, 200, device);
+    check_gradients("width = 512\nhead_dim = 256\nvalue_gate_width = 32", 8192, 64, device);
+}
+
+#[test]
+fn losses_by_token_and_hopeless_ones_are_the_plain_ones_on_a_gpu() {
+    let Some(device) = gpu("losses_by_token_and_hopeless_ones_are_the_plain_ones_on_a_gpu") else { return };
+    shim::cuda::open(0).expect("the kernels compile");
+    let logits = Tensor::randn([5, 4104], (Kind::Float, device)).to_kind(Kind::BFloat16) * 4.0;
+    let targets = Tensor::from_slice(&[0i64, 1, 7, 4095, 4103]).to_device(device);
+    for softcap in [0.0, 15.0] {
+        let capped = logits.to_kind(Kind::Float);
+        let capped = if softcap == 0.0 { capped } else { (capped / softcap).tanh() * softcap };
+        let plain = capped.cross_entropy_loss(&targets, None::<Tensor>, Reduction::None, -100, 0.0);
+        let ours = shim::cross_entropy(&logits, &targets, softcap, false);
+        let worst = (&ours - &plain).abs().max().double_value(&[]);
+        assert!(worst < 1e-4, "{softcap}: {worst}");
+        for outside in [-1i64, 4104, i64::MAX] {
+            let targets = Tensor::from_slice(&[0, outside, 7, 8, 9]).to_device(device);
+            let losses = shim::cross_entropy(&logits, &targets, softcap, false);
+            assert!(losses.double_value(&[1]).is_nan() && losses.double_value(&[2]).is_finite());
+        }
+        let hopeless = Tensor::full([2, 16], f64::NAN, (Kind::BFloat16, device));
+        let loss = shim::cross_entropy(&hopeless, &targets.narrow(0, 0, 2), softcap, true);
+        assert!(loss.double_value(&[]).is_nan());
+    }
+    let table = Tensor::ones([4, 8], (Kind::Float, device));
+    let rows = shim::gather(&table, &Tensor::from_slice(&[-1i64, 4, 3]).to_device(device), Kind::BFloat16);
+    assert!(rows.double_value(&[0, 0]).is_nan() && rows.double_value(&[1, 7]).is_nan());
+    assert!((rows.double_value(&[2, 3]) - 1.0).abs() < 1e-6);
+}
+
 #[test]
 fn a_gpu_learns_as_the_plain_operations_do() {
     let Some(device) = gpu("a_gpu_learns_as_the_plain_operations_do") else { return };
     let config = tiny("projection_init = 0.5\nunembedding_init = 0.3").effective(32);
     let rows = (Tensor::arange(4 * 33, (Kind::Int64, device)) * 7).remainder(39).view([4, 33]);
-    for (kind, tolerance) in [(Kind::Float, 2e-3), (Kind::BFloat16, 0.03)] {
-        let [ours, plain] = [Operations::Grouped, Operations::Plain].map(|operations| {
+    let forms = [
+        (Kind::Float, Operations::Grouped, 2e-3),
+        (Kind::BFloat16, Operations::Grouped, 0.03),
+        (Kind::BFloat16, Operations::Fused, 0.03),
+    ];
+    for (kind, operations, tolerance) in forms {
+        let [ours, plain] = [operations, Operations::Plain].map(|operations| {
             let model = Model::new(&config, 40, 32, 7, kind, device).with_operations(operations);
             let mut optimizer = Optimizer::new(&config, &model);
             let step = |step| {
@@ -79,6 +168,6 @@ fn a_gpu_learns_as_the_plain_operations_do() {
         });
         assert!(plain[19] < plain[0], "nothing was learned: {plain:?}");
         let worst = ours.iter().zip(&plain).map(|(a, b)| (a - b).abs() / b).fold(0.0, f64::max);
-        assert!(worst < tolerance, "{kind:?}: {ours:?}, plain {plain:?}");
+        assert!(worst < tolerance, "{kind:?} {operations:?}: {ours:?}, plain {plain:?}");
     }
 }

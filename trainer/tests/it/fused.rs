@@ -10,32 +10,17 @@ use autoswarm_trainer::{
 };
 use tch::{Device, Kind, Reduction, Tensor};
 
-use crate::support::tiny;
+use crate::support::{CONFIGS, SCALES, tiny};
 
 const VOCABULARY: i64 = 40;
 const CONTEXT: i64 = 48; // no multiple of the kernels' tiles
-
-/// Scales under which every parameter has a gradient, as in examples/parity.rs.
-const SCALES: &str = "projection_init = 0.5\nunembedding_init = 0.3\nvalue_gate_init = 0.5\nresidual_init = 0.9\nfeedback_init = 0.2\n";
-
-/// Configs that between them reach every fused operation and every way around one.
-const CONFIGS: [&str; 8] = [
-    "",
-    "head_dim = 16\nkv_group = 2\nwindow_pattern = \"S\"\nshort_window = 0.3",
-    "activation = \"swiglu\"\nblock = \"parallel\"\nhead = \"tied\"\nsoftcap = 0.0",
-    "norm = \"rms_learned\"\nnorm_place = \"sandwich\"\nactivation = \"gelu\"",
-    "norm = \"layer\"\nqk_norm = false",
-    "norm_place = \"post\"\nresidual_scalars = false\nvalue_embeddings = \"none\"",
-    "matrix_optimizer = \"adamw\"\nmatrix_lr = 0.01\nembedding_norm = false\nqk_norm = false",
-    "cautious_decay = false\nnormuon_beta2 = 0.0\nmuon_nesterov = false\nmatrix_decay = 0.1",
-];
 
 /// A model with some operations and its plain twin.
 fn models(toml: &str, operations: Operations, kind: Kind) -> [(Model, Optimizer); 2] {
     tch::set_num_threads(1); // libtorch's threads are the process's, and tests run side by side
     let config = tiny(&format!("{SCALES}{toml}")).effective(CONTEXT as usize);
     let model = || Model::new(&config, VOCABULARY as usize, CONTEXT as usize, 7, kind, Device::Cpu);
-    assert!(model().is_fused(), "unset AUTOSWARM_PLAIN");
+    assert!(model().is_fused(), "unset AUTOSWARM_OPERATIONS");
     let twins = [operations, Operations::Plain].map(|operations| model().with_operations(operations));
     let optimizers = twins.each_ref().map(|model| Optimizer::new(&config, model));
     let mut models = twins.into_iter().zip(optimizers);

@@ -26,6 +26,21 @@ pub(crate) const RULE: Rule = Rule { context: 32, tokens: 512 };
 pub(crate) const TINY: &str =
     "depth = 2\nwidth = 32\nhead_dim = 8\nsequence_length = 32\nbatch_tokens = 512\nvalue_gate_width = 8\n";
 
+/// Scales under which every parameter has a gradient, as in examples/parity.rs.
+pub(crate) const SCALES: &str = "projection_init = 0.5\nunembedding_init = 0.3\nvalue_gate_init = 0.5\nresidual_init = 0.9\nfeedback_init = 0.2\n";
+
+/// Configs that between them reach every fused operation and every way around one.
+pub(crate) const CONFIGS: [&str; 8] = [
+    "",
+    "head_dim = 16\nkv_group = 2\nwindow_pattern = \"S\"\nshort_window = 0.3",
+    "activation = \"swiglu\"\nblock = \"parallel\"\nhead = \"tied\"\nsoftcap = 0.0",
+    "norm = \"rms_learned\"\nnorm_place = \"sandwich\"\nactivation = \"gelu\"",
+    "norm = \"layer\"\nqk_norm = false",
+    "norm_place = \"post\"\nresidual_scalars = false\nvalue_embeddings = \"none\"",
+    "matrix_optimizer = \"adamw\"\nmatrix_lr = 0.01\nembedding_norm = false\nqk_norm = false",
+    "cautious_decay = false\nnormuon_beta2 = 0.0\nmuon_nesterov = false\nmatrix_decay = 0.1",
+];
+
 /// Returns `bytes` of made-up text: words of a small vocabulary in an order drawn from `seed`, so that there is
 /// something to learn. Some lines have letters of two bytes.
 fn text(seed: u8, bytes: usize) -> String {
