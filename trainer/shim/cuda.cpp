@@ -184,6 +184,7 @@ Tensor whole(const Tensor& tensor) { return tensor.defined() ? tensor.contiguous
 Tensor floats(at::IntArrayRef size, const Tensor& like) { return at::empty(size, like.options().dtype(at::kFloat)); }
 
 constexpr int64_t THREADS = 256, VECTOR = 8; // of a block; and numbers that a thread reads at once
+constexpr int64_t MOST_BLOCKS = 2048; // of kernels whose threads go on to further tasks: enough for the largest GPUs
 int64_t blocks_of(int64_t tasks, int64_t each) { return (tasks + each - 1) / each; }
 
 struct MixNorm : torch::autograd::Function<MixNorm> {
@@ -207,8 +208,7 @@ struct MixNorm : torch::autograd::Function<MixNorm> {
         const Tensor grad_y = grads[0].defined() ? grads[0].contiguous() : at::zeros_like(y);
         const Tensor grad_out = grads.size() > 1 ? whole(grads[1]) : Tensor();
         const int64_t columns = y.size(-1), rows = y.numel() / columns;
-        // Enough blocks for the largest GPUs; each goes over many rows, so that there are few sums.
-        const int64_t blocks = std::min<int64_t>(blocks_of(rows, THREADS / 32), 2048);
+        const int64_t blocks = std::min(blocks_of(rows, THREADS / 32), MOST_BLOCKS); // so that there are few sums
         const Tensor grad_x = at::empty_like(y), grad_x0 = x0.defined() ? at::empty_like(y) : Tensor();
         const Tensor sums = x0.defined() ? floats({blocks * (THREADS / 32), 2}, y) : Tensor();
         Launch{y, "COLUMNS", columns}("mix_norm_backward", blocks, THREADS, address(x), address(delta), address(x0), address(y),
@@ -289,7 +289,7 @@ struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
         context->saved_data["spent"] = true;
         const Tensor grad = context->get_saved_variables()[0], factor = grads[0].to(at::kFloat);
         const int64_t vectors = grad.numel() / VECTOR;
-        Launch{grad, "ELEMENTWISE", 0}("scale", blocks_of(vectors, THREADS), THREADS, address(grad), address(factor), vectors);
+        Launch{grad, "ELEMENTWISE", 0}("scale", std::min(blocks_of(vectors, THREADS), MOST_BLOCKS), THREADS, address(grad), address(factor), vectors);
         return {grad, Tensor(), Tensor(), Tensor()};
     }
 };

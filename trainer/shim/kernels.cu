@@ -39,7 +39,7 @@ __device__ inline float sum_over(float x, int lanes) {
     return x;
 }
 
-__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
+__device__ inline float sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
 
 #ifdef COLUMNS
 // A warp for each row; a lane keeps every 32nd vector of it.
@@ -290,6 +290,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 cross_entropy(const uint4* logits, const Index* targets, float softcap, float factor, float* loss, uint4* grad) {
     __shared__ float tops[WARPS], sums[WARPS], aimed;
     const Index row = blockIdx.x, target = targets[row];
+    const float bend = softcap != 0.0f ? 1.0f / softcap : 0.0f; // a division is many instructions
     if (threadIdx.x == 0) aimed = __int_as_float(0x7fc00000);
     Eight kept[EACH];
     float top = -__int_as_float(0x7f800000);
@@ -299,7 +300,7 @@ cross_entropy(const uint4* logits, const Index* targets, float softcap, float fa
         if (i >= VECTORS) continue;
         kept[j] = numbers(logits[row * VECTORS + i]);
         for (int n = 0; n < 8; n++) {
-            if (softcap != 0.0f) kept[j].x[n] = softcap * (1.0f - 2.0f / (1.0f + __expf(2.0f * kept[j].x[n] / softcap)));
+            if (softcap != 0.0f) kept[j].x[n] = softcap * (1.0f - __fdividef(2.0f, 1.0f + __expf(2.0f * bend * kept[j].x[n])));
             top = fmaxf(top, kept[j].x[n]);
         }
     }
@@ -317,6 +318,7 @@ cross_entropy(const uint4* logits, const Index* targets, float softcap, float fa
     sum = over_block<false>(sum, sums);
     if (threadIdx.x == 0) loss[row] = top + __logf(sum) - aimed;
     if (!grad) return;
+    const float share = 1.0f / sum;
 #pragma unroll
     for (int j = 0; j < EACH; j++) {
         const int i = threadIdx.x + THREADS * j;
@@ -324,9 +326,9 @@ cross_entropy(const uint4* logits, const Index* targets, float softcap, float fa
         Eight g;
         for (int n = 0; n < 8; n++) {
             float slope = factor;
-            if (softcap != 0.0f) slope *= 1.0f - (kept[j].x[n] / softcap) * (kept[j].x[n] / softcap);
+            slope -= slope * (bend * kept[j].x[n]) * (bend * kept[j].x[n]); // of tanh
             const float hit = 8 * Index(i) + n == target ? 1.0f : 0.0f;
-            g.x[n] = slope * (__expf(kept[j].x[n] - top) / sum - hit);
+            g.x[n] = slope * (__expf(kept[j].x[n] - top) * share - hit);
         }
         grad[row * VECTORS + i] = packed(g);
     }
@@ -408,13 +410,14 @@ extern "C" __global__ void scatter(const uint2* grad, const Index* tokens, float
 #endif
 }
 
-// x · factor in place, which costs nothing where the factor is 1.
+// x · factor in place, by any number of blocks; it costs nothing where the factor is 1.
 extern "C" __global__ void scale(uint4* x, const float* factor, Index vectors) {
     const float by = *factor;
-    const Index i = vector_index();
-    if (by == 1.0f || i >= vectors) return;
-    Eight e = numbers(x[i]);
-    for (int n = 0; n < 8; n++) e.x[n] *= by;
-    x[i] = packed(e);
+    if (by == 1.0f) return;
+    for (Index i = vector_index(); i < vectors; i += gridDim.x * Index(blockDim.x)) {
+        Eight e = numbers(x[i]);
+        for (int n = 0; n < 8; n++) e.x[n] *= by;
+        x[i] = packed(e);
+    }
 }
 #endif

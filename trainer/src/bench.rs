@@ -64,6 +64,9 @@ impl FromStr for BenchShape {
     }
 }
 
+/// Steps of which the phases are timed.
+const MOST_PHASE_STEPS: u64 = 50;
+
 /// What one shape measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BenchResult {
@@ -83,7 +86,7 @@ pub struct BenchResult {
     pub flops_per_second: f64,
     /// The same as a share of what one large product reaches on this device with these threads and numbers.
     pub flop_utilisation: f64,
-    /// Where a step's seconds go.
+    /// Where a step's seconds go, timed in steps of their own.
     pub phases: Phases,
     /// The same by what they were spent on, timed in steps of their own; on a CPU alone.
     pub parts: Vec<PartSeconds>,
@@ -159,37 +162,45 @@ pub fn measure(shape: BenchShape, settings: &BenchSettings) -> Result<BenchResul
     let model = Model::new(&config, shape.vocabulary as usize, context, 0, kind, device);
     let mut optimizer = Optimizer::new(&config, &model);
     let rows = Tensor::randint(shape.vocabulary, [shape.batch, shape.sequence + 1], (Kind::Int64, device));
-    let mut step = |phases: &mut Phases| -> Result<f64, Failure> {
+    // Whole steps are timed without the waits between phases: a GPU is idle in each until its next work arrives.
+    let mut step = |mut phases: Option<&mut Phases>| -> Result<f64, Failure> {
+        let mut end_phase = |of: fn(&mut Phases) -> &mut f64, tensor: &Tensor, started: Instant| {
+            if let Some(phases) = &mut phases {
+                *of(phases) += wait(tensor, started);
+            }
+        };
         let started = Instant::now();
         let loss = model.loss(&rows, None, &Deadline::never())?;
-        phases.forward += wait(&loss, started);
+        end_phase(|phases| &mut phases.forward, &loss, started);
         let started = Instant::now();
         listen::backward();
         let (roles, parameters): (Vec<Role>, Vec<&Tensor>) = model.parameters.iter().unzip();
         let gradients = Tensor::run_backward(&[&loss], &parameters, false, false);
         let gradients: Gradients = roles.into_iter().zip(gradients).collect();
         listen::part(Part::Rest);
-        phases.backward += wait(&gradients[&Role::Embedding], started);
+        end_phase(|phases| &mut phases.backward, &gradients[&Role::Embedding], started);
         let started = Instant::now();
         optimizer.step(&model.parameters, gradients, 0.0, &Deadline::never())?;
         listen::part(Part::Rest);
-        phases.optimizer += wait(model.parameters.expect(Role::Embedding), started);
+        end_phase(|phases| &mut phases.optimizer, model.parameters.expect(Role::Embedding), started);
         Ok(loss.double_value(&[]))
     };
-    let mut phases = Phases::default();
-    step(&mut phases)?;
+    step(None)?;
     let first_step_seconds = started.elapsed().as_secs_f64();
-    step(&mut phases)?;
-    phases = Phases::default();
+    step(None)?;
     let (timed, mut steps) = (Instant::now(), 0);
     while steps < 3 || timed.elapsed().as_secs_f64() < settings.seconds {
-        step(&mut phases)?;
+        step(None)?;
         steps += 1;
     }
     let timed_seconds = timed.elapsed().as_secs_f64();
+    let mut phases = Phases::default();
+    let phase_steps = steps.min(MOST_PHASE_STEPS);
+    for _ in 0..phase_steps {
+        step(Some(&mut phases))?;
+    }
     let parts = if device == Device::Cpu {
-        let (done, heard) =
-            listen::listen(|| (0..steps).try_for_each(|_| step(&mut Phases::default()).map(drop)));
+        let (done, heard) = listen::listen(|| (0..steps).try_for_each(|_| step(None).map(drop)));
         done?;
         part_seconds(&heard, steps)
     } else {
@@ -197,7 +208,7 @@ pub fn measure(shape: BenchShape, settings: &BenchSettings) -> Result<BenchResul
     };
     let tokens = (steps * (shape.batch * shape.sequence) as u64) as f64;
     let tokens_per_second = tokens / timed_seconds;
-    let each = |seconds: f64| seconds / steps as f64;
+    let each = |seconds: f64| seconds / phase_steps as f64;
     let phases = Phases {
         forward: each(phases.forward),
         backward: each(phases.backward),

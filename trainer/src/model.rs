@@ -406,13 +406,9 @@ impl Model {
     ) -> (Tensor, Tensor) {
         listen::part(Part::Norm);
         let Stream { x, delta } = stream;
-        if let (true, Some(row), Norm::Rms | Norm::RmsLearned) = (self.is_fused(), gain, self.norm) {
+        if let (true, Some(row)) = (self.fuses_norms(), gain) {
             let (normalised, x) = shim::mix_norm(&x, delta.as_ref(), feedback, norm::EPSILON);
-            let normalised = match self.gain(row) {
-                Some(gain) => normalised * gain.to_kind(self.kind),
-                None => normalised,
-            };
-            return (normalised, x);
+            return (self.gained(normalised, row), x);
         }
         let x = match delta {
             Some(delta) => x + delta,
@@ -493,7 +489,23 @@ impl Model {
 
     fn normalise(&self, x: &Tensor, row: i64) -> Tensor {
         listen::part(Part::Norm);
+        if self.fuses_norms() {
+            return self.gained(shim::mix_norm(x, None, None, norm::EPSILON).0, row);
+        }
         self.norm.apply(x, self.gain(row).as_ref())
+    }
+
+    /// Returns whether a fused operation normalises.
+    const fn fuses_norms(&self) -> bool {
+        self.is_fused() && matches!(self.norm, Norm::Rms | Norm::RmsLearned)
+    }
+
+    /// Multiplies what a fused operation has normalised by the gain of a row, where there is one.
+    fn gained(&self, normalised: Tensor, row: i64) -> Tensor {
+        match self.gain(row) {
+            Some(gain) => normalised * gain.to_kind(self.kind),
+            None => normalised,
+        }
     }
 
     fn gain(&self, row: i64) -> Option<Tensor> {

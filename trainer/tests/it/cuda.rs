@@ -94,7 +94,9 @@ fn check_gradients(toml: &str, vocabulary: i64, context: i64, device: Device) {
     for (role, exact) in &exact {
         assert!(norm(exact) > 1e-6, "{toml}: {role:?} has no gradient, so nothing is compared");
         let [ours, theirs] = [&fused, &plain].map(|gradients| difference(&gradients[role], exact));
-        assert!(ours < 1.5 * theirs + 0.01, "{toml}: {role:?} is off by {ours:.4}, plain by {theirs:.4}");
+        // A factor's is one number, the sum of every token's rounding.
+        let limit = if exact.dim() == 1 { 0.2 } else { 1.5 * theirs + 0.01 };
+        assert!(ours < limit, "{toml}: {role:?} is off by {ours:.4}, plain by {theirs:.4}");
     }
 }
 
