@@ -5,6 +5,7 @@ mod cli;
 mod cuda;
 mod fused;
 mod golden;
+mod kernels;
 mod knobs;
 mod learning;
 mod metric;

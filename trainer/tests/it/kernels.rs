@@ -1,0 +1,51 @@
+//! The GPU's kernels, run on a CPU by `tests/kernels`: what they compute, where there is no GPU to run them.
+#![cfg(target_os = "linux")] // the fibers that stand for a GPU's threads are the C library's
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+/// Compiles and runs the kernels for one part and size, and fails with what it says.
+#[track_caller]
+fn check(defines: &[&str]) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kernels{}", defines.concat()));
+    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    let said = |output: Output| {
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{defines:?}: {}\n{text}", output.status);
+    };
+    let mut compile = Command::new(compiler);
+    compile.args(["-std=c++17", "-O1", "-x", "c++"]);
+    compile.args(defines).arg(root.join("tests/kernels/main.cpp")).arg("-o").arg(&program);
+    said(compile.output().expect("a C++ compiler, which building this crate needs too"));
+    said(Command::new(program).output().expect("what was just compiled"));
+}
+
+#[test]
+fn norms_compute_what_they_should() {
+    // Rows of less than a warp, of no whole number of warps, and of several vectors a lane.
+    for columns in ["-DCOLUMNS=32", "-DCOLUMNS=72", "-DCOLUMNS=320"] {
+        check(&[columns]);
+    }
+}
+
+#[test]
+fn heads_compute_what_they_should() {
+    for head_dim in ["-DHEAD_DIM=8", "-DHEAD_DIM=64", "-DHEAD_DIM=256"] {
+        check(&[head_dim]);
+    }
+}
+
+#[test]
+fn losses_compute_what_they_should() {
+    check(&["-DVOCABULARY=40", "-DTHREADS=32"]);
+    check(&["-DVOCABULARY=1032", "-DTHREADS=96"]);
+}
+
+#[test]
+fn elementwise_kernels_compute_what_they_should() {
+    check(&["-DELEMENTWISE"]);
+}

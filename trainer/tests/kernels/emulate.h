@@ -1,0 +1,127 @@
+// Just enough of CUDA to run shim/kernels.cu on a CPU: the threads of a block as fibers that take turns, one block after the other.
+#pragma once
+
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#define __device__
+#define __global__
+#define __shared__ static
+#define __launch_bounds__(threads)
+
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+inline float __uint_as_float(unsigned bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+inline unsigned __float_as_uint(float x) {
+    unsigned bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
+inline float __int_as_float(int bits) { return __uint_as_float(unsigned(bits)); }
+inline float __expf(float x) { return std::exp(x); }
+inline float __logf(float x) { return std::log(x); }
+inline float __fdividef(float x, float y) { return x / y; }
+inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+inline void atomicAdd(float* to, float x) { *to += x; }
+
+struct Place {
+    unsigned x;
+};
+inline Place threadIdx, blockIdx, blockDim, gridDim;
+
+namespace emulation {
+
+struct Fiber {
+    ucontext_t context;
+    std::vector<char> stack = std::vector<char>(64 << 10);
+    bool done = false;
+    int syncs = 0, shuffles = 0;
+    float shared[2] = {}; // what it last gave to a shuffle, and what it gave before: a neighbour may read that yet
+};
+
+inline std::vector<Fiber> fibers;
+inline ucontext_t scheduler;
+inline std::function<void()> body;
+
+inline void yield() {
+    const unsigned self = threadIdx.x;
+    swapcontext(&fibers[self].context, &scheduler);
+}
+
+inline void run_fiber() {
+    body();
+    fibers[threadIdx.x].done = true;
+    yield();
+}
+
+// Runs `call` in every thread of a grid.
+inline void launch(unsigned blocks, unsigned threads, std::function<void()> call) {
+    body = std::move(call);
+    blockDim.x = threads, gridDim.x = blocks;
+    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
+        fibers = std::vector<Fiber>(threads);
+        for (Fiber& fiber : fibers) {
+            getcontext(&fiber.context);
+            fiber.context.uc_stack.ss_sp = fiber.stack.data(), fiber.context.uc_stack.ss_size = fiber.stack.size();
+            fiber.context.uc_link = nullptr;
+            makecontext(&fiber.context, run_fiber, 0);
+        }
+        for (bool any = true; any;) {
+            any = false;
+            for (unsigned i = 0; i < threads; i++) {
+                if (fibers[i].done) continue;
+                any = true;
+                threadIdx.x = i;
+                swapcontext(&scheduler, &fibers[i].context);
+            }
+        }
+    }
+}
+
+} // namespace emulation
+
+// Every thread that is left waits for every other one.
+inline void __syncthreads() {
+    const int mine = ++emulation::fibers[threadIdx.x].syncs;
+    for (bool late = true; late;) {
+        emulation::yield();
+        late = false;
+        for (const auto& fiber : emulation::fibers) late |= !fiber.done && fiber.syncs < mine;
+    }
+}
+
+// The whole warp takes part, as kernels.cu always has it.
+inline float __shfl_xor_sync(unsigned, float x, int step) {
+    auto& self = emulation::fibers[threadIdx.x];
+    const int turn = self.shuffles++;
+    self.shared[turn % 2] = x;
+    const auto& other = emulation::fibers[threadIdx.x ^ unsigned(step)];
+    while (other.shuffles <= turn) {
+        if (other.done) fprintf(stderr, "a shuffle with a thread that has ended\n"), abort();
+        emulation::yield();
+    }
+    const float got = other.shared[turn % 2];
+    emulation::yield(); // so that nobody gets two shuffles ahead
+    return got;
+}
