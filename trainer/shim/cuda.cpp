@@ -267,20 +267,21 @@ struct Heads : torch::autograd::Function<Heads> {
     }
 };
 
-Tensor losses(const Tensor& logits, const Tensor& targets, double softcap, const Tensor& grad) {
+Tensor losses(const Tensor& logits, const Tensor& targets, double softcap, double weight, const Tensor& grad) {
     const int64_t rows = logits.size(0), columns = logits.size(1);
     const Tensor loss = floats({rows}, logits);
     Launch{logits, "VOCABULARY", columns}("cross_entropy", rows, loss_threads(columns), address(logits), address(targets),
-                                          float(softcap), 1.0f / float(rows), address(loss), address(grad));
+                                          float(softcap), float(weight) / float(rows), address(loss), address(grad));
     return loss;
 }
 
 struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
-    static Tensor forward(AutogradContext* context, const Tensor& logits, const Tensor& targets, double softcap, bool learns) {
+    static Tensor forward(AutogradContext* context, const Tensor& logits, const Tensor& targets, double softcap, double weight,
+                          bool learns) {
         const Tensor grad = learns ? at::empty_like(logits) : Tensor();
-        const Tensor loss = losses(logits, targets, softcap, grad);
+        const Tensor loss = losses(logits, targets, softcap, weight, grad);
         context->save_for_backward({grad});
-        return loss.mean();
+        return loss.mean() * weight;
     }
 
     static variable_list backward(AutogradContext* context, const variable_list& grads) {
@@ -290,7 +291,7 @@ struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
         const Tensor grad = context->get_saved_variables()[0], factor = grads[0].to(at::kFloat);
         const int64_t vectors = grad.numel() / VECTOR;
         Launch{grad, "ELEMENTWISE", 0}("scale", std::min(blocks_of(vectors, THREADS), MOST_BLOCKS), THREADS, address(grad), address(factor), vectors);
-        return {grad, Tensor(), Tensor(), Tensor()};
+        return {grad, Tensor(), Tensor(), Tensor(), Tensor()};
     }
 };
 
@@ -367,12 +368,12 @@ Tensor attention(const Tensor& qkv, const Tensor& value, const Tensor& gate, con
     return y.reshape({s.batch * s.length, s.heads * s.dim});
 }
 
-Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double softcap) {
-    return CrossEntropy::apply(logits, targets, softcap, at::GradMode::is_enabled() && logits.requires_grad());
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double softcap, double weight) {
+    return CrossEntropy::apply(logits, targets, softcap, weight, at::GradMode::is_enabled() && logits.requires_grad());
 }
 
 Tensor cross_entropy_rows(const Tensor& logits, const Tensor& targets, double softcap) {
-    return losses(logits, targets, softcap, Tensor());
+    return losses(logits, targets, softcap, 0, Tensor());
 }
 
 Tensor relu_squared(const Tensor& x) { return ReluSquared::apply(x); }

@@ -22,7 +22,7 @@ using at::Tensor;
 // Inputs as in shim.cpp, all of them contiguous bf16 but for tables and angles; what may be missing is undefined.
 std::vector<Tensor> mix_norm(const Tensor& x, const Tensor& delta, const Tensor& x0, const Tensor& a, const Tensor& b, double epsilon);
 Tensor attention(const Tensor& qkv, const Tensor& value, const Tensor& gate, const Tensor& cosine, const Tensor& sine, const Sizes& sizes);
-Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double softcap);
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double softcap, double weight);
 Tensor cross_entropy_rows(const Tensor& logits, const Tensor& targets, double softcap);
 Tensor relu_squared(const Tensor& x);
 Tensor swiglu(const Tensor& x);

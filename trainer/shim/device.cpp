@@ -3,6 +3,7 @@
 #include "guard.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <string>
@@ -92,6 +93,21 @@ int autoswarm_adam_each(Tensor* const* parameters, Tensor* const* gradients, Ten
         at::_foreach_mul_(denominator, corrected);
         at::_foreach_add_(denominator, epsilon);
         at::_foreach_addcdiv_(p, first, denominator, 1);
+    });
+}
+
+// A copy of `tensor` on a GPU, from pinned memory, which nobody waits for.
+int autoswarm_send(Tensor** out, const Tensor* tensor, int device) {
+    return guarded([&] {
+        *out = new Tensor(tensor->pin_memory().to(at::Device(at::kCUDA, c10::DeviceIndex(device)), tensor->scalar_type(), true));
+    });
+}
+
+// Bytes of a GPU that tensors of this process held at most.
+int autoswarm_peak_bytes(int64_t* bytes, int device) {
+    return guarded([&] {
+        const auto all = size_t(c10::CachingAllocator::StatType::AGGREGATE);
+        *bytes = c10::getDeviceAllocator(at::kCUDA)->getDeviceStats(c10::DeviceIndex(device)).allocated_bytes[all].peak;
     });
 }
 

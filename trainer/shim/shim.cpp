@@ -229,15 +229,15 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     }
 };
 
-// Mean cross-entropy with its gradient made on the way, or each row's without one.
-Tensor cross_entropy_rows(const Tensor& logits, const Tensor& targets, double softcap, Tensor* grad) {
+// Weighted mean cross-entropy with its gradient made on the way, or each row's without one.
+Tensor cross_entropy_rows(const Tensor& logits, const Tensor& targets, double softcap, double weight, Tensor* grad) {
     const int64_t rows = logits.size(0), columns = logits.size(1);
     check_tokens(targets, columns);
     Tensor loss = floats({rows});
     by_type(logits, [&](auto type) {
         using T = decltype(type);
         const CrossEntropy<T> o{data<T>(logits), targets.data_ptr<int64_t>(), columns, float(softcap),
-                                1.0f / float(rows), data<float>(loss), grad ? data<T>(*grad) : nullptr};
+                                float(weight) / float(rows), data<float>(loss), grad ? data<T>(*grad) : nullptr};
         at::parallel_for(0, rows, grain(columns), [&](int64_t first, int64_t last) {
             static thread_local std::vector<float> scratch;
             scratch.resize(size_t(2 * columns));
@@ -249,17 +249,17 @@ Tensor cross_entropy_rows(const Tensor& logits, const Tensor& targets, double so
 
 struct CrossEntropyFunction : torch::autograd::Function<CrossEntropyFunction> {
     static Tensor forward(AutogradContext* context, const Tensor& logits, const Tensor& targets, double softcap,
-                          bool learns) {
+                          double weight, bool learns) {
         Tensor grad = learns ? at::empty_like(logits) : Tensor();
-        const Tensor loss = cross_entropy_rows(logits, targets, softcap, learns ? &grad : nullptr);
+        const Tensor loss = cross_entropy_rows(logits, targets, softcap, weight, learns ? &grad : nullptr);
         context->save_for_backward({grad});
-        return loss.mean();
+        return loss.mean() * weight;
     }
 
     static variable_list backward(AutogradContext* context, const variable_list& grads) {
         const Tensor grad = context->get_saved_variables()[0];
         const float factor = grads[0].item<float>();
-        return {factor == 1.0f ? grad : grad * factor, Tensor(), Tensor(), Tensor()};
+        return {factor == 1.0f ? grad : grad * factor, Tensor(), Tensor(), Tensor(), Tensor()};
     }
 };
 
@@ -408,15 +408,16 @@ int autoswarm_attention(Tensor** out, const Tensor* qkv, const Tensor* value, co
     });
 }
 
-int autoswarm_cross_entropy(Tensor** out, const Tensor* logits, const Tensor* targets, double softcap, int mean) {
+// A weight of 0 asks for each row's loss.
+int autoswarm_cross_entropy(Tensor** out, const Tensor* logits, const Tensor* targets, double softcap, double weight) {
     return guarded([&] {
         const bool learns = at::GradMode::is_enabled() && logits->requires_grad();
         if (logits->is_cuda())
-            *out = new Tensor(mean ? cuda::cross_entropy(*logits, *targets, softcap)
-                                   : cuda::cross_entropy_rows(*logits, *targets, softcap));
+            *out = new Tensor(weight != 0 ? cuda::cross_entropy(*logits, *targets, softcap, weight)
+                                          : cuda::cross_entropy_rows(*logits, *targets, softcap));
         else
-            *out = new Tensor(mean ? CrossEntropyFunction::apply(*logits, *targets, softcap, learns)
-                                   : cross_entropy_rows(*logits, *targets, softcap, nullptr));
+            *out = new Tensor(weight != 0 ? CrossEntropyFunction::apply(*logits, *targets, softcap, weight, learns)
+                                          : cross_entropy_rows(*logits, *targets, softcap, 0, nullptr));
     });
 }
 

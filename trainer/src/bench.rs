@@ -17,7 +17,6 @@ use crate::{
     harness::budget::Deadline,
     model::{Model, Role, Shape},
     optimizer::{Gradients, Optimizer},
-    report,
     shim::{
         self,
         listen::{self, Heard, Part},
@@ -230,7 +229,7 @@ pub fn measure(shape: BenchShape, settings: &BenchSettings) -> Result<BenchResul
         cpu_level: shim::level(),
         first_step_seconds,
         steps,
-        peak_memory_bytes: if device == Device::Cpu { report::peak_resident_bytes() } else { 0 },
+        peak_memory_bytes: device::peak_bytes(device),
     })
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use tch::{Device, Kind, Tensor};
 
-use crate::{failure::Failure, shim, system};
+use crate::{failure::Failure, report, shim, system};
 
 /// A device as it is named on a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,13 +93,21 @@ impl Dtype {
     }
 }
 
-/// Returns a batch on a device. To a GPU it goes from pinned memory and nobody waits for it, so that the next batch is read and sent
-/// while the GPU computes: libtorch's allocator keeps the pinned copy until it was read.
+/// Returns a batch on a device. Nobody waits until it has come to a GPU, so that the next one is read while the GPU computes.
 pub fn send(batch: &Tensor, device: Device) -> Tensor {
-    if device.is_cuda() {
-        batch.pin_memory(device).to_device_(device, batch.kind(), true, false)
-    } else {
-        batch.to_device(device)
+    match device {
+        Device::Cuda(index) => shim::device::send(batch, index),
+        _ => batch.to_device(device),
+    }
+}
+
+/// Returns the largest memory that this process had on a device so far, bytes: a GPU's for tensors, a CPU's for everything; 0 where it is not
+/// known.
+pub fn peak_bytes(device: Device) -> u64 {
+    match device {
+        Device::Cpu => report::peak_resident_bytes(),
+        Device::Cuda(index) => shim::device::peak_bytes(index),
+        _ => 0,
     }
 }
 

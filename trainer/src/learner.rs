@@ -89,8 +89,7 @@ impl<'a> Learner<'a> {
         let tokens = Tensor::from_slice(&tokens).view([rows as i64, self.sequence as i64 + 1]);
         let tokens = device::send(&tokens, self.model.device());
         let dropout = Dropout { seed: self.seed, row: self.next_row };
-        let loss = self.model.loss(&tokens, Some(dropout), deadline)?;
-        let loss = if share < 1.0 { loss * share } else { loss };
+        let loss = self.model.share_of_loss(share, &tokens, Some(dropout), deadline)?;
         deadline.check()?;
         listen::backward();
         let (roles, parameters): (Vec<Role>, Vec<&Tensor>) = self.model.parameters.iter().unzip();

@@ -244,33 +244,52 @@ impl Model {
         dropout: Option<Dropout>,
         deadline: &Deadline,
     ) -> Result<Tensor, Failure> {
-        self.losses(rows, dropout, deadline, Reduction::Mean)
+        self.share_of_loss(1.0, rows, dropout, deadline)
+    }
+
+    /// Returns the same times the share, above 0, that the rows are of a step.
+    pub fn share_of_loss(
+        &self,
+        share: f64,
+        rows: &Tensor,
+        dropout: Option<Dropout>,
+        deadline: &Deadline,
+    ) -> Result<Tensor, Failure> {
+        let (logits, targets) = self.predict(rows, dropout, deadline)?;
+        // A fused gradient has the share in it: to multiply all logits' would be one more pass over the largest tensor.
+        let loss = match self.operations {
+            Operations::Fused => {
+                return Ok(shim::cross_entropy(&logits, &targets, self.softcap, Some(share)));
+            }
+            Operations::Grouped => shim::device::cross_entropy(&logits, &targets, self.softcap, CHUNK_ROWS),
+            Operations::Plain => self.plain_losses(&logits, &targets, Reduction::Mean),
+        };
+        Ok(if share < 1.0 { loss * share } else { loss })
     }
 
     /// Returns the loss of each token, `[N]`, in nats.
     pub fn token_losses(&self, rows: &Tensor, deadline: &Deadline) -> Result<Tensor, Failure> {
-        self.losses(rows, None, deadline, Reduction::None)
+        let (logits, targets) = self.predict(rows, None, deadline)?;
+        if self.is_fused() && !logits.requires_grad() {
+            return Ok(shim::cross_entropy(&logits, &targets, self.softcap, None));
+        }
+        Ok(self.plain_losses(&logits, &targets, Reduction::None))
     }
 
-    fn losses(
+    /// Returns the logits `[N, V]` before the softcap, and the targets `[N]`, of `rows` `[B, T + 1]`.
+    fn predict(
         &self,
         rows: &Tensor,
         dropout: Option<Dropout>,
         deadline: &Deadline,
-        reduction: Reduction,
-    ) -> Result<Tensor, Failure> {
+    ) -> Result<(Tensor, Tensor), Failure> {
         let length = rows.size()[1] - 1;
         let logits = self.raw_logits(&rows.narrow(1, 0, length), dropout, deadline)?;
-        let targets = rows.narrow(1, 1, length).reshape([-1]);
-        let mean = reduction == Reduction::Mean;
-        if self.is_fused() && (mean || !logits.requires_grad()) {
-            return Ok(shim::cross_entropy(&logits, &targets, self.softcap, mean));
-        }
-        if self.operations == Operations::Grouped && mean {
-            return Ok(shim::device::cross_entropy(&logits, &targets, self.softcap, CHUNK_ROWS));
-        }
-        let logits = self.cap(&logits);
-        Ok(logits.cross_entropy_loss(&targets, None::<Tensor>, reduction, -100, 0.0))
+        Ok((logits, rows.narrow(1, 1, length).reshape([-1])))
+    }
+
+    fn plain_losses(&self, logits: &Tensor, targets: &Tensor, reduction: Reduction) -> Tensor {
+        self.cap(logits).cross_entropy_loss(targets, None::<Tensor>, reduction, -100, 0.0)
     }
 
     /// Returns the logits `[N, V]`, in f32, that follow each of `tokens` `[B, T]`.

@@ -45,7 +45,7 @@ unsafe extern "C" {
         logits: *const C_tensor,
         targets: *const C_tensor,
         softcap: c_double,
-        mean: c_int,
+        weight: c_double,
     ) -> c_int;
     fn autoswarm_relu_squared(out: *mut *mut C_tensor, x: *const C_tensor) -> c_int;
     fn autoswarm_swiglu(out: *mut *mut C_tensor, x: *const C_tensor) -> c_int;
@@ -234,15 +234,16 @@ pub fn attention(
 }
 
 /// Returns the cross-entropy in nats of `targets` `[N]`, each below V, by `logits` `[N, V]` under a softcap (0: none): their
-/// mean, or each without a gradient.
-pub fn cross_entropy(logits: &Tensor, targets: &Tensor, softcap: f64, mean: bool) -> Tensor {
+/// mean times a weight above 0, or without one each, and no gradient.
+pub fn cross_entropy(logits: &Tensor, targets: &Tensor, softcap: f64, weight: Option<f64>) -> Tensor {
+    assert!(weight.is_none_or(|weight| weight > 0.0));
     assert_whole(&[Some(logits)], logits.kind());
     assert_whole(&[Some(targets)], Kind::Int64);
     assert_together(&[Some(logits), Some(targets)]);
     assert_eq!(logits.size()[0], targets.numel() as i64);
     // SAFETY: tensors that live for the call, of the sizes and kinds that were just checked; it checks the targets itself.
     let [loss] = made(|out| unsafe {
-        autoswarm_cross_entropy(out, logits.as_ptr(), targets.as_ptr(), softcap, c_int::from(mean))
+        autoswarm_cross_entropy(out, logits.as_ptr(), targets.as_ptr(), softcap, weight.unwrap_or(0.0))
     });
     loss
 }

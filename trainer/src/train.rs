@@ -295,7 +295,7 @@ impl<'a> Run<'a> {
             training_cpu_seconds: trained.cpu_seconds,
             startup_seconds: trained.startup_seconds,
             evaluation_seconds: started.elapsed().as_secs_f64(),
-            peak_memory_bytes: if self.device == Device::Cpu { report::peak_resident_bytes() } else { 0 },
+            peak_memory_bytes: device::peak_bytes(self.device),
             initial_loss: trained.initial_loss,
             curve: trained.curve.into_points(),
             validation,

@@ -26,6 +26,8 @@ unsafe extern "C" {
         numbers: *const c_double,
         count: i64,
     ) -> c_int;
+    fn autoswarm_send(out: *mut *mut C_tensor, tensor: *const C_tensor, device: c_int) -> c_int;
+    fn autoswarm_peak_bytes(bytes: *mut i64, device: c_int) -> c_int;
     fn autoswarm_flash_attention(
         out: *mut *mut C_tensor,
         q: *const C_tensor,
@@ -45,6 +47,21 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, softcap: f64, rows: i64)
         autoswarm_chunked_cross_entropy(out, logits.as_ptr(), targets.as_ptr(), softcap, rows)
     });
     loss
+}
+
+/// Returns a copy of a tensor on a GPU, from pinned memory, which nobody waits for: libtorch keeps the pinned memory until it was read.
+pub fn send(tensor: &Tensor, index: usize) -> Tensor {
+    // SAFETY: a tensor that lives for the call; libtorch checks the device.
+    let [sent] = made(|out| unsafe { autoswarm_send(out, tensor.as_ptr(), index as c_int) });
+    sent
+}
+
+/// Returns the bytes of an opened GPU that this process's tensors held at most.
+pub fn peak_bytes(index: usize) -> u64 {
+    let mut bytes = 0;
+    // SAFETY: a place for the number, and libtorch checks the device.
+    check(unsafe { autoswarm_peak_bytes(&raw mut bytes, index as c_int) });
+    u64::try_from(bytes).unwrap_or(0)
 }
 
 /// One tensor's part of an AdamW step, as [`crate::optimizer`] has it.
