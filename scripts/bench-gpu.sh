@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# Compares training on a GPU: ours against itself with plain operations and with flash windows, and against PyTorch, in one run.
-# This was written without a GPU and has never run on one: read what it prints with that in mind.
+# Compares training on a GPU: ours with fused, grouped and plain operations, and PyTorch, in one run.
 #
 # usage: scripts/bench-gpu.sh [--config FILE] [--data DIR] [--rounds N] [--seconds S]
 #
-# Prints, for the reference's default model (depth 8, width 512, sequences of 2048, vocabulary 8192, 2^19 tokens a step, bf16):
-#   - tokens/s by turns: grouped, grouped with AUTOSWARM_FLASH=1, plain (AUTOSWARM_PLAIN=1), PyTorch eager, torch.compile
+# Prints, for the reference's default model (depth 8, width 512, heads of 128, windows SSSL, sequences of 2048, vocabulary 8192, bf16):
+#   - tokens/s by turns: fused, grouped and plain operations (AUTOSWARM_OPERATIONS), PyTorch eager, torch.compile
 #   - the GPU memory that each process held at most, from nvidia-smi
 #   - with --config and --data: the loss curves of 50 steps of the three of ours, side by side
 # and first the tests that need a GPU. PYTHON=… names an interpreter that has PyTorch 2.11.0 with CUDA; without one, PyTorch is left out.
@@ -35,7 +34,7 @@ if [ -z "${TRAINER:-}" ]; then
     ! grep 'NOT RUN' target/bench-gpu-tests.txt || { echo 'bench-gpu: no test saw a GPU' >&2 && exit 1; }
 fi
 
-# Of 256 sequences a step, as many at a time as fit: a micro-batch of 64 sequences, as in bench's shapes, is a step here.
+# Of the reference's 256 sequences a step, 64: a micro-batch is a step here.
 shape=8,512,2048,64,8192
 output=$(mktemp -d)
 trap 'rm -rf "$output"' EXIT
@@ -56,9 +55,9 @@ watched() {
     wait "$process"
 }
 
-ours() { # NAME VARIABLE
-    watched "$output/memory" env "$2" "$TRAINER" bench --json --device cuda:0 --dtype bf16 --shape "$shape" --seconds "$seconds" \
-        >"$output/line"
+ours() { # OPERATIONS
+    watched "$output/memory" env AUTOSWARM_OPERATIONS="$1" "$TRAINER" bench --json --config scripts/parity/gpu.toml \
+        --device cuda:0 --dtype bf16 --shape "$shape" --seconds "$seconds" >"$output/line"
     python3 -c 'import json, sys
 row = json.loads(open(sys.argv[2]).read().strip().splitlines()[-1])
 print(f"{sys.argv[1]:<16} {row["tokens_per_second"]:>10.0f} tokens/s {row["flop_utilisation"]:>6.1%} of a product  {open(sys.argv[3]).read().strip():>6} MiB")' \
@@ -67,7 +66,7 @@ print(f"{sys.argv[1]:<16} {row["tokens_per_second"]:>10.0f} tokens/s {row["flop_
 
 theirs() { # NAME MODE
     echo "$seconds" >"$output/seconds"
-    watched "$output/memory" env PYTHONDONTWRITEBYTECODE=1 "$PYTHON" scripts/parity/speed.py "$2" "$shape" 2 cuda:0 \
+    watched "$output/memory" env PYTHONDONTWRITEBYTECODE=1 "$PYTHON" scripts/parity/speed.py "$2" "$shape" 2 cuda:0 128 \
         <"$output/seconds" >"$output/line"
     python3 -c 'import json, sys
 row = json.loads(open(sys.argv[2]).read().strip().splitlines()[-1])
@@ -76,9 +75,7 @@ print(f"{sys.argv[1]:<16} {row["tokens_per_second"]:>10.0f} tokens/s            
 }
 
 for _ in $(seq "$rounds"); do
-    ours grouped AUTOSWARM_PLAIN=0
-    ours flash AUTOSWARM_FLASH=1
-    ours plain AUTOSWARM_PLAIN=1
+    for form in fused grouped plain; do ours "$form"; done
     if [ -n "${PYTHON:-}" ]; then
         theirs eager eager
         theirs torch.compile compile
@@ -86,16 +83,18 @@ for _ in $(seq "$rounds"); do
 done
 
 if [ -n "$config" ] && [ -n "$data" ]; then
-    tokens=$((50 * $(sed -n 's/^batch_tokens *= *\([0-9]*\).*/\1/p' "$config" | head -1)))
-    for form in AUTOSWARM_PLAIN=1 AUTOSWARM_PLAIN=0 AUTOSWARM_FLASH=1; do
-        env "$form" "$TRAINER" train --json --device cuda:0 --dtype bf16 --config "$config" --data "$data" --budget-tokens "$tokens" \
+    number() { sed -n "s/^$1 *= *\([0-9]*\).*/\1/p" "$config" | head -1; }
+    tokens=$((50 * $(number batch_tokens))) context=$(number sequence_length)
+    for form in plain grouped fused; do
+        env AUTOSWARM_OPERATIONS="$form" "$TRAINER" train --json --device cuda:0 --dtype bf16 --config "$config" --data "$data" \
+            --budget-tokens "$tokens" --context "${context:-256}" --evaluation-tokens 131072 \
             2>/dev/null | tail -1 >"$output/$form.json"
     done
     python3 - "$output" <<'EOF'
 import json, sys
-forms = ["AUTOSWARM_PLAIN=1", "AUTOSWARM_PLAIN=0", "AUTOSWARM_FLASH=1"]
+forms = ["plain", "grouped", "fused"]
 reports = [json.load(open(f"{sys.argv[1]}/{form}.json"))["report"] for form in forms]
-print("step   plain    grouped  flash")
+print("step   plain    grouped  fused")
 for points in zip(*(report["curve"] for report in reports)):
     print(f"{points[0]['step']:>4} " + " ".join(f"{point['loss']:8.4f}" for point in points))
 print("bpb  " + " ".join(f"{report['validation']:8.4f}" for report in reports))
