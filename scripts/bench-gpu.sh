@@ -55,23 +55,29 @@ watched() {
     wait "$process"
 }
 
+# Prints a line: `line NAME`, of what a command wrote to $output/line and watched to $output/memory.
+line() {
+    "${PYTHON:-python3}" - "$1" "$output" <<'EOF'
+import json, sys
+name, output = sys.argv[1:]
+row = json.loads(open(f"{output}/line").read().strip().splitlines()[-1])
+speed, memory = row["tokens_per_second"], open(f"{output}/memory").read().strip()
+share = f'{row["flop_utilisation"]:6.1%} of a product' if "flop_utilisation" in row else ""
+print(f"{name:<16} {speed:>10.0f} tokens/s {share:20} {memory:>6} MiB")
+EOF
+}
+
 ours() { # OPERATIONS
     watched "$output/memory" env AUTOSWARM_OPERATIONS="$1" "$TRAINER" bench --json --config scripts/parity/gpu.toml \
         --device cuda:0 --dtype bf16 --shape "$shape" --seconds "$seconds" >"$output/line"
-    python3 -c 'import json, sys
-row = json.loads(open(sys.argv[2]).read().strip().splitlines()[-1])
-print(f"{sys.argv[1]:<16} {row["tokens_per_second"]:>10.0f} tokens/s {row["flop_utilisation"]:>6.1%} of a product  {open(sys.argv[3]).read().strip():>6} MiB")' \
-        "$1" "$output/line" "$output/memory"
+    line "$1"
 }
 
 theirs() { # NAME MODE
     echo "$seconds" >"$output/seconds"
     watched "$output/memory" env PYTHONDONTWRITEBYTECODE=1 "$PYTHON" scripts/parity/speed.py "$2" "$shape" 2 cuda:0 128 \
         <"$output/seconds" >"$output/line"
-    python3 -c 'import json, sys
-row = json.loads(open(sys.argv[2]).read().strip().splitlines()[-1])
-print(f"{sys.argv[1]:<16} {row["tokens_per_second"]:>10.0f} tokens/s                    {open(sys.argv[3]).read().strip():>6} MiB")' \
-        "$1" "$output/line" "$output/memory"
+    line "$1"
 }
 
 for _ in $(seq "$rounds"); do

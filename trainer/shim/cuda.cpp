@@ -362,9 +362,9 @@ Tensor attention(const Tensor& qkv, const Tensor& value, const Tensor& gate, con
     const auto heads = Heads::apply(qkv, maybe(value), maybe(gate), cosine, sine, s);
     // A window of the whole sequence hides nothing; flash attention has a faster kernel without one.
     const bool hides = s.window < s.length;
-    const auto left = hides ? std::optional<int64_t>(s.window - 1) : std::nullopt, right = hides ? std::optional<int64_t>(0) : std::nullopt;
+    const auto only = [&](int64_t tokens) { return hides ? std::optional<int64_t>(tokens) : std::nullopt; };
     const Tensor y = std::get<0>(at::_flash_attention_forward(heads[0], heads[1], heads[2], {}, {}, s.length, s.length, 0.0, true, false,
-                                                              s.scale, left, right));
+                                                              s.scale, only(s.window - 1), only(0)));
     return y.reshape({s.batch * s.length, s.heads * s.dim});
 }
 

@@ -64,15 +64,14 @@ pub enum Operations {
 }
 
 impl Operations {
-    /// Chooses the fastest; `AUTOSWARM_OPERATIONS=grouped` or `plain` asks for others, for comparisons.
+    /// Chooses the fastest, unless others are asked for.
     fn new(shape: &Shape, kind: Kind, device: Device) -> Self {
-        let asked = std::env::var("AUTOSWARM_OPERATIONS").unwrap_or_default();
+        if let Some(asked) = Self::asked() {
+            return asked;
+        }
         match device {
-            _ if asked == "plain" => Self::Plain,
             Device::Cpu if matches!(kind, Kind::Float | Kind::BFloat16) => Self::Fused,
-            Device::Cuda(index)
-                if asked != "grouped" && kind == Kind::BFloat16 && shim::cuda::takes(shape) =>
-            {
+            Device::Cuda(index) if kind == Kind::BFloat16 && shim::cuda::takes(shape) => {
                 match shim::cuda::open(index) {
                     Ok(()) => Self::Fused,
                     Err(reason) => {
@@ -83,6 +82,22 @@ impl Operations {
             }
             Device::Cuda(_) => Self::Grouped,
             _ => Self::Plain,
+        }
+    }
+
+    /// Reads `AUTOSWARM_OPERATIONS=grouped` or `plain`, which is for comparisons.
+    fn asked() -> Option<Self> {
+        let name = std::env::var("AUTOSWARM_OPERATIONS").ok()?;
+        match name.as_str() {
+            "grouped" => Some(Self::Grouped),
+            "plain" => Some(Self::Plain),
+            "" | "fused" => None,
+            _ => {
+                events::warn(
+                    "AUTOSWARM_OPERATIONS is neither fused, grouped nor plain, and counts for nothing",
+                );
+                None
+            }
         }
     }
 }
