@@ -21,7 +21,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-using Maybe = std::optional<Tensor>;
 
 // The names of CUDA's own headers, which are not needed here.
 using Program = void*;
@@ -177,9 +176,7 @@ struct Launch {
 };
 
 const void* address(const Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
-Tensor of(const Maybe& tensor) { return tensor ? *tensor : Tensor(); }
 Maybe maybe(const Tensor& tensor) { return tensor.defined() ? Maybe(tensor) : std::nullopt; }
-Tensor whole(const Tensor& tensor) { return tensor.defined() ? tensor.contiguous() : tensor; }
 
 Tensor floats(at::IntArrayRef size, const Tensor& like) { return at::empty(size, like.options().dtype(at::kFloat)); }
 

@@ -2,9 +2,16 @@
 #pragma once
 
 #include <ATen/ATen.h>
+
+#include <optional>
 #include <vector>
 
 namespace autoswarm {
+
+// What an autograd function takes for a tensor that may be missing, and that tensor, undefined where it is.
+using Maybe = std::optional<at::Tensor>;
+inline at::Tensor of(const Maybe& tensor) { return tensor ? *tensor : at::Tensor(); }
+inline at::Tensor whole(const at::Tensor& tensor) { return tensor.defined() ? tensor.contiguous() : tensor; }
 
 // What attention needs to know beside its tensors.
 struct Sizes {

@@ -175,6 +175,17 @@ __device__ inline Four factors(const float* from) {
     return Four{{v.x, v.y, v.z, v.w}};
 }
 
+struct HeadTask {
+    bool live; // the last tasks are nobody's, and their lanes take part in the sums all the same
+    Index token;
+    int head, lane;
+};
+__device__ inline HeadTask head_task(Index tokens, int all) {
+    const Index task = (blockIdx.x * Index(blockDim.x) + threadIdx.x) / LANES;
+    const bool live = task < tokens * all;
+    return {live, live ? task / all : 0, live ? int(task % all) : 0, int(threadIdx.x % LANES)};
+}
+
 // Rotates, and where asked normalises, every query and key head, and adds value embeddings, from the joint projection
 // [tokens, (heads + 2 kv_heads) HEAD_DIM]. value and gate may be null. The tables of angles are [positions, HALF].
 extern "C" __global__ void __launch_bounds__(256)
@@ -182,12 +193,7 @@ heads_forward(const unsigned short* qkv, const unsigned short* value, const unsi
               const float* sine, Index tokens, int length, int heads, int kv_heads, int norm, float gate_scale, float epsilon,
               unsigned short* q, unsigned short* k, unsigned short* v, float* scale) {
     const int all = heads + 2 * kv_heads;
-    const Index task = (blockIdx.x * Index(blockDim.x) + threadIdx.x) / LANES;
-    const int lane = threadIdx.x % LANES;
-    // The last tasks are nobody's, and their lanes take part in the sums all the same.
-    const bool live = task < tokens * all;
-    const Index token = live ? task / all : 0;
-    const int head = live ? int(task % all) : 0;
+    const auto [live, token, head, lane] = head_task(tokens, all);
     const unsigned short* from = qkv + (token * all + head) * HEAD_DIM + lane * 4;
     Four one_half = four(from), other_half = four(from + HALF);
     const bool turns = head < heads + kv_heads;
@@ -228,11 +234,7 @@ heads_backward(const unsigned short* q, const unsigned short* k, const unsigned 
                const unsigned short* grad_k, const unsigned short* grad_v, Index tokens, int length, int heads, int kv_heads,
                int norm, float gate_scale, unsigned short* grad_qkv, unsigned short* grad_value, unsigned short* grad_gate) {
     const int all = heads + 2 * kv_heads;
-    const Index task = (blockIdx.x * Index(blockDim.x) + threadIdx.x) / LANES;
-    const int lane = threadIdx.x % LANES;
-    const bool live = task < tokens * all;
-    const Index token = live ? task / all : 0;
-    const int head = live ? int(task % all) : 0;
+    const auto [live, token, head, lane] = head_task(tokens, all);
     const bool turns = head < heads + kv_heads;
     const int kv = turns ? head - heads : head - heads - kv_heads; // of keys and values
     const Index key = (token * kv_heads + kv) * HEAD_DIM + lane * 4, query = (token * heads + head) * HEAD_DIM + lane * 4;

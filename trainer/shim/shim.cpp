@@ -32,9 +32,6 @@ namespace {
 using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-using Maybe = std::optional<Tensor>; // what an autograd function takes for a tensor that may be missing
-
-Tensor of(const Maybe& tensor) { return tensor ? *tensor : Tensor(); }
 
 // Elements of a row-wise loop below which a second thread costs more than it brings.
 constexpr int64_t GRAIN = 16384;
@@ -93,8 +90,6 @@ T* data(const Tensor& tensor) {
 int64_t grain(int64_t columns) { return std::max<int64_t>(1, GRAIN / std::max<int64_t>(1, columns)); }
 
 Tensor floats(at::IntArrayRef size) { return at::empty(size, at::TensorOptions().dtype(at::kFloat)); }
-
-Tensor whole(const Tensor& tensor) { return tensor.defined() ? tensor.contiguous() : tensor; }
 
 // Fails where a token is not a row of a table or a column of the logits: the kernels take it as an address.
 void check_tokens(const Tensor& tokens, int64_t count) {
