@@ -62,6 +62,9 @@ pub struct Story {
     pub seconds: f64,
     /// From when on the choice has which true gain over the start: training seconds, bits per byte.
     pub gains: Vec<(f64, f64)>,
+    /// The gain that the search itself claims for its last choice, bits per byte; none of a method that claims nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<f64>,
     /// Different configs tried.
     pub experiments: usize,
     /// Runs.

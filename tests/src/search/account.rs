@@ -93,6 +93,7 @@ impl Account {
             seed: spec.seed,
             seconds: spec.seconds,
             gains,
+            claimed: None,
             experiments: configs.len(),
             runs: self.runs,
             crashes: self.crashes,

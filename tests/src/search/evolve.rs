@@ -29,10 +29,9 @@ const FLOPS_PER_SECOND: f64 = 4e10;
 pub(super) fn search(spec: &Spec, start: &EffectiveConfig, ground: &mut dyn Ground) -> anyhow::Result<Story> {
     let mut research = research(spec, start);
     let mut account = Account::new(spec.seconds);
-    let mut stands: Vec<(f64, EffectiveConfig)> = Vec::new();
-    let (mut experiments, mut clock) = (0, EPOCH);
+    let (mut concluded, mut clock) = (Concluded::default(), EPOCH);
     let mut actions = research.handle(Event::Start, clock as u64);
-    while let Some(order) = heed(&actions, account.spent(), &mut stands, &mut experiments)? {
+    while let Some(order) = concluded.heed(&actions, account.spent())? {
         let started = clock as u64;
         let Some(answer) = account.run(&order.config, order.tokens, order.seed, order.race, ground)? else {
             break;
@@ -42,6 +41,7 @@ pub(super) fn search(spec: &Spec, start: &EffectiveConfig, ground: &mut dyn Grou
         let event = Event::RunEnded { id: order.id, started_at: started, outcome, better_tokens: None };
         actions = research.handle(event, clock as u64);
     }
+    let Concluded { stands, claimed, experiments } = concluded;
     let mut judge = Judge::new(spec.seed, start);
     let mut gains = vec![(0.0, 0.0)];
     for (at, config) in &stands {
@@ -49,35 +49,47 @@ pub(super) fn search(spec: &Spec, start: &EffectiveConfig, ground: &mut dyn Grou
     }
     let chosen = stands.last().map_or(start, |(_, config)| config);
     let choice = Patch::between(start, chosen).to_string();
-    Ok(Story { experiments, ..account.story("evolve", Rule::Incumbent, spec, gains, choice) })
+    Ok(Story {
+        experiments,
+        claimed: Some(claimed),
+        ..account.story("evolve", Rule::Incumbent, spec, gains, choice)
+    })
 }
 
-/// Notes what was concluded, and returns the next run, if there is one.
-fn heed(
-    actions: &[Action],
-    spent: f64,
-    stands: &mut Vec<(f64, EffectiveConfig)>,
-    experiments: &mut usize,
-) -> anyhow::Result<Option<RunOrder>> {
-    let mut next = None;
-    for action in actions {
-        match action {
-            Action::Run(order) => next = Some((**order).clone()),
-            Action::Conclude(experiment) => {
-                *experiments += usize::from(experiment.parent.is_some());
-                if matches!(experiment.verdict, Verdict::Keep { .. }) {
-                    stands.push((spent, experiment.config.clone()));
+/// What the search concluded so far.
+#[derive(Default)]
+struct Concluded {
+    /// From when on which config was the incumbent: training seconds.
+    stands: Vec<(f64, EffectiveConfig)>,
+    /// The sum of what its keeps claim, bits per byte; above 0 is better.
+    claimed: f64,
+    experiments: usize,
+}
+
+impl Concluded {
+    /// Notes what was concluded, and returns the next run, if there is one.
+    fn heed(&mut self, actions: &[Action], spent: f64) -> anyhow::Result<Option<RunOrder>> {
+        let mut next = None;
+        for action in actions {
+            match action {
+                Action::Run(order) => next = Some((**order).clone()),
+                Action::Conclude(experiment) => {
+                    self.experiments += usize::from(experiment.parent.is_some());
+                    if let Verdict::Keep { estimate, .. } = &experiment.verdict {
+                        self.stands.push((spent, experiment.config.clone()));
+                        self.claimed -= estimate.delta;
+                    }
                 }
+                Action::Halt(why) => anyhow::bail!("the search halts: {why}"),
+                Action::Propose { .. }
+                | Action::TryBegan { .. }
+                | Action::TryRefused { .. }
+                | Action::Note(_)
+                | Action::Finish => {}
             }
-            Action::Halt(why) => anyhow::bail!("the search halts: {why}"),
-            Action::Propose { .. }
-            | Action::TryBegan { .. }
-            | Action::TryRefused { .. }
-            | Action::Note(_)
-            | Action::Finish => {}
         }
+        Ok(next)
     }
-    Ok(next)
 }
 
 fn research(spec: &Spec, start: &EffectiveConfig) -> Research {

@@ -59,7 +59,28 @@ pub fn print(stories: &[Story], times: &[f64], wanted: Rows) -> String {
             out += &against_yardstick(&rows, predictor, *at);
         }
     }
+    for (key, of) in &rows {
+        out += &claims(key, of);
+    }
     out
+}
+
+/// Compares what a search claims for its last choices with what they gain.
+fn claims(key: &Key, of: &[&Story]) -> String {
+    let both = of.iter().map(|story| Some((story.claimed?, story.gain_at(story.seconds))));
+    let Some(both) = both.collect::<Option<Vec<(f64, f64)>>>() else { return String::new() };
+    let means = |both: &[(f64, f64)]| {
+        let (claimed, gained): (Vec<f64>, Vec<f64>) = both.iter().copied().unzip();
+        (mean(&claimed), mean(&gained))
+    };
+    let drawn = |round| means(&drawn(&both, round, 0));
+    let (claimed, gained) = means(&both);
+    let mut out = format!("- {} claims {claimed:.4} bpb in the end", key.method);
+    if interval(&mut |round| drawn(round).1).0 > 0.0 {
+        let (low, high) = interval(&mut |round| drawn(round).0 / drawn(round).1);
+        let _ = write!(out, ", {:.2} times what it gained ({low:.2} to {high:.2})", claimed / gained); // writing to a string cannot fail
+    }
+    out + "\n"
 }
 
 fn row(key: &Key, of: &[&Story], times: &[f64]) -> String {
@@ -139,7 +160,7 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 /// Returns as many values as there are, drawn with replacement.
-fn drawn(values: &[f64], round: u64, side: u64) -> Vec<f64> {
+fn drawn<T: Copy>(values: &[T], round: u64, side: u64) -> Vec<T> {
     let chance = Chance::new(0xb007).of(&[round, side]);
     let count = values.len() as u64;
     (0..count).map(|k| values[(chance.bits(&[k]) % count) as usize]).collect()
@@ -166,6 +187,7 @@ mod tests {
             seed,
             seconds: 100.0,
             gains: gains.to_vec(),
+            claimed: None,
             experiments: 10,
             runs: 20,
             crashes: 1,
@@ -197,6 +219,23 @@ mod tests {
         assert_eq!(table.lines().filter(|line| line.starts_with("| tpe")).count(), 1);
         let all = print(&stories, &[100.0], Rows::All);
         assert_eq!(all.lines().filter(|line| line.starts_with("| tpe")).count(), 2);
+    }
+
+    #[test]
+    fn claims_stand_beside_what_was_gained() {
+        let claiming = |seed, claimed, gain| Story {
+            claimed: Some(claimed),
+            ..story("evolve", Rule::Incumbent, seed, &[(20.0, gain)])
+        };
+        let table = print(&[claiming(1, 0.02, 0.02), claiming(2, 0.04, 0.02)], &[100.0], Rows::Best);
+        assert!(
+            table.contains("evolve claims 0.0300 bpb in the end, 1.50 times what it gained (1.0"),
+            "{table}"
+        );
+        let table = print(&[claiming(1, 0.02, 0.0), claiming(2, 0.0, 0.0)], &[100.0], Rows::Best);
+        assert!(table.contains("evolve claims 0.0100 bpb in the end\n"), "{table}");
+        let table = print(&[story("evolve", Rule::Incumbent, 1, &[])], &[100.0], Rows::Best);
+        assert!(!table.contains("claims"), "{table}");
     }
 
     #[test]
