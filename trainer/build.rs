@@ -12,6 +12,7 @@ fn main() {
     let library_dir = env::var("DEP_TCH_LIBTORCH_LIB")
         .expect("torch-sys exports the folder of libtorch on Linux and macOS");
     compile_shim(Path::new(&library_dir));
+    println!("cargo::rustc-env=LIBTORCH_LIB={library_dir}"); // for tests that compile against it
     println!("cargo::rustc-link-arg=-Wl,-rpath,{library_dir}");
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         // RUNPATH, not RPATH: an LD_LIBRARY_PATH may still name another copy.

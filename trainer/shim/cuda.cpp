@@ -96,6 +96,7 @@ const Cuda& api() {
 
 void check(int status, const char* what) { TORCH_CHECK(status == 0, what, " failed with CUDA's error ", status); }
 
+bool on_cpu = false;
 std::mutex lock; // of what follows
 const char* source = nullptr;
 std::map<int, Context> contexts;
@@ -351,6 +352,8 @@ struct Gather : torch::autograd::Function<Gather> {
 
 } // namespace
 
+bool takes(const Tensor& x, at::ScalarType type) { return x.is_cuda() || (on_cpu && type == at::kBFloat16); }
+
 std::vector<Tensor> mix_norm(const Tensor& x, const Tensor& delta, const Tensor& x0, const Tensor& a, const Tensor& b, double epsilon) {
     return MixNorm::apply(x, maybe(delta), maybe(x0), maybe(a), maybe(b), epsilon);
 }
@@ -382,7 +385,8 @@ Tensor gather(const Tensor& table, const Tensor& tokens) { return Gather::apply(
 
 extern "C" {
 
-// Takes the text of kernels.cu, which lives as long as the process, and fails where it cannot be compiled for a GPU.
+// Takes the text of kernels.cu, which lives as long as the process, and fails where it cannot be compiled for a GPU. Of device −1 it expects
+// that a CPU passes for a GPU: then all fused operations in bf16 run here.
 int autoswarm_cuda_open(const char* text, int device) {
     using namespace autoswarm;
     return guarded([&] {
@@ -390,6 +394,7 @@ int autoswarm_cuda_open(const char* text, int device) {
         cuda::source = text;
         cuda::enter(device);
         cuda::kernel(device, "ELEMENTWISE", 0, "scale");
+        cuda::on_cpu |= device < 0;
     });
 }
 }

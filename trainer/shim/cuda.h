@@ -26,6 +26,9 @@ namespace cuda {
 
 using at::Tensor;
 
+// Whether what computes in `type` from a tensor runs here.
+bool takes(const Tensor& x, at::ScalarType type);
+
 // Inputs as in shim.cpp, all of them contiguous bf16 but for tables and angles; what may be missing is undefined.
 std::vector<Tensor> mix_norm(const Tensor& x, const Tensor& delta, const Tensor& x0, const Tensor& a, const Tensor& b, double epsilon);
 Tensor attention(const Tensor& qkv, const Tensor& value, const Tensor& gate, const Tensor& cosine, const Tensor& sine, const Sizes& sizes);

@@ -349,6 +349,7 @@ struct GatherFunction : torch::autograd::Function<GatherFunction> {
 };
 
 Maybe optional(const Tensor* tensor) { return tensor ? Maybe(*tensor) : std::nullopt; }
+bool on_gpu(const Tensor& x) { return cuda::takes(x, x.scalar_type()); }
 Tensor or_none(const Tensor* tensor) { return tensor ? *tensor : Tensor(); }
 
 } // namespace
@@ -384,7 +385,7 @@ void autoswarm_prepare() {
 int autoswarm_mix_norm(Tensor** out, const Tensor* x, const Tensor* delta, const Tensor* x0, const Tensor* a,
                        const Tensor* b, double epsilon) {
     return guarded([&] {
-        auto made = x->is_cuda()
+        auto made = on_gpu(*x)
                         ? cuda::mix_norm(*x, or_none(delta), or_none(x0), or_none(a), or_none(b), epsilon)
                         : MixNormFunction::apply(*x, optional(delta), optional(x0), optional(a), optional(b), epsilon);
         out[0] = new Tensor(made[0]);
@@ -397,7 +398,7 @@ int autoswarm_attention(Tensor** out, const Tensor* qkv, const Tensor* value, co
     return guarded([&] {
         const Sizes s{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5],
                       scales[0], scales[1], scales[2], sizes[6] != 0};
-        *out = new Tensor(qkv->is_cuda()
+        *out = new Tensor(on_gpu(*qkv)
                               ? cuda::attention(*qkv, or_none(value), or_none(gate), *cosine, *sine, s)
                               : AttentionFunction::apply(*qkv, optional(value), optional(gate), *cosine, *sine, s));
     });
@@ -407,7 +408,7 @@ int autoswarm_attention(Tensor** out, const Tensor* qkv, const Tensor* value, co
 int autoswarm_cross_entropy(Tensor** out, const Tensor* logits, const Tensor* targets, double softcap, double weight) {
     return guarded([&] {
         const bool learns = at::GradMode::is_enabled() && logits->requires_grad();
-        if (logits->is_cuda())
+        if (on_gpu(*logits))
             *out = new Tensor(weight != 0 ? cuda::cross_entropy(*logits, *targets, softcap, weight)
                                           : cuda::cross_entropy_rows(*logits, *targets, softcap));
         else
@@ -417,15 +418,15 @@ int autoswarm_cross_entropy(Tensor** out, const Tensor* logits, const Tensor* ta
 }
 
 int autoswarm_relu_squared(Tensor** out, const Tensor* x) {
-    return guarded([&] { *out = new Tensor(x->is_cuda() ? cuda::relu_squared(*x) : ReluSquaredFunction::apply(*x)); });
+    return guarded([&] { *out = new Tensor(on_gpu(*x) ? cuda::relu_squared(*x) : ReluSquaredFunction::apply(*x)); });
 }
 
 int autoswarm_swiglu(Tensor** out, const Tensor* x) {
-    return guarded([&] { *out = new Tensor(x->is_cuda() ? cuda::swiglu(*x) : SwigluFunction::apply(*x)); });
+    return guarded([&] { *out = new Tensor(on_gpu(*x) ? cuda::swiglu(*x) : SwigluFunction::apply(*x)); });
 }
 
 int autoswarm_gather(Tensor** out, const Tensor* table, const Tensor* tokens, int brain) {
-    return guarded([&] { *out = new Tensor(table->is_cuda() ? cuda::gather(*table, *tokens)
+    return guarded([&] { *out = new Tensor(cuda::takes(*table, brain ? at::kBFloat16 : at::kFloat) ? cuda::gather(*table, *tokens)
                                            : GatherFunction::apply(*table, *tokens, brain != 0)); });
 }
 

@@ -31,12 +31,18 @@ pub fn takes(shape: &Shape) -> bool {
 pub fn open(index: usize) -> Result<(), String> {
     static OPENED: Mutex<BTreeMap<usize, Result<(), String>>> = Mutex::new(BTreeMap::new());
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    opened.entry(index).or_insert_with(|| open_now(index)).clone()
+    opened.entry(index).or_insert_with(|| open_now(index as c_int)).clone()
 }
 
-fn open_now(index: usize) -> Result<(), String> {
+/// Lets this process's CPU pass for a GPU: from now on the fused operations in bf16 are those of a GPU. For tests: it takes
+/// `tests/kernels/gpu.cpp` in place of CUDA's libraries, and is a thousand times slower.
+pub fn open_on_cpu() -> Result<(), String> {
+    open_now(-1)
+}
+
+fn open_now(index: c_int) -> Result<(), String> {
     // SAFETY: a C string that lives as long as the process, and the index of a device.
-    if unsafe { autoswarm_cuda_open(SOURCE.as_ptr().cast(), index as c_int) } == 0 {
+    if unsafe { autoswarm_cuda_open(SOURCE.as_ptr().cast(), index) } == 0 {
         return Ok(());
     }
     // SAFETY: after a failed call in this thread, the message is a C string that lives until the next one.

@@ -3,6 +3,7 @@
 mod budget;
 mod cli;
 mod cuda;
+mod emulated;
 mod fused;
 mod golden;
 mod kernels;

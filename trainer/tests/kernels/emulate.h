@@ -1,6 +1,7 @@
 // Just enough of CUDA to run shim/kernels.cu on a CPU: the threads of a block as fibers that take turns, one block after the other.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -53,20 +54,20 @@ inline Place threadIdx, blockIdx, blockDim, gridDim;
 namespace emulation {
 
 struct Fiber {
-    ucontext_t context;
+    ucontext_t begin;
+    jmp_buf rest; // a jump costs no system call, which a change of contexts does
     std::vector<char> stack = std::vector<char>(64 << 10);
-    bool done = false;
+    bool begun = false, done = false;
     int syncs = 0, shuffles = 0;
     float shared[2] = {}; // what it last gave to a shuffle, and what it gave before: a neighbour may read that yet
 };
 
 inline std::vector<Fiber> fibers;
-inline ucontext_t scheduler;
+inline jmp_buf scheduler;
 inline std::function<void()> body;
 
 inline void yield() {
-    const unsigned self = threadIdx.x;
-    swapcontext(&fibers[self].context, &scheduler);
+    if (!_setjmp(fibers[threadIdx.x].rest)) _longjmp(scheduler, 1);
 }
 
 inline void run_fiber() {
@@ -75,25 +76,33 @@ inline void run_fiber() {
     yield();
 }
 
+// Lets a fiber run until it yields.
+inline void resume(unsigned thread) {
+    threadIdx.x = thread;
+    Fiber& fiber = fibers[thread];
+    if (_setjmp(scheduler)) return;
+    if (fiber.begun) _longjmp(fiber.rest, 1);
+    fiber.begun = true;
+    getcontext(&fiber.begin);
+    fiber.begin.uc_stack.ss_sp = fiber.stack.data(), fiber.begin.uc_stack.ss_size = fiber.stack.size();
+    fiber.begin.uc_link = nullptr;
+    makecontext(&fiber.begin, run_fiber, 0);
+    setcontext(&fiber.begin);
+}
+
 // Runs `call` in every thread of a grid.
 inline void launch(unsigned blocks, unsigned threads, std::function<void()> call) {
     body = std::move(call);
     blockDim.x = threads, gridDim.x = blocks;
+    fibers.resize(threads);
     for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
-        fibers = std::vector<Fiber>(threads);
-        for (Fiber& fiber : fibers) {
-            getcontext(&fiber.context);
-            fiber.context.uc_stack.ss_sp = fiber.stack.data(), fiber.context.uc_stack.ss_size = fiber.stack.size();
-            fiber.context.uc_link = nullptr;
-            makecontext(&fiber.context, run_fiber, 0);
-        }
+        for (Fiber& fiber : fibers) fiber.begun = fiber.done = false, fiber.syncs = fiber.shuffles = 0;
         for (bool any = true; any;) {
             any = false;
-            for (unsigned i = 0; i < threads; i++) {
-                if (fibers[i].done) continue;
+            for (unsigned thread = 0; thread < threads; thread++) {
+                if (fibers[thread].done) continue;
                 any = true;
-                threadIdx.x = i;
-                swapcontext(&scheduler, &fibers[i].context);
+                resume(thread);
             }
         }
     }
