@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # Compares training on a GPU: ours with fused, grouped and plain operations, and PyTorch, in one run.
 #
-# usage: scripts/bench-gpu.sh [--config FILE] [--data DIR] [--rounds N] [--seconds S]
+# usage: scripts/bench-gpu.sh [--data DIR] [--seeds N] [--rounds N] [--seconds S]
 #
 # Prints, for the reference's default model (depth 8, width 512, heads of 128, windows SSSL, sequences of 2048, vocabulary 8192, bf16):
 #   - tokens/s by turns: fused, grouped and plain operations (AUTOSWARM_OPERATIONS), PyTorch eager, torch.compile
 #   - the GPU memory that each process held at most, from nvidia-smi
-#   - with --config and --data: the loss curves of 50 steps of the three of ours, side by side
+#   - with --data, what `trainer prepare` wrote: what fused and grouped operations learn in 32 steps beside the plain ones, over 8 seeds (curves.py)
 # and first the tests that need a GPU. PYTHON=… names an interpreter that has PyTorch 2.11.0 with CUDA; without one, PyTorch is left out.
 # A machine made ready with AUTOSWARM_LIBTORCH=cuda scripts/libtorch.sh is what it expects.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-config= data= rounds=3 seconds=10
+data= seeds=8 rounds=3 seconds=10
 while [ $# -gt 0 ]; do
     case $1 in
-    --config) config=$2 ;;
     --data) data=$2 ;;
+    --seeds) seeds=$2 ;;
     --rounds) rounds=$2 ;;
     --seconds) seconds=$2 ;;
     *) echo "bench-gpu: \`$1\` is no option; see the head of this file" >&2 && exit 2 ;;
@@ -88,21 +88,7 @@ for _ in $(seq "$rounds"); do
     fi
 done
 
-if [ -n "$config" ] && [ -n "$data" ]; then
-    number() { sed -n "s/^$1 *= *\([0-9]*\).*/\1/p" "$config" | head -1; }
-    tokens=$((50 * $(number batch_tokens))) context=$(number sequence_length)
-    for form in plain grouped fused; do
-        env AUTOSWARM_OPERATIONS="$form" "$TRAINER" train --json --device cuda:0 --dtype bf16 --config "$config" --data "$data" \
-            --budget-tokens "$tokens" --context "${context:-256}" --evaluation-tokens 131072 \
-            2>/dev/null | tail -1 >"$output/$form.json"
-    done
-    python3 - "$output" <<'EOF'
-import json, sys
-forms = ["plain", "grouped", "fused"]
-reports = [json.load(open(f"{sys.argv[1]}/{form}.json"))["report"] for form in forms]
-print("step   plain    grouped  fused")
-for points in zip(*(report["curve"] for report in reports)):
-    print(f"{points[0]['step']:>4} " + " ".join(f"{point['loss']:8.4f}" for point in points))
-print("bpb  " + " ".join(f"{report['validation']:8.4f}" for report in reports))
-EOF
+if [ -n "$data" ]; then
+    python3 scripts/parity/curves.py --trainer "$TRAINER" --data "$data" --config scripts/parity/gentle-gpu.toml --device cuda:0 --dtype bf16 \
+        --tokens $((32 * 131072)) --context 2048 --seeds "$seeds" --forms fused grouped
 fi
