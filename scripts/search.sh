@@ -4,8 +4,10 @@
 #   scripts/search.sh                                          20 repetitions of 1800 s on the surface
 #   BUDGET=600 REPETITIONS=5 METHODS='evolve tpe' scripts/search.sh
 #   GROUND=trainer REPETITIONS=10 scripts/search.sh            the real trainer: hours; stop it and start it again as you like
-# BUDGET (training seconds; bash keeps SECONDS for itself), REPETITIONS, METHODS, GROUND (surface, trainer), PREDICTORS (on off),
-# RANGES (near close full few), JOBS, OUT, AT (times of the table); for the trainer TRAINER, DATA and MEMO.
+#   GROUND=pytorch METHODS=tpe RANGES=few scripts/search.sh    PyTorch in its place, at the speed of torch.compile
+# BUDGET (training seconds; bash keeps SECONDS for itself), REPETITIONS, METHODS, GROUND (surface, trainer, pytorch), PREDICTORS (on off),
+# RANGES (near close full few), JOBS, OUT, AT (times of the table); for the trainer TRAINER, DATA and MEMO, for PyTorch also PYTHON (which
+# has PyTorch 2.11.0; else one is made in target/parity, a download of about 4 GB), PYTORCH and PYTORCH_SPEED (scripts/search/pytorch_trainer.py).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -27,9 +29,25 @@ if [[ $methods == *tpe* || $methods == *cmaes* ]] && ! [ -x "$work/venv/bin/pyth
     "$work/venv/bin/pip" install --quiet --disable-pip-version-check -r scripts/search/requirements.txt
 fi
 
-options=(--ground "$ground" --seconds "$budget")
-if [ "$ground" = trainer ]; then
-    options+=(--trainer "${TRAINER:-$target/debug/trainer}" --data "${DATA:-$work/data}" --memo "${MEMO:-$work/runs.jsonl}")
+options=(--ground "${ground/pytorch/trainer}" --seconds "$budget")
+trainer=${TRAINER:-$target/debug/trainer} memo=$work/runs.jsonl
+if [ "$ground" = pytorch ]; then
+    python=${PYTHON:-target/parity/bin/python}
+    if [ -z "${PYTHON:-}" ] && ! "$python" -c 'import torch' 2>/dev/null; then
+        python3 -m venv target/parity
+        "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir torch==2.11.0 numpy >&2
+    fi
+    PYTORCH_SOCKET=$(mktemp -u)
+    # Of the shapes of scripts/bench.sh torch.compile was at most so many times as fast as eager PyTorch, and compiles for half a minute.
+    TRAINER=$trainer PYTORCH=${PYTORCH:-eager} PYTORCH_SPEED=${PYTORCH_SPEED:-1.43} OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1 \
+        nice -n 19 "$python" scripts/search/pytorch_trainer.py serve "$PYTORCH_SOCKET" &
+    trap 'kill %1; rm -f "$PYTORCH_SOCKET"' EXIT
+    until [ -S "$PYTORCH_SOCKET" ]; do sleep 0.2 && kill -0 %1; done
+    export PYTORCH_SOCKET
+    trainer=scripts/search/pytorch_trainer.py memo=$work/pytorch-runs.jsonl
+fi
+if [ "$ground" != surface ]; then
+    options+=(--trainer "$trainer" --data "${DATA:-$work/data}" --memo "${MEMO:-$memo}")
     options+=(--checkpoints "${CHECKPOINTS:-2}")
 fi
 
