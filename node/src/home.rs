@@ -250,8 +250,15 @@ mod tests {
         assert!(error.contains(&path.display().to_string()) && error.contains("--home"), "{error}");
         assert_eq!(Home::holder(&path), Some(std::process::id().to_string()));
         drop(first);
-        assert_eq!(Home::holder(&path), None);
-        Home::open(&path).expect("free again");
+        // A child that another test has just forked holds every lock of this process until it runs its own program.
+        let free = (0..500).any(|_| {
+            let free = Home::holder(&path).is_none();
+            if !free {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            free
+        });
+        assert!(free, "nobody holds it, and {:?} is named", Home::holder(&path));
     }
 
     #[test]
