@@ -160,6 +160,10 @@ class Trainer:
 def main():
     mode, shape, threads = sys.argv[1], [int(n) for n in sys.argv[2].split(",")], int(sys.argv[3])
     torch.set_num_threads(threads)
+    if mode == "compile":
+        from torch._inductor import config as inductor
+
+        inductor.cpp.threads = threads  # or compiled loops take every core
     torch.set_default_device(sys.argv[4] if len(sys.argv) > 4 else "cpu")
     torch.manual_seed(0)
     trainer = Trainer(shape, mode == "compile", int(sys.argv[5]) if len(sys.argv) > 5 else HEAD_DIM)
