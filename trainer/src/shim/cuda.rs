@@ -35,7 +35,7 @@ pub fn open(index: usize) -> Result<(), String> {
 }
 
 /// Lets this process's CPU pass for a GPU: from now on the fused operations in bf16 are those of a GPU. For tests: it takes
-/// `tests/kernels/gpu.cpp` in place of CUDA's libraries, and is a thousand times slower.
+/// `tests/kernels/gpu.cpp` in place of CUDA's libraries, and a thread of the GPU is a fiber.
 pub fn open_on_cpu() -> Result<(), String> {
     open_now(-1)
 }
