@@ -2,19 +2,15 @@
 //! `shim/cuda.cpp` runs but CUDA's own compiler, its driver, and flash attention.
 #![cfg(target_os = "linux")] // the fibers are the C library's
 
-use std::{
-    path::Path,
-    process::{Command, Output},
-};
+use std::{path::Path, process::Command};
 
-use crate::cuda::EMULATED;
+use crate::{
+    cuda::EMULATED,
+    support::{compiler, output_of},
+};
 
 /// The libraries that `shim/cuda.cpp` opens, by the names that it tries first.
 const LIBRARIES: [&str; 2] = ["libcaffe2_nvrtc.so", "libcuda.so.1"];
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
 
 /// Compiles `tests/kernels/gpu.cpp` into a folder under every name in [`LIBRARIES`].
 fn compile(folder: &Path) {
@@ -23,14 +19,12 @@ fn compile(folder: &Path) {
     let include = torch.parent().expect("libtorch's lib is in a folder").join("include");
     let library = folder.join(LIBRARIES[0]);
     let define = |name: &str, path: &Path| format!("-D{name}=\"{}\"", path.display());
-    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-    let mut compile = Command::new(compiler);
-    compile.args(["-std=c++17", "-O1", "-shared", "-fPIC", "-D_GLIBCXX_USE_CXX11_ABI=1"]);
+    let mut compile = compiler();
+    compile.args(["-O1", "-shared", "-fPIC", "-D_GLIBCXX_USE_CXX11_ABI=1"]);
     compile.args([define("FOLDER", &kernels), define("OUTPUT", folder)]);
     compile.arg("-I").arg(&include).arg(kernels.join("gpu.cpp")).arg("-o").arg(&library);
     compile.arg("-L").arg(torch).args(["-ltorch_cpu", "-lc10"]);
-    let output = compile.output().expect("a C++ compiler, which building this crate needs too");
-    assert!(output.status.success(), "{}", text(&output));
+    output_of(&mut compile);
     for name in &LIBRARIES[1..] {
         let link = folder.join(name);
         let _ = std::fs::remove_file(&link); // of an earlier run
@@ -48,8 +42,6 @@ fn what_runs_on_a_gpu_is_right_where_a_cpu_passes_for_one() {
     let mut tests = Command::new(std::env::current_exe().expect("this program"));
     tests.args(["cuda::", "--nocapture"]).env(EMULATED, "1").env_remove("AUTOSWARM_OPERATIONS");
     tests.env("LD_LIBRARY_PATH", std::env::join_paths(paths).expect("no colons"));
-    let output = tests.output().expect("this program runs");
-    let said = text(&output);
-    assert!(output.status.success(), "{said}");
+    let said = output_of(&mut tests);
     assert!(said.contains("4 passed") && !said.contains("NOT RUN"), "{said}");
 }

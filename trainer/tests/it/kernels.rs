@@ -1,27 +1,20 @@
 //! The GPU's kernels, run on a CPU by `tests/kernels`: what they compute, where there is no GPU to run them.
 #![cfg(target_os = "linux")] // the fibers that stand for a GPU's threads are the C library's
 
-use std::{
-    path::Path,
-    process::{Command, Output},
-};
+use std::{path::Path, process::Command};
+
+use crate::support::{compiler, output_of};
 
 /// Compiles and runs the kernels for one part and size, and fails with what it says.
 #[track_caller]
 fn check(defines: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kernels{}", defines.concat()));
-    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-    let said = |output: Output| {
-        let text =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{defines:?}: {}\n{text}", output.status);
-    };
-    let mut compile = Command::new(compiler);
-    compile.args(["-std=c++17", "-O1", "-x", "c++"]);
-    compile.args(defines).arg(root.join("tests/kernels/main.cpp")).arg("-o").arg(&program);
-    said(compile.output().expect("a C++ compiler, which building this crate needs too"));
-    said(Command::new(program).output().expect("what was just compiled"));
+    let mut compile = compiler();
+    compile.args(["-O1", "-x", "c++"]).args(defines);
+    compile.arg(root.join("tests/kernels/main.cpp")).arg("-o").arg(&program);
+    output_of(&mut compile);
+    output_of(&mut Command::new(program));
 }
 
 #[test]

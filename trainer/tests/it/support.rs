@@ -41,6 +41,25 @@ pub(crate) const CONFIGS: [&str; 8] = [
     "cautious_decay = false\nnormuon_beta2 = 0.0\nmuon_nesterov = false\nmatrix_decay = 0.1",
 ];
 
+/// Returns the C++ compiler that building this crate needs too.
+#[cfg(target_os = "linux")]
+pub(crate) fn compiler() -> std::process::Command {
+    let mut compiler = std::process::Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()));
+    compiler.arg("-std=c++17");
+    compiler
+}
+
+/// Runs a command, fails with what it says where it fails, and returns that.
+#[cfg(target_os = "linux")]
+#[track_caller]
+pub(crate) fn output_of(command: &mut std::process::Command) -> String {
+    let output = command.output().expect("the program starts");
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
+    said
+}
+
 /// Returns `bytes` of made-up text: words of a small vocabulary in an order drawn from `seed`, so that there is
 /// something to learn. Some lines have letters of two bytes.
 fn text(seed: u8, bytes: usize) -> String {
