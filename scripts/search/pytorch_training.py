@@ -253,7 +253,9 @@ def trainer(*arguments):
     """Runs the trainer, and returns the last thing that it said."""
     done = subprocess.run([TRAINER, *arguments], capture_output=True, text=True)
     lines = done.stdout.strip().splitlines()
-    return json.loads(lines[-1]) if lines else sys.exit(f"{TRAINER}: {done.stderr}")
+    if not lines:
+        raise RuntimeError(f"{TRAINER} said nothing: {done.stderr}")
+    return json.loads(lines[-1])
 
 
 def train(args, folder):
