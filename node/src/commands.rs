@@ -19,17 +19,20 @@ use std::{
     io::{self, IsTerminal, Write},
     path::Path,
     process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    base::{
+        hint::{Hinted, hinted},
+        text,
+    },
     cli::{Cli, Command},
     control::ControlError,
     home::Home,
-    settings, text,
+    settings,
 };
 
 /// Does what was asked. Exit codes: 0 done, 1 failure; clap exits with 2 itself when the command line makes no sense.
@@ -74,21 +77,6 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     built.context("cannot start the runtime")
-}
-
-/// An error whose fix is a line of its own.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Hinted {
-    /// The thing and the reason.
-    pub message: String,
-    /// What to do.
-    pub hint: String,
-}
-
-/// Makes an error with a hint.
-pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    Hinted { message: message.into(), hint: hint.into() }.into()
 }
 
 /// Prints an error in one line and its hint, where it has one, in a line of its own.
@@ -139,11 +127,6 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(())
-}
-
-/// Returns the seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Returns the columns of the terminal at standard output; where a file or a pipe is there, lines are not cut.

@@ -8,7 +8,7 @@ use std::{
     future,
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    base::clock::unix_now,
     board::Board,
     control::{Reply, Request, Responder},
     experiment::{Control, Limits, Placement, RunBudget, RunProgress, RunSpec},
@@ -193,11 +194,6 @@ pub struct EventLoop<'a> {
     history: Vec<Experiment>,
     /// Whether something came over the network that was not considered yet.
     has_news: bool,
-}
-
-/// Returns the seconds since 1970.
-pub fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
 impl<'a> EventLoop<'a> {

@@ -213,7 +213,7 @@ fn holder_in(file: File) -> String {
     let mut text = String::new();
     // The holder may be about to write its id.
     match file.take(20).read_to_string(&mut text) {
-        Ok(1..) => crate::text::one_line(&text, 20),
+        Ok(1..) => crate::base::text::one_line(&text, 20),
         _ => "unknown".to_owned(),
     }
 }

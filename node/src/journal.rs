@@ -26,7 +26,7 @@ use autoswarm_protocol::{Experiment, Verdict, id::ArenaId};
 use git2::{ErrorCode, Oid, Repository, RepositoryInitOptions, Signature, Time};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::files;
+use crate::base::files;
 
 pub use upkeep::{Caps, Upkeep};
 

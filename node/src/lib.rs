@@ -1,5 +1,6 @@
 //! One peer: the research loop, its memory and what a person sees of it.
 
+pub mod base;
 pub mod board;
 pub mod cli;
 pub mod commands;
@@ -9,7 +10,6 @@ pub mod discoveries;
 pub mod doctor;
 pub mod event_loop;
 pub mod experiment;
-pub mod files;
 pub mod home;
 pub mod identity;
 pub mod journal;
@@ -28,5 +28,4 @@ pub mod settings;
 pub mod store;
 pub mod swarm_git;
 pub mod swarm_side;
-pub mod text;
 pub mod view;

@@ -88,7 +88,7 @@ impl Memory {
         let named =
             |entry: &&Entry| Some(entry.number) == number || (id.len() >= 4 && entry.commit.starts_with(id));
         let Some(entry) = entries.iter().find(named) else {
-            return Ok(Err(format!("there is no experiment `{}`", crate::text::one_line(id, 80))));
+            return Ok(Err(format!("there is no experiment `{}`", crate::base::text::one_line(id, 80))));
         };
         let experiment = self.experiment(entry.number)?;
         Ok(experiment.ok_or_else(|| format!("experiment {} cannot be read from the journal", entry.number)))

@@ -8,7 +8,7 @@ use autoswarm_protocol::{Crash, CrashClass, Knob, Outcome, RunReport};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::{
-    event_loop::unix_now,
+    base::clock::unix_now,
     experiment::{self, Control, Price, RunBudget, RunProgress, RunSpec},
 };
 

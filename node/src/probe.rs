@@ -17,9 +17,9 @@ use tokio::{
 };
 
 use crate::{
+    base::files,
     event_loop::RunPlan,
     experiment::{self, Control, Placement, RunBudget},
-    files,
     research::RunOrder,
     settings::slot_name,
 };

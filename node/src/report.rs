@@ -21,7 +21,7 @@ use autoswarm_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::files;
+use crate::base::files;
 
 pub use page::markdown;
 

@@ -20,10 +20,11 @@ pub use join::{RECORDS, Taking, join};
 pub use rerun::{LOCKED, read_locked, replay};
 
 use crate::{
+    base::clock::unix_now,
     board::Board,
     control::{self, Reply, Request, Responder},
     dataset,
-    event_loop::{Ending, EventLoop, PersonsChange, RunPlan, unix_now},
+    event_loop::{Ending, EventLoop, PersonsChange, RunPlan},
     experiment::Placement,
     home::Home,
     journal::Recorded,

@@ -13,9 +13,10 @@ use autoswarm_protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    base::files,
     cli::{DeviceRequest, ProbeArgs, SessionArgs, SoloArgs},
     experiment::{Device, Placement},
-    files, manners,
+    manners,
 };
 
 /// The swarm configs that are built in, by name.

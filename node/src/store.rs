@@ -14,14 +14,15 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    thread,
-    time::Duration,
 };
 
 use autoswarm_protocol::{Experiment, codec, id::ConfigHash};
 use serde::{Deserialize, Serialize};
 
-use crate::{files, journal::Recorded};
+use crate::{
+    base::{database::open_patiently, files},
+    journal::Recorded,
+};
 
 /// Memory that sled may cache. Its own default is 1 GiB, which a trainer needs more.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -46,11 +47,6 @@ pub enum StoreError {
         source: io::Error,
     },
 }
-
-/// How often, and how long apart, a lock is asked for again: half a minute in all. The dying child that holds it gives way to all
-/// other work, and on a busy machine dies slowly (seen: over two seconds at a load of 20 on two cores).
-const LOCK_TRIES: u32 = 600;
-const LOCK_REST: Duration = Duration::from_millis(50);
 
 /// What is known of an experiment without reading its commit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -235,24 +231,12 @@ impl Store {
     }
 }
 
-/// Opens a database. A node that was just killed may have left its lock to a child that was about to become a trainer:
-/// it is gone in a moment, and nobody else can hold it, since we hold the home.
-pub(crate) fn open_patiently(config: &sled::Config) -> sled::Result<sled::Db> {
-    for _ in 0..LOCK_TRIES {
-        match config.open() {
-            Err(sled::Error::Io(error)) if error.to_string().contains("lock") => thread::sleep(LOCK_REST),
-            opened => return opened,
-        }
-    }
-    config.open()
-}
-
 /// Turns a panic of sled's, which it prefers to errors on damaged files, into a reason.
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason");
-        Err(format!("it panicked: {}", crate::text::one_line(message, 200)))
+        Err(format!("it panicked: {}", crate::base::text::one_line(message, 200)))
     })
 }
 

@@ -16,12 +16,12 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
+    base::text,
     discoveries::{Arrivals, Discoveries, Here, News, PeerFacts, Row, SwarmView, digest},
     network::{Heard, Network, NetworkView},
     progress::Happened,
     research::{Hearsay, Incumbent, Proposal, Rerun, active::Active, verdict::NoiseModel},
     swarm_git::SwarmGit,
-    text,
 };
 
 /// Results that make a digest, and seconds after which fewer do.

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use autoswarm_node::{event_loop::unix_now, identity, network::archive::Archive, session::RECORDS};
+use autoswarm_node::{base::clock::unix_now, identity, network::archive::Archive, session::RECORDS};
 use autoswarm_protocol::{
     Experiment, SwarmConfig, Verdict,
     id::{ConfigHash, RecordId},

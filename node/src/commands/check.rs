@@ -9,12 +9,7 @@ use autoswarm_protocol::{
     swarm_config::{CorpusSource, Objective, TokenizerRule},
 };
 
-use crate::{
-    cli::CheckArgs,
-    commands::{hinted, print},
-    program::Direction,
-    view::words,
-};
+use crate::{base::hint::hinted, cli::CheckArgs, commands::print, program::Direction, view::words};
 
 /// Longest file that is read.
 const MAX_BYTES: u64 = 1 << 20;

@@ -6,15 +6,15 @@ use anyhow::{anyhow, bail};
 use autoswarm_protocol::{Patch, TrainConfig, Verdict, record::Author};
 use serde::Serialize;
 
-use super::{hinted, join, now, open_existing, print, stdout_width};
+use super::{join, open_existing, print, stdout_width};
 use crate::{
+    base::{clock::unix_now, hint::hinted},
     cli::{
         Against, DiffArgs, DiscoveriesAction, DiscoveriesArgs, DiscoveryArgs, DiscoveryListArgs, ExportArgs,
         ExportForm,
     },
     control::{self, ControlError, Reply, Request},
     discoveries::{self, Details, Discoveries, Filter, Listing, Whose},
-    event_loop::unix_now,
     identity,
     network::archive::Archive,
     session,
@@ -37,7 +37,7 @@ pub fn run(home: &Path, args: DiscoveriesArgs) -> anyhow::Result<()> {
 }
 
 fn list(home: &Path, args: &DiscoveryListArgs) -> anyhow::Result<()> {
-    let filter = filter(args, now());
+    let filter = filter(args, unix_now());
     let takes_all = filter == Filter { sort: filter.sort, limit: filter.limit, ..Filter::default() };
     let Listing { rows, left_out } = some(home, &filter)?;
     if args.output.json {
@@ -45,7 +45,7 @@ fn list(home: &Path, args: &DiscoveryListArgs) -> anyhow::Result<()> {
     } else if rows.is_empty() && !takes_all {
         print("no discovery passes the filters\n")?;
     } else {
-        print(&pages::table(&rows, now(), stdout_width()))?;
+        print(&pages::table(&rows, unix_now(), stdout_width()))?;
     }
     say_left_out(left_out);
     Ok(())

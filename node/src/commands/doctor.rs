@@ -12,8 +12,9 @@ use std::{
 use anyhow::bail;
 
 use crate::{
+    base::clock::unix_now,
     cli::JsonFlag,
-    commands::{now, print},
+    commands::print,
     control::{self, Request},
     doctor::{self, Cpu, Finding, Gpu, State},
     home::{Home, HomeError},
@@ -57,7 +58,7 @@ fn of_home(path: &Path) -> Vec<Finding> {
     let mut findings = vec![doctor::disk(free_disk(path))];
     if !path.exists() {
         findings.push(Finding::ok("home", format!("none at {shown} yet; `node solo` makes it")));
-        findings.push(doctor::clock(now(), None));
+        findings.push(doctor::clock(unix_now(), None));
         return findings;
     }
     match Home::open(path) {
@@ -75,17 +76,17 @@ fn of_home(path: &Path) -> Vec<Finding> {
                     format!("wait a moment; if it stays so, end that process with `kill {holder}`"),
                 ),
             });
-            findings.push(doctor::clock(now(), None));
+            findings.push(doctor::clock(unix_now(), None));
         }
         // Said by the finding on the disk.
-        Err(HomeError::DiskFull { .. }) => findings.push(doctor::clock(now(), None)),
+        Err(HomeError::DiskFull { .. }) => findings.push(doctor::clock(unix_now(), None)),
         Err(error) => {
             findings.push(Finding::fail(
                 "home",
                 error.to_string(),
                 "make it writable, or choose another with `--home DIR`",
             ));
-            findings.push(doctor::clock(now(), None));
+            findings.push(doctor::clock(unix_now(), None));
         }
     }
     findings
@@ -96,7 +97,7 @@ fn of_memory(home: &Home) -> Vec<Finding> {
         Ok(opened) => opened,
         Err(error) => {
             let fix = "move the folder `journal` of the home aside; `git fsck` in it says more";
-            return vec![Finding::fail("journal", error.to_string(), fix), doctor::clock(now(), None)];
+            return vec![Finding::fail("journal", error.to_string(), fix), doctor::clock(unix_now(), None)];
         }
     };
     let count = format!("{} experiments", opened.experiments.len());
@@ -122,7 +123,7 @@ fn of_memory(home: &Home) -> Vec<Finding> {
         ),
     };
     let newest = opened.experiments.iter().map(|recorded| recorded.experiment.finished_at).max();
-    vec![journal, index, doctor::clock(now(), newest)]
+    vec![journal, index, doctor::clock(unix_now(), newest)]
 }
 
 fn of_corpora(data: &Path) -> Finding {

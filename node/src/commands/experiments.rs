@@ -6,8 +6,9 @@ use anyhow::{Context, anyhow, bail};
 use autoswarm_protocol::Experiment;
 
 use crate::{
+    base::{clock::unix_now, hint::hinted},
     cli::{ExperimentsAction, ExperimentsArgs, ListArgs, ShowArgs},
-    commands::{self, now, print, stdout_width},
+    commands::{self, print, stdout_width},
     control::{self, ControlError, Reply, Request},
     event_loop::NOTHING_BELIEVED,
     journal::Journal,
@@ -44,7 +45,7 @@ fn list(home: &Path, args: &ListArgs) -> anyhow::Result<()> {
     if args.output.json {
         return rows.iter().try_for_each(|row| Ok(json::write_line(&mut io::stdout(), row)?));
     }
-    print(&lists::table(&rows, now(), stdout_width()))
+    print(&lists::table(&rows, unix_now(), stdout_width()))
 }
 
 fn rows(home: &Path, filter: &Filter) -> anyhow::Result<Vec<Row>> {
@@ -82,7 +83,7 @@ fn show_importance(home: &Path, args: &ListArgs) -> anyhow::Result<()> {
 /// from the recorded runs alone.
 fn importance_from_journal(home: &Path) -> anyhow::Result<Importance> {
     let mut experiments = from_journal(home)?;
-    let nothing = || commands::hinted(NOTHING_BELIEVED, "`node solo` measures one");
+    let nothing = || hinted(NOTHING_BELIEVED, "`node solo` measures one");
     let arena = experiments.last().ok_or_else(nothing)?.arena;
     experiments.retain(|experiment| experiment.arena == arena);
     let mut reports = experiments.iter().flat_map(|it| &it.runs).filter_map(|run| run.outcome.report());

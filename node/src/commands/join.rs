@@ -12,10 +12,10 @@ use autoswarm_protocol::{
     swarm_config::{CorpusSource, Objective},
 };
 
-use super::{hinted, runtime};
+use super::runtime;
 use crate::{
+    base::{files, hint::hinted},
     cli::{JoinArgs, NetworkArgs, SeedArgs, SessionArgs},
-    files,
     home::Home,
     identity,
     network::{self, NetworkConfig, Switches, Ticket},

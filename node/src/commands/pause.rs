@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use crate::{
+    base::text,
     commands::print,
     control::{self, Reply, Request},
-    text,
 };
 
 /// A wish.

@@ -5,8 +5,9 @@ use std::{io, path::Path};
 use autoswarm_protocol::{Experiment, Outcome, RunReport};
 use serde::Serialize;
 
-use super::{hinted, print, runtime};
+use super::{print, runtime};
 use crate::{
+    base::hint::hinted,
     cli::{DeviceRequest, ReplayArgs},
     session,
     settings::{Settings, TextChoice},

@@ -5,10 +5,10 @@ use std::{io, path::Path};
 use anyhow::Context;
 use serde::Serialize;
 
-use super::{hinted, open_existing, print, runtime};
+use super::{open_existing, print, runtime};
 use crate::{
+    base::{files, hint::hinted},
     cli::ReportArgs,
-    files,
     journal::Journal,
     report::{Reading, Readings, Story, chart, markdown},
     session,

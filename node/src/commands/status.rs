@@ -11,8 +11,9 @@ use anyhow::bail;
 use serde::Serialize;
 
 use crate::{
+    base::clock::unix_now,
     cli::StatusArgs,
-    commands::{self, now, print, stdout_width},
+    commands::{self, print, stdout_width},
     control::{self, ControlError, Reply, Request},
     discoveries::SwarmView,
     journal::Journal,
@@ -56,7 +57,7 @@ fn once(home: &Path, as_json: bool) -> anyhow::Result<String> {
             let opened = Journal::open(home)?;
             let experiments: Vec<_> = opened.experiments.into_iter().map(|found| found.experiment).collect();
             let state = AtRest::of(&experiments, RECENT_VERDICTS);
-            if as_json { line(&state) } else { Ok(lists::at_rest(&state, now(), stdout_width())) }
+            if as_json { line(&state) } else { Ok(lists::at_rest(&state, unix_now(), stdout_width())) }
         }
         Err(error) => Err(error.into()),
     }

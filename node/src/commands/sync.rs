@@ -13,11 +13,11 @@ use autoswarm_protocol::{record::Author, swarm_config::Objective};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
-use super::{hinted, join, open_existing, print};
+use super::{join, open_existing, print};
 use crate::{
+    base::{clock::unix_now, hint::hinted},
     cli::SyncArgs,
     control::{self, ControlError, Reply, Request},
-    event_loop::unix_now,
     identity,
     journal::Journal,
     network::archive::Archive,
@@ -93,7 +93,7 @@ fn text(imported: &Imported) -> String {
     let Imported { new, known, refused } = imported;
     let lines = refused
         .iter()
-        .map(|(reason, count)| format!("refused   {count}: {}\n", crate::text::one_line(reason, 200)));
+        .map(|(reason, count)| format!("refused   {count}: {}\n", crate::base::text::one_line(reason, 200)));
     std::iter::once(format!("imported  {new} new, {known} known\n")).chain(lines).collect()
 }
 

@@ -9,8 +9,9 @@ use std::{
 use anyhow::{Context, bail};
 
 use crate::{
+    base::clock::unix_now,
     cli::TryArgs,
-    commands::{now, open_existing, print, runtime},
+    commands::{open_existing, print, runtime},
     control::{self, ControlError, Reply, Request},
     event_loop::PersonsChange,
     session,
@@ -31,7 +32,7 @@ pub fn run(home: &Path, args: &TryArgs) -> anyhow::Result<()> {
     let asked = control::ask(home, &request, &mut |reply| {
         if let Reply::Event { event } = reply {
             // The verdict comes all the same when nobody reads the narration.
-            let _ = narration.happened(now(), &event);
+            let _ = narration.happened(unix_now(), &event);
         }
     });
     let reply = match asked {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{MAX_REPLY_BYTES, Reply, Request, socket_path};
-use crate::text;
+use crate::base::text;
 
 /// How long an answer may take that needs no training.
 const PATIENCE: Duration = Duration::from_secs(15);

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{MAX_CLIENTS, MAX_REPLY_BYTES, MAX_REQUEST_BYTES, Reply, Request, Responder};
-use crate::text;
+use crate::base::text;
 
 /// How long a client may take to send its request, and to read each line of the answer: local sockets need
 /// microseconds, a machine under full load perhaps a second.

@@ -14,7 +14,7 @@ use super::{
     lineage::{self, Lineage},
     trust,
 };
-use crate::text;
+use crate::base::text;
 
 /// Most rows that one list holds, as the command line allows them.
 pub const MAX_ROWS: u32 = 10_000;

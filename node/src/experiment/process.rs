@@ -163,7 +163,10 @@ impl ErrorTail {
     pub(super) fn last_line(&self) -> Option<String> {
         let bytes = self.bytes();
         let text = String::from_utf8_lossy(&bytes);
-        text.lines().rev().find(|line| !line.trim().is_empty()).map(|line| crate::text::one_line(line, 200))
+        text.lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .map(|line| crate::base::text::one_line(line, 200))
     }
 }
 

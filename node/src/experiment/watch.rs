@@ -17,7 +17,7 @@ use autoswarm_protocol::{
     race::RaceBounds,
 };
 
-use crate::text::one_line;
+use crate::base::text::one_line;
 
 /// Characters of a strange line that a crash message quotes.
 const QUOTED: usize = 100;

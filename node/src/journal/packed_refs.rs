@@ -78,7 +78,7 @@ fn merged(old: &str, refs: &BTreeMap<String, Oid>) -> io::Result<String> {
 }
 
 fn not_understood(line: &str) -> io::Error {
-    let line = crate::text::one_line(line, 80);
+    let line = crate::base::text::one_line(line, 80);
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!("packed-refs has a line that makes no sense: `{line}`"),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use autoswarm_protocol::{Estimate, Experiment, Outcome, Raced, Run, Verdict, outcome::CurvePoint};
 
-use crate::text::one_line;
+use crate::base::text::one_line;
 
 /// Characters of a commit's subject.
 const SUBJECT: usize = 200;

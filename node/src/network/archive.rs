@@ -19,7 +19,7 @@ use negentropy::{Bound, Id, Item, NegentropyStorageBase, NegentropyStorageVector
 pub use self::worth::{Caps, MAX_RECORDS};
 use self::{refused::Refused, worth::Shelves};
 use super::exchange::ShortId;
-use crate::files;
+use crate::base::files;
 
 /// What became of bytes that came in.
 #[derive(Debug, Clone, PartialEq)]

@@ -22,7 +22,7 @@ use super::{
     peers::{Connections, Peers},
     strangers, transport,
 };
-use crate::{event_loop::unix_now, text};
+use crate::base::{clock::unix_now, text};
 
 /// How long a joiner waits for the swarm config.
 const PATIENCE: Duration = Duration::from_mins(1);

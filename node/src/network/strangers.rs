@@ -5,7 +5,7 @@ use autoswarm_protocol::{id::ObjectiveId, record::WIRE_MAJOR};
 use libp2p::{PeerId, identify, swarm::DialError};
 
 use super::exchange;
-use crate::text;
+use crate::base::text;
 
 /// Returns why a peer that introduced itself is none of this swarm; none for one that is.
 pub(super) fn judge(peer: &PeerId, info: &identify::Info, objective: ObjectiveId) -> Option<String> {

@@ -32,7 +32,7 @@ use super::{
     slots::Slots,
     strangers, ticket,
 };
-use crate::{event_loop::unix_now, text};
+use crate::base::{clock::unix_now, text};
 
 /// How often due dials and reconciliations are looked at.
 const TICK: Duration = Duration::from_millis(500);

@@ -13,9 +13,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Session;
 use crate::{
+    base::clock::unix_now,
     control::{Reply, Request, Responder},
     discoveries::{Discoveries, Here},
-    event_loop::{RunPlan, unix_now},
+    event_loop::RunPlan,
     network::{Network, NetworkConfig, Ticket, archive::Archive},
     probe::Probe,
     progress::Happened,

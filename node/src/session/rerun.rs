@@ -11,7 +11,8 @@ use tokio::{
 
 use super::{Session, use_slots};
 use crate::{
-    event_loop::{RunPlan, unix_now},
+    base::clock::unix_now,
+    event_loop::RunPlan,
     experiment::{self, Control, Limits, Placement, RunSpec},
     progress::Happened,
     report::{READING_PAIRS, Reading, Readings, Story},

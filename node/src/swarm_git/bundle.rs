@@ -53,7 +53,7 @@ fn read_head(reader: &mut impl BufRead) -> anyhow::Result<Vec<(String, Oid)>> {
         if line == "@object-format=sha1" {
             continue;
         }
-        ensure!(!line.starts_with('@'), "it asks for `{}`", crate::text::one_line(line, 80));
+        ensure!(!line.starts_with('@'), "it asks for `{}`", crate::base::text::one_line(line, 80));
         ensure!(!line.starts_with('-'), "it holds a part only; make it with all of its refs' history");
         let (id, name) = line.split_once(' ').context("a line of its head makes no sense")?;
         ensure!(id.len() == 40, "a line of its head makes no sense");

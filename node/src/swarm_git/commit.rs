@@ -14,7 +14,7 @@ use autoswarm_protocol::{
 use git2::{Oid, Repository, Signature, Time};
 use serde::Serialize;
 
-use crate::text;
+use crate::base::text;
 
 /// The file that holds the signed bytes.
 pub const RECORD: &str = "record.bin";

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::text;
+use crate::base::text;
 
 /// Settings of every call. Blobs over 1 MiB are not inflated in memory; the newest gits' other defaults may write more than
 /// is asked for.

@@ -19,7 +19,7 @@ use super::{
     records_ref, sync_folder,
     writer::{Log, refs_of},
 };
-use crate::{commands::hinted, text};
+use crate::base::{hint::hinted, text};
 
 /// A place to sync with.
 #[derive(Debug, Clone, PartialEq, Eq)]

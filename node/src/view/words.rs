@@ -5,7 +5,7 @@ use std::fmt::Write;
 use autoswarm_protocol::{Budget, CrashClass, Estimate, Experiment, Verdict};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::{progress::Summary, text};
+use crate::{base::text, progress::Summary};
 
 /// Longest text from elsewhere in one line, characters; the protocol's own limit on a hypothesis is 280 bytes.
 const MAX_TEXT: usize = 300;

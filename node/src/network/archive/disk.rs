@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use crate::store;
+use crate::base::database;
 
 /// Memory that sled may cache.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -23,7 +23,7 @@ pub(super) fn open_tree(folder: &Path) -> Result<sled::Db, String> {
     let existed = was_opened(folder);
     let open = || {
         let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES);
-        let tree = store::open_patiently(&config)?;
+        let tree = database::open_patiently(&config)?;
         // Over some kinds of damage sled begins anew without a word; a tree that was ours has this mark.
         let marks = tree.open_tree("marks")?;
         let is_ours = marks.contains_key("autoswarm")?;

@@ -9,7 +9,7 @@ use libp2p::{PeerId, gossipsub::MessageAcceptance};
 
 use super::{Heard, Task};
 use crate::{
-    event_loop::unix_now,
+    base::clock::unix_now,
     network::archive::{Archive, Taken},
 };
 

@@ -6,8 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::Task;
 use crate::{
-    event_loop::unix_now,
-    files,
+    base::{clock::unix_now, files},
     network::{peers::Known, ticket},
 };
 

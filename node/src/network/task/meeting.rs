@@ -16,6 +16,7 @@ use super::{
     way::{Connected, Kind},
 };
 use crate::{
+    base::text,
     network::{
         exchange::{Ask, MAX_ADDRESS_BYTES, MAX_ADDRESSES},
         peers::Why,
@@ -23,7 +24,6 @@ use crate::{
         strangers,
         ticket::{peer_of, whole},
     },
-    text,
 };
 
 /// Addresses of one peer that are kept and handed on.

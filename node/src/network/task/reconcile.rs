@@ -15,7 +15,7 @@ use rand::{Rng, seq::IndexedRandom};
 
 use super::{Heard, Task};
 use crate::{
-    event_loop::unix_now,
+    base::{clock::unix_now, text},
     network::{
         archive::Taken,
         behaviour,
@@ -23,7 +23,6 @@ use crate::{
         rhythm::Rhythm,
         sync::{self, Lead, Misled, Step},
     },
-    text,
 };
 
 /// Reconciliations that this node leads at once: each may hold 8 MB of ids.

@@ -8,12 +8,12 @@ use rand::Rng;
 
 use super::Task;
 use crate::{
+    base::text,
     network::{
         reach::{self, Reach},
         slots::Relay,
         ticket,
     },
-    text,
 };
 
 /// Own addresses at which nobody came in when peers tried; no machine has more.
