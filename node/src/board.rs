@@ -10,7 +10,7 @@ use crate::{
     network::NetworkView,
     progress::{Happened, Phase, RECENT_VERDICTS, SlotView, Snapshot, Summary},
     research::{Research, RunOrder},
-    view::words,
+    view::sentences,
 };
 
 /// What a session looks like right now.
@@ -170,7 +170,11 @@ impl Board {
         self.crashed += u32::from(matches!(experiment.verdict, Verdict::Crash { .. }));
         self.snapshot.keeps += u32::from(matches!(experiment.verdict, Verdict::Keep { .. }));
         self.snapshot.crashes += u32::from(matches!(experiment.verdict, Verdict::Crash { .. }));
-        self.recent.push_back((experiment.number, words::headline(experiment), experiment.verdict.clone()));
+        self.recent.push_back((
+            experiment.number,
+            sentences::headline(experiment),
+            experiment.verdict.clone(),
+        ));
         while self.recent.len() > RECENT_VERDICTS {
             self.recent.pop_front();
         }

@@ -27,7 +27,7 @@ use crate::{
     progress::{Happened, Snapshot},
     research::proposer::Importance,
     swarm_git::Imported,
-    view::lists::{Filter, Row},
+    view::rows::{Filter, Row},
 };
 
 /// Longest request. A patch and a reason are far below it.

@@ -34,7 +34,7 @@ use crate::{
     progress::Happened,
     research::{Action, Event as Happening, Research, RunOrder},
     swarm_side::SwarmSide,
-    view::{View, words},
+    view::{View, sentences},
 };
 
 /// News of trainers that wait to be shown. More are dropped: they are news, not results.
@@ -469,7 +469,7 @@ impl<'a> EventLoop<'a> {
                     self.board.concluded(&experiment);
                     self.answer_tries(&experiment);
                     self.publish(&experiment)?;
-                    let patch = words::headline(&experiment);
+                    let patch = sentences::headline(&experiment);
                     let number = experiment.number;
                     self.tell(&Happened::Concluded { number, patch, verdict: experiment.verdict, commit })?;
                 }

@@ -8,7 +8,7 @@ use crate::{
     journal::{Caps, Journal, Recorded},
     research::active::Active,
     store::{Entry, Found, Store},
-    view::lists::Filter,
+    view::rows::Filter,
 };
 
 /// Experiments between two looks at the journal's size.

@@ -40,7 +40,7 @@ use crate::{
     searcher::{ProgramPaths, Searcher},
     settings::{Settings, slot_name},
     swarm_side::SwarmSide,
-    view::{View, words},
+    view::{View, sentences},
 };
 
 /// The tour's budget: long enough for a model to learn something, short enough to watch.
@@ -334,7 +334,7 @@ impl<'a> Session<'a> {
             incumbent: None,
             incumbent_patch: String::new(),
             gain: None,
-            recent: recent.map(|e| (e.number, words::headline(e), e.verdict.clone())).collect(),
+            recent: recent.map(|e| (e.number, sentences::headline(e), e.verdict.clone())).collect(),
             experiments: journal.iter().filter(|e| e.parent.is_some()).count() as u32,
             keeps: count("keep"),
             crashes: count("crash"),

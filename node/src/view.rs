@@ -11,6 +11,8 @@ pub mod json;
 pub mod lists;
 pub mod live;
 pub mod plain;
+pub mod rows;
+pub mod sentences;
 pub mod swarm;
 pub mod words;
 

@@ -20,8 +20,8 @@ use crate::{
     searcher::ProgramPaths,
     settings::{TextChoice, load_swarm_config},
     view::{
-        importance, json,
-        lists::{self, Filter, Row},
+        importance, json, lists,
+        rows::{Filter, Row},
     },
 };
 

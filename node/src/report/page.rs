@@ -5,7 +5,7 @@ use std::fmt::Write;
 use autoswarm_protocol::{Estimate, Experiment, Verdict};
 
 use super::{Reading, Story};
-use crate::view::words;
+use crate::view::{sentences, words};
 
 /// Prints a story, and what was read of the locked split; `readings` counts all readings in this arena. `chart` is the
 /// link to its picture. Writing to a string cannot fail.
@@ -95,7 +95,7 @@ fn row(experiment: &Experiment) -> String {
             (class.to_string(), String::new(), 0)
         }
     };
-    let change = words::clean(&words::change(experiment)).replace('|', "\\|");
+    let change = words::clean(&sentences::change(experiment)).replace('|', "\\|");
     let pairs = if pairs == 0 { String::new() } else { pairs.to_string() };
     format!(
         "| {} | {} | {change} | {delta} | {audit} | {pairs} | {} |\n",
@@ -106,5 +106,5 @@ fn row(experiment: &Experiment) -> String {
 }
 
 fn cell(estimate: &Estimate) -> String {
-    words::short_estimate(estimate)
+    sentences::short_estimate(estimate)
 }

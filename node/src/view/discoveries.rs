@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use autoswarm_protocol::{Budget, Knob, KnobGroup, Patch, record::Hardware};
 
-use super::{Colour, frame, words};
+use super::{Colour, frame, sentences, words};
 use crate::discoveries::{Details, Kin, Known, ReRun, Row, Says};
 
 /// Prints rows as a table for a terminal of `width` columns, with ages as seen at `now`, seconds since 1970.
@@ -20,7 +20,7 @@ pub fn table(rows: &[Row], now: u64, width: usize) -> String {
             row.id.chars().take(8).collect(),
             by(&row.author, row.own),
             words::clean(&row.patch.to_string()),
-            words::short_estimate(&row.estimate),
+            sentences::short_estimate(&row.estimate),
             class(row.budget),
             format!("{}{tried}", row.status.name()),
             of(row.confirmations, row.reproductions),
@@ -151,7 +151,7 @@ fn kin(title: &str, kin: &[Kin]) -> String {
             Some(Known { author, own, patch, estimate, status }) => format!(
                 "{}  {}  {}, by {}",
                 words::clean(&patch.to_string()),
-                words::short_estimate(estimate),
+                sentences::short_estimate(estimate),
                 status.name(),
                 by(author, *own)
             ),

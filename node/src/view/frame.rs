@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use super::{Colour, words};
+use super::{Colour, sentences, words};
 use crate::progress::{Phase, SlotView, Snapshot};
 
 /// Slots up to which each gets a second line with its change.
@@ -141,7 +141,7 @@ fn incumbent(snapshot: &Snapshot, look: Look) -> String {
         None => pieces.push((0, "not measured yet".to_owned())),
     }
     if let Some(gain) = &snapshot.gain {
-        pieces.push((1, format!("Δ {}", words::short_estimate(gain))));
+        pieces.push((1, format!("Δ {}", sentences::short_estimate(gain))));
         pieces.push((2, words::clean(&snapshot.incumbent_patch)));
     }
     join_cutting_last(pieces, "  ", look.width)

@@ -5,74 +5,8 @@ use std::fmt::Write;
 use autoswarm_protocol::{Experiment, Run, RunRole, TrainConfig, Verdict};
 use serde::{Deserialize, Serialize};
 
-use super::{Colour, frame, swarm, words};
+use super::{Colour, frame, rows::Row, sentences, swarm, words};
 use crate::progress::Snapshot;
-
-/// Most rows that one list holds, as the command line allows them.
-pub const MAX_ROWS: u32 = 10_000;
-
-/// Which experiments a list holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Filter {
-    /// Only those with this verdict, by its name.
-    pub verdict: Option<String>,
-    /// At most this many, the newest.
-    pub limit: u32,
-}
-
-impl Filter {
-    /// Returns the rows that are left of `experiments`, which come oldest first; newest last.
-    pub fn apply<'a>(&self, experiments: impl DoubleEndedIterator<Item = &'a Experiment>) -> Vec<Row> {
-        let mut rows: Vec<Row> = experiments
-            .rev()
-            .filter(|experiment| self.verdict.as_deref().is_none_or(|name| name == experiment.verdict.name()))
-            .take(self.limit.min(MAX_ROWS) as usize)
-            .map(Row::of)
-            .collect();
-        rows.reverse();
-        rows
-    }
-}
-
-/// An experiment in a list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// Its place in this node's history.
-    pub number: u32,
-    /// Its id's first digits.
-    pub id: String,
-    /// The change.
-    pub patch: String,
-    /// Why it was tried.
-    pub because: String,
-    /// Who proposed it.
-    pub proposer: String,
-    /// What became of it.
-    pub verdict: Verdict,
-    /// Mean validation of the child, bits per byte.
-    pub validation: Option<f64>,
-    /// Runs made for it.
-    pub runs: u32,
-    /// End, seconds since 1970.
-    pub finished_at: u64,
-}
-
-impl Row {
-    /// Returns an experiment's row.
-    pub fn of(experiment: &Experiment) -> Self {
-        Self {
-            number: experiment.number,
-            id: experiment.id().fmt_short(),
-            patch: words::change(experiment),
-            because: experiment.hypothesis.because.clone(),
-            proposer: experiment.hypothesis.proposer.name().to_owned(),
-            verdict: experiment.verdict.clone(),
-            validation: experiment.mean_validation(),
-            runs: experiment.runs.len() as u32,
-            finished_at: experiment.finished_at,
-        }
-    }
-}
 
 /// Finds an experiment by its number (`12` or `#12`) or by four or more first digits of its id.
 pub fn find<'a>(
@@ -122,11 +56,11 @@ fn difference(row: &Row) -> String {
     match &row.verdict {
         Verdict::Baseline => row.validation.map_or_else(String::new, |value| format!("{value:.4} bpb")),
         Verdict::Keep { estimate, .. } | Verdict::Discard { estimate: Some(estimate), .. } => {
-            words::short_estimate(estimate)
+            sentences::short_estimate(estimate)
         }
         Verdict::Discard { screened: Some(delta), .. } => format!("{} (screened)", words::signed(*delta)),
         Verdict::Discard { .. } => String::new(),
-        Verdict::Rerun { found: Ok(estimate), .. } => words::short_estimate(estimate),
+        Verdict::Rerun { found: Ok(estimate), .. } => sentences::short_estimate(estimate),
         Verdict::Crash { class, .. } | Verdict::Rerun { found: Err(class), .. } => class.to_string(),
     }
 }
@@ -138,7 +72,7 @@ pub fn show(experiment: &Experiment) -> String {
         let _ = writeln!(out, "{}", format!("{label:<11}{text}").trim_end());
     };
     line("experiment", &format!("#{}  {}", experiment.number, experiment.id()));
-    line("verdict", &words::verdict_line(&words::change(experiment), &experiment.verdict));
+    line("verdict", &sentences::verdict_line(&sentences::change(experiment), &experiment.verdict));
     line("because", &words::clean(&experiment.hypothesis.because));
     let simpler = if experiment.hypothesis.simplifies { ", removes something" } else { "" };
     line(
@@ -200,7 +134,7 @@ fn run_table(runs: &[Run]) -> String {
                 run.seed,
                 run.tokens.map_or_else(|| "-".to_owned(), |tokens| tokens.to_string()),
                 crash.seconds,
-                words::crash(crash.class, &crash.message)
+                sentences::crash(crash.class, &crash.message)
             ),
             autoswarm_protocol::Outcome::Raced(raced) => format!(
                 "{role:<16} {:>20} {:>10} {:>8.1} stopped after {} of {} steps: loss {:.3}, bound {:.3}",
@@ -222,7 +156,7 @@ fn run_table(runs: &[Run]) -> String {
 pub fn status(snapshot: &Snapshot, width: usize) -> String {
     let mut out = String::new();
     for (number, patch, verdict) in &snapshot.recent {
-        let line = words::verdict_line(&format!("#{number} {patch}"), verdict);
+        let line = sentences::verdict_line(&format!("#{number} {patch}"), verdict);
         let _ = writeln!(out, "{}", words::fit(&line, width));
     }
     if !snapshot.recent.is_empty() {

@@ -9,6 +9,7 @@ use autoswarm_protocol::{
 
 use super::*;
 use crate::view::frame::tests::snapshot;
+use crate::view::rows::Filter;
 
 fn run(
     role: RunRole,

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
 };
 
-use super::words;
+use super::{sentences, words};
 use crate::progress::Happened;
 
 /// Steps between 0 and 100 % at which long work prints a line: often enough to see life, and no flood in a log.
@@ -105,14 +105,14 @@ pub fn lines(event: &Happened) -> Vec<String> {
             )]
         }
         Happened::Concluded { number, patch, verdict, commit } => {
-            let line = words::verdict_line(&format!("#{number} {patch}"), verdict);
+            let line = sentences::verdict_line(&format!("#{number} {patch}"), verdict);
             let commit: String = words::clean(commit).chars().take(7).collect();
             vec![if commit.is_empty() { line } else { format!("{line}  [{commit}]") }]
         }
         Happened::Paused { reason: Some(reason) } => vec![format!("pause    {}", words::clean(reason))],
         Happened::Paused { reason: None } => vec!["resume   work goes on".to_owned()],
         Happened::Stopping { finishing } => vec![format!("stop     {}", words::clean(finishing))],
-        Happened::Summary(summary) => words::summary(summary),
+        Happened::Summary(summary) => sentences::summary(summary),
     }
 }
 

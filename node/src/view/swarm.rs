@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{discoveries, frame::Look, words};
+use super::{discoveries, frame::Look, sentences, words};
 use crate::{
     discoveries::{Count, News, PeerFacts, Row, SwarmView, Trying},
     network::{NetworkView, PeerView},
@@ -116,7 +116,7 @@ fn claim(row: &Row) -> String {
         "{}  {}  {}  {}, by {by}",
         short(&row.id),
         words::clean(&row.patch.to_string()),
-        words::short_estimate(&row.estimate),
+        sentences::short_estimate(&row.estimate),
         row.status.name()
     )
 }
