@@ -5,3 +5,4 @@ pub mod database;
 pub mod files;
 pub mod hint;
 pub mod text;
+pub mod words;

@@ -6,11 +6,10 @@ use autoswarm_protocol::{Experiment, KnobGroup, Outcome, Patch, RunRole, Trainer
 
 use crate::{
     discoveries::SwarmView,
+    events::{Happened, Phase, RECENT_VERDICTS, SlotView, Snapshot, Summary, sentences},
     experiment::RunProgress,
     network::NetworkView,
-    progress::{Happened, Phase, RECENT_VERDICTS, SlotView, Snapshot, Summary},
     research::{Research, RunOrder},
-    view::sentences,
 };
 
 /// What a session looks like right now.

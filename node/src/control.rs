@@ -22,12 +22,15 @@ pub use server::serve;
 pub use socket::{ControlSocket, bind, socket_path};
 
 use crate::{
+    base::hint::hint_of,
     discoveries::{self, SwarmView},
+    events::{
+        Happened, Snapshot,
+        rows::{Filter, Row},
+    },
     network::NetworkView,
-    progress::{Happened, Snapshot},
     research::proposer::Importance,
     swarm_git::Imported,
-    view::rows::{Filter, Row},
 };
 
 /// Longest request. A patch and a reason are far below it.
@@ -157,6 +160,11 @@ impl Reply {
     /// Makes a refusal.
     pub fn refused(reason: impl Into<String>, fix: Option<&str>) -> Self {
         Self::Refused { reason: reason.into(), fix: fix.map(str::to_owned) }
+    }
+
+    /// Makes a refusal of an error, with its hint where it has one.
+    pub fn failed(error: &anyhow::Error) -> Self {
+        Self::refused(format!("{error:#}"), hint_of(error))
     }
 
     /// Returns whether nothing follows this line.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{home::MIN_FREE_BYTES, view::words};
+use crate::{base::words, home::MIN_FREE_BYTES};
 
 /// Free disk below which a night's journal and a corpus may not fit.
 const COMFORTABLE_DISK: u64 = 4 << 30;

@@ -26,15 +26,15 @@ use crate::{
     base::clock::unix_now,
     board::Board,
     control::{Reply, Request, Responder},
+    events::{Happened, sentences},
     experiment::{Control, Limits, Placement, RunBudget, RunProgress, RunSpec},
     manners,
     memory::Memory,
     network::Heard,
     pricing::{RunResult, priced_run},
-    progress::Happened,
     research::{Action, Event as Happening, Research, RunOrder},
     swarm_side::SwarmSide,
-    view::{View, sentences},
+    view::View,
 };
 
 /// News of trainers that wait to be shown. More are dropped: they are news, not results.
@@ -606,9 +606,9 @@ impl<'a> EventLoop<'a> {
                 Some(Err(reason)) => Reply::refused(reason, None),
                 None => Reply::refused("this node works alone", Some("`node join` takes part in a swarm")),
             },
-            Request::Sync => match self.swarm.as_deref().and_then(|swarm| swarm.git.as_ref()) {
-                Some(git) => {
-                    git.sync(responder);
+            Request::Sync => match self.swarm.as_deref() {
+                Some(swarm) => {
+                    swarm.sync(responder);
                     return Ok(());
                 }
                 None => Reply::refused("this node works alone", Some("`node join` takes part in a swarm")),

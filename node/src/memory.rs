@@ -4,11 +4,11 @@ use anyhow::Context;
 use autoswarm_protocol::{Experiment, id::ArenaId};
 
 use crate::{
+    events::rows::Filter,
     home::Home,
     journal::{Caps, Journal, Recorded},
     research::active::Active,
     store::{Entry, Found, Store},
-    view::rows::Filter,
 };
 
 /// Experiments between two looks at the journal's size.

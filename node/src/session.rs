@@ -25,13 +25,13 @@ use crate::{
     control::{self, Reply, Request, Responder},
     dataset,
     event_loop::{Ending, EventLoop, PersonsChange, RunPlan},
+    events::{Happened, Snapshot, sentences},
     experiment::Placement,
     home::Home,
     journal::Recorded,
     manners,
     memory::Memory,
     probe::{self, Probe},
-    progress::{Happened, Snapshot},
     research::{
         Policy, Research, Rules,
         calibrated::calibrated_start,
@@ -40,7 +40,7 @@ use crate::{
     searcher::{ProgramPaths, Searcher},
     settings::{Settings, slot_name},
     swarm_side::SwarmSide,
-    view::{View, sentences},
+    view::View,
 };
 
 /// The tour's budget: long enough for a model to learn something, short enough to watch.
@@ -324,7 +324,7 @@ impl<'a> Session<'a> {
 
     fn snapshot(&self, plan: &RunPlan, budget: Budget, arena: &str, journal: &[Experiment]) -> Snapshot {
         let count = |name: &str| journal.iter().filter(|e| e.verdict.name() == name).count() as u32;
-        let recent = journal.iter().rev().take(crate::progress::RECENT_VERDICTS).rev();
+        let recent = journal.iter().rev().take(crate::events::RECENT_VERDICTS).rev();
         Snapshot {
             objective: self.settings.name.clone(),
             arena: arena.to_owned(),

@@ -14,12 +14,14 @@ use libp2p::{
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use tokio::sync::oneshot;
 
 use crate::{
     base::text,
+    control::{Reply, Responder},
     discoveries::{Arrivals, Discoveries, Here, News, PeerFacts, Row, SwarmView, digest},
+    events::Happened,
     network::{Heard, Network, NetworkView},
-    progress::Happened,
     research::{Hearsay, Incumbent, Proposal, Rerun, active::Active, verdict::NoiseModel},
     swarm_git::SwarmGit,
 };
@@ -161,6 +163,22 @@ impl SwarmSide {
             newest: lately.news.iter().map(news).collect(),
             trying: self.discoveries.trying(pending),
         }
+    }
+
+    /// Takes what a `node sync` left in the home; the answer comes once git has everything.
+    pub fn sync(&self, responder: Responder) {
+        let Some(git) = &self.git else { return };
+        let (asker, imported) = oneshot::channel();
+        git.sync(asker);
+        tokio::spawn(async move {
+            // Without an answer the node is ending, which a responder that is dropped says.
+            if let Ok(imported) = imported.await {
+                responder.finish(
+                    imported
+                        .map_or_else(|error| Reply::failed(&error), |imported| Reply::Synced { imported }),
+                );
+            }
+        });
     }
 
     /// Returns what peers say of their own experiments, if there is anything new.

@@ -11,14 +11,11 @@ pub mod json;
 pub mod lists;
 pub mod live;
 pub mod plain;
-pub mod rows;
-pub mod sentences;
 pub mod swarm;
-pub mod words;
 
 use std::io::{self, IsTerminal, Write};
 
-use crate::progress::{Happened, Snapshot};
+use crate::events::{Happened, Snapshot};
 
 /// One of the ways to watch a node.
 #[derive(Debug)]

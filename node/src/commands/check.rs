@@ -9,7 +9,12 @@ use autoswarm_protocol::{
     swarm_config::{CorpusSource, Objective, TokenizerRule},
 };
 
-use crate::{base::hint::hinted, cli::CheckArgs, commands::print, program::Direction, view::words};
+use crate::{
+    base::{hint::hinted, words},
+    cli::CheckArgs,
+    commands::print,
+    program::Direction,
+};
 
 /// Longest file that is read.
 const MAX_BYTES: u64 = 1 << 20;

@@ -11,6 +11,7 @@ use crate::{
     commands::{self, print, stdout_width},
     control::{self, ControlError, Reply, Request},
     event_loop::NOTHING_BELIEVED,
+    events::rows::{Filter, Row},
     journal::Journal,
     manners,
     research::{
@@ -19,10 +20,7 @@ use crate::{
     },
     searcher::ProgramPaths,
     settings::{TextChoice, load_swarm_config},
-    view::{
-        importance, json, lists,
-        rows::{Filter, Row},
-    },
+    view::{importance, json, lists},
 };
 
 /// Symbols of the default tokenizer: what a prediction of memory needs until runs were measured.

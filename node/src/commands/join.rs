@@ -14,14 +14,14 @@ use autoswarm_protocol::{
 
 use super::runtime;
 use crate::{
-    base::{files, hint::hinted},
+    base::{files, hint::hinted, words},
     cli::{JoinArgs, NetworkArgs, SeedArgs, SessionArgs},
     home::Home,
     identity,
     network::{self, NetworkConfig, Switches, Ticket},
     session::{self, Taking},
     settings::{self, Settings, TextChoice},
-    view::{View, words},
+    view::View,
 };
 
 /// The file of a home that holds the swarm config of the objective that it joined.

@@ -4,11 +4,12 @@ use std::{fmt::Write, path::Path};
 
 use super::{print, runtime};
 use crate::{
+    base::words::count,
     cli::ProbeArgs,
     probe::Probe,
     session,
     settings::Settings,
-    view::{View, json::write_line, words::count},
+    view::{View, json::write_line},
 };
 
 /// Runs the verb.

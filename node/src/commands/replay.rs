@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::{print, runtime};
 use crate::{
-    base::hint::hinted,
+    base::{hint::hinted, words::signed},
     cli::{DeviceRequest, ReplayArgs},
     session,
     settings::{Settings, TextChoice},
-    view::{View, json::write_line, words::signed},
+    view::{View, json::write_line},
 };
 
 /// What a replay showed, bits per byte on validation.

@@ -16,9 +16,9 @@ use crate::{
     commands::{self, print, stdout_width},
     control::{self, ControlError, Reply, Request},
     discoveries::SwarmView,
+    events::RECENT_VERDICTS,
     journal::Journal,
     network::NetworkView,
-    progress::RECENT_VERDICTS,
     view::{
         json,
         lists::{self, AtRest},

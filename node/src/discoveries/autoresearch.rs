@@ -14,7 +14,7 @@ use autoswarm_protocol::{
 };
 
 use super::inspect::Details;
-use crate::view::words;
+use crate::base::words;
 
 /// The revision whose constants are known here: master since March 2026.
 const REVISION: &str = "228791f";

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use autoswarm_protocol::Estimate;
 
 use super::inspect::{Details, Row};
-use crate::view::words;
+use crate::base::words;
 
 /// The columns of the table.
 const COLUMNS: [&str; 23] = [

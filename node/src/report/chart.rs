@@ -7,7 +7,7 @@ use plotters::{
 };
 
 use super::Story;
-use crate::view::words;
+use crate::base::words;
 
 const SIZE: (u32, u32) = (960, 480);
 const KEEP: RGBColor = RGBColor(0x1b, 0x87, 0x3f);

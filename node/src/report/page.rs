@@ -5,7 +5,7 @@ use std::fmt::Write;
 use autoswarm_protocol::{Estimate, Experiment, Verdict};
 
 use super::{Reading, Story};
-use crate::view::{sentences, words};
+use crate::{base::words, events::sentences};
 
 /// Prints a story, and what was read of the locked split; `readings` counts all readings in this arena. `chart` is the
 /// link to its picture. Writing to a string cannot fail.

@@ -17,9 +17,9 @@ use crate::{
     control::{Reply, Request, Responder},
     discoveries::{Discoveries, Here},
     event_loop::RunPlan,
+    events::Happened,
     network::{Network, NetworkConfig, Ticket, archive::Archive},
     probe::Probe,
-    progress::Happened,
     settings::Settings,
     swarm_git::{self, SwarmGit},
     swarm_side::SwarmSide,
@@ -154,9 +154,7 @@ impl Session<'_> {
                 Err(reason) => Reply::refused(reason, None),
             },
             Request::Sync => {
-                if let Some(git) = &swarm.git {
-                    git.sync(responder);
-                }
+                swarm.sync(responder);
                 return Ok(false);
             }
             Request::Stop => {

@@ -13,8 +13,8 @@ use super::{Session, use_slots};
 use crate::{
     base::clock::unix_now,
     event_loop::RunPlan,
+    events::Happened,
     experiment::{self, Control, Limits, Placement, RunSpec},
-    progress::Happened,
     report::{READING_PAIRS, Reading, Readings, Story},
     research::RunOrder,
     settings::Settings,

@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -13,21 +13,23 @@ use std::{
 
 use autoswarm_protocol::{record::Author, swarm_config::Objective};
 
+use tokio::sync::oneshot;
+
 use super::{Imported, Records, Writer, import, incoming};
-use crate::{
-    control::{Reply, Responder},
-    network::RecordsOf,
-};
+use crate::{base::hint::hinted, network::RecordsOf};
 
 /// How long records gather before they are written: one pack for what a busy minute brings would do too.
 const EVERY: Duration = Duration::from_secs(10);
 /// Syncs that wait for their turn.
 const MAX_SYNCS: usize = 2;
 
+/// Where the result of a sync goes.
+type Asker = oneshot::Sender<anyhow::Result<Imported>>;
+
 /// The running thread. Dropping it lets it finish its batch and end.
 #[derive(Debug)]
 pub struct SwarmGit {
-    syncs: Option<SyncSender<Responder>>,
+    syncs: Option<SyncSender<Asker>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -58,14 +60,13 @@ impl SwarmGit {
         Ok(Self { syncs: Some(syncs), stop, thread: Some(thread) })
     }
 
-    /// Takes what a `node sync` left in the home and answers once git has everything.
-    pub fn sync(&self, responder: Responder) {
+    /// Takes what a `node sync` left in the home, and sends what came of it once git has everything.
+    pub fn sync(&self, asker: Asker) {
         let Some(syncs) = &self.syncs else { return };
-        if let Err(error) = syncs.try_send(responder) {
-            let (std::sync::mpsc::TrySendError::Full(responder)
-            | std::sync::mpsc::TrySendError::Disconnected(responder)) = error;
-            responder
-                .finish(Reply::refused("the node is busy with another sync", Some("try again in a moment")));
+        if let Err(TrySendError::Full(asker) | TrySendError::Disconnected(asker)) = syncs.try_send(asker) {
+            let busy = hinted("the node is busy with another sync", "try again in a moment");
+            // Whoever asked may be gone.
+            let _ = asker.send(Err(busy));
         }
     }
 }
@@ -95,15 +96,15 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, asked: &Receiver<Responder>) {
+    fn run(mut self, asked: &Receiver<Asker>) {
         loop {
             let result = self.catch_up();
             self.say(result);
             match asked.recv_timeout(EVERY) {
-                Ok(responder) => match self.sync() {
-                    Ok(imported) => responder.finish(Reply::Synced { imported }),
-                    Err(error) => responder.finish(Reply::refused(format!("{error:#}"), None)),
-                },
+                Ok(asker) => {
+                    // Whoever asked may be gone.
+                    let _ = asker.send(self.sync());
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }

@@ -4,8 +4,12 @@ use std::fmt::Write;
 
 use autoswarm_protocol::{Budget, Knob, KnobGroup, Patch, record::Hardware};
 
-use super::{Colour, frame, sentences, words};
-use crate::discoveries::{Details, Kin, Known, ReRun, Row, Says};
+use super::{Colour, frame};
+use crate::{
+    base::words,
+    discoveries::{Details, Kin, Known, ReRun, Row, Says},
+    events::sentences,
+};
 
 /// Prints rows as a table for a terminal of `width` columns, with ages as seen at `now`, seconds since 1970.
 pub fn table(rows: &[Row], now: u64, width: usize) -> String {

@@ -2,8 +2,11 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use super::{Colour, sentences, words};
-use crate::progress::{Phase, SlotView, Snapshot};
+use super::Colour;
+use crate::{
+    base::words,
+    events::{Phase, SlotView, Snapshot, sentences},
+};
 
 /// Slots up to which each gets a second line with its change.
 const ROOMY_SLOTS: usize = 4;

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
-use super::words;
-use crate::research::proposer::{Importance, KnobBelief, OperatorRecord};
+use crate::{
+    base::words,
+    research::proposer::{Importance, KnobBelief, OperatorRecord},
+};
 
 /// Prints the `limit` knobs that matter most and all kinds of move, for a terminal of `width` columns.
 pub fn page(importance: &Importance, limit: usize, width: usize) -> String {

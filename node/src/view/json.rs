@@ -4,8 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::words;
-use crate::progress::Happened;
+use crate::{base::words, events::Happened};
 
 /// Writes one JSON object per event.
 #[derive(Debug)]

@@ -5,8 +5,11 @@ use std::fmt::Write;
 use autoswarm_protocol::{Experiment, Run, RunRole, TrainConfig, Verdict};
 use serde::{Deserialize, Serialize};
 
-use super::{Colour, frame, rows::Row, sentences, swarm, words};
-use crate::progress::Snapshot;
+use super::{Colour, frame, swarm};
+use crate::{
+    base::words,
+    events::{Snapshot, rows::Row, sentences},
+};
 
 /// Finds an experiment by its number (`12` or `#12`) or by four or more first digits of its id.
 pub fn find<'a>(

@@ -8,8 +8,8 @@ use autoswarm_protocol::{
 };
 
 use super::*;
+use crate::events::rows::Filter;
 use crate::view::frame::tests::snapshot;
-use crate::view::rows::Filter;
 
 fn run(
     role: RunRole,

@@ -9,9 +9,11 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{
     Colour, frame,
     plain::{self, WorkSteps},
-    words,
 };
-use crate::progress::{Happened, Snapshot};
+use crate::{
+    base::words,
+    events::{Happened, Snapshot},
+};
 
 /// Redraws a second: smooth to the eye, and nothing beside the training.
 const REDRAWS_PER_SECOND: u8 = 8;

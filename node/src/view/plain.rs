@@ -5,8 +5,10 @@ use std::{
     io::{self, Write},
 };
 
-use super::{sentences, words};
-use crate::progress::Happened;
+use crate::{
+    base::words,
+    events::{Happened, sentences},
+};
 
 /// Steps between 0 and 100 % at which long work prints a line: often enough to see life, and no flood in a log.
 const WORK_STEPS: u64 = 10;
@@ -131,7 +133,7 @@ pub(crate) mod tests {
     use autoswarm_protocol::{Budget, CrashClass, Estimate, KnobGroup, Verdict, experiment::DiscardReason};
 
     use super::*;
-    use crate::progress::Summary;
+    use crate::events::Summary;
 
     /// One event of each kind and of each face a kind has.
     pub(crate) fn every_event() -> Vec<Happened> {

@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
-use super::{discoveries, frame::Look, sentences, words};
+use super::{discoveries, frame::Look};
 use crate::{
+    base::words,
     discoveries::{Count, News, PeerFacts, Row, SwarmView, Trying},
+    events::{Snapshot, sentences},
     network::{NetworkView, PeerView},
-    progress::Snapshot,
 };
 
 /// Peers that the live view names; `status` has all.

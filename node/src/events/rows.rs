@@ -3,7 +3,7 @@
 use autoswarm_protocol::{Experiment, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::view::sentences;
+use crate::events::sentences;
 
 /// Most rows that one list holds, as the command line allows them.
 pub const MAX_ROWS: u32 = 10_000;

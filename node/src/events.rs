@@ -2,6 +2,9 @@
 //!
 //! The driver makes both; the plain, JSON and live views and the control socket only print them. Nothing here decides.
 
+pub mod rows;
+pub mod sentences;
+
 use autoswarm_protocol::{Budget, CrashClass, Estimate, KnobGroup, Verdict};
 use serde::{Deserialize, Serialize};
 

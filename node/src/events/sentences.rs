@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use autoswarm_protocol::{CrashClass, Estimate, Experiment, Verdict};
 
-use crate::{progress::Summary, view::words};
+use crate::{base::words, events::Summary};
 
 /// Changes that a summary names one by one.
 const RULED_OUT_SHOWN: usize = 5;
