@@ -29,7 +29,7 @@ use crate::{
         rows::{Filter, Row},
     },
     network::NetworkView,
-    research::proposer::Importance,
+    research::beliefs::Importance,
     swarm_git::Imported,
 };
 

@@ -1,6 +1,7 @@
 //! The research core: what to try, what it showed, where to stand. Pure: events in, actions out.
 
 pub mod active;
+pub mod beliefs;
 pub mod calibrated;
 pub mod core;
 pub mod hearsay;

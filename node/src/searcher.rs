@@ -7,10 +7,7 @@ use autoswarm_protocol::{EffectiveConfig, Experiment, KnobGroup, id::ConfigHash}
 
 use crate::{
     program::{self, Direction},
-    research::{
-        Hearsay, Proposal, Propose,
-        proposer::{Evolve, Importance},
-    },
+    research::{Hearsay, Proposal, Propose, beliefs::Importance, proposer::Evolve},
 };
 
 /// Changes that the summary lists as ruled out: what a person reads.

@@ -16,7 +16,8 @@ use crate::{
     manners,
     research::{
         Propose,
-        proposer::{Evolve, Importance, Machine},
+        beliefs::Importance,
+        proposer::{Evolve, Machine},
     },
     searcher::ProgramPaths,
     settings::{TextChoice, load_swarm_config},

@@ -204,7 +204,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         discoveries::inspect::tests::sample,
-        research::{Proposal, active::RerunTerms},
+        research::{Proposal, messages::RerunTerms},
     };
 
     /// What a status shows of [`sample`].

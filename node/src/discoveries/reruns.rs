@@ -15,7 +15,7 @@ use autoswarm_protocol::{
 use libp2p::PeerId;
 
 use super::{Attested, Discoveries, Found, Here, SpeedClass, Trust};
-use crate::research::{Rerun, active::RerunTerms};
+use crate::research::{Rerun, messages::RerunTerms};
 
 /// Most of the training time that re-runs for others take: half of what the design allows. In simulated swarms of 16 a tenth left
 /// a fifth more gain than a fifth did, and less changed nothing (node/docs/simulation.md's surface before its last runs, 6 seeds).

@@ -3,12 +3,11 @@
 use autoswarm_protocol::{
     EffectiveConfig, Estimate, Experiment, Hypothesis, KnobGroup, Run, RunRole, Verdict,
     id::{ArenaId, ConfigHash},
-    record,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    messages::{Proposal, Rerun, RunOrder},
+    messages::{Proposal, Rerun, RerunTerms, RunOrder},
     verdict::{Evidence, Screen, Source},
 };
 
@@ -56,15 +55,6 @@ impl Comparison {
     fn difference(&self) -> Option<f64> {
         Some(self.child? - self.incumbent?)
     }
-}
-
-/// How a peer's discovery is run again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RerunTerms {
-    /// What is compared.
-    pub comparison: record::Comparison,
-    /// Training tokens of a run with the change and of one without; none for what this node's own budget buys.
-    pub tokens: Option<(u64, u64)>,
 }
 
 /// An experiment in flight.

@@ -19,11 +19,12 @@ use autoswarm_protocol::{
 };
 
 use super::{
-    active::{Active, Need, RerunTerms},
+    active::{Active, Need},
     messages::{Action, Event, Incumbent, Proposal, Propose, Rerun, Rules, RunOrder},
     race::{Early, RaceModel},
     verdict::{Next, NoiseModel, Policy, ScreeningCache},
 };
+use crate::research::messages::RerunTerms;
 
 /// Runs of the baseline: two give a standard deviation, a third makes it worth something.
 pub const BASELINE_SEEDS: u32 = 3;

@@ -4,9 +4,12 @@ use autoswarm_protocol::{
     EffectiveConfig, Experiment, Hypothesis, KnobGroup, Outcome, Patch, RunRole,
     id::{ArenaId, ConfigHash, RecordId},
     race::RaceBounds,
+    record::Comparison,
 };
 
-use super::{active::RerunTerms, hearsay::Hearsay, proposer::Importance, verdict::Policy};
+use serde::{Deserialize, Serialize};
+
+use super::{beliefs::Importance, hearsay::Hearsay, verdict::Policy};
 
 /// What stays the same for a whole session.
 #[derive(Debug, Clone)]
@@ -86,6 +89,15 @@ pub struct Rerun {
     pub seeds: Vec<u64>,
     /// Names the discovery and its author's reason.
     pub hypothesis: Hypothesis,
+}
+
+/// How a peer's discovery is run again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RerunTerms {
+    /// What is compared.
+    pub comparison: Comparison,
+    /// Training tokens of a run with the change and of one without; none for what this node's own budget buys.
+    pub tokens: Option<(u64, u64)>,
 }
 
 /// A run to start.

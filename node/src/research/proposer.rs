@@ -28,7 +28,6 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 pub use evolve::Evolve;
-pub use importance::{Importance, KnobBelief, OperatorRecord, Step};
 pub use model::Belief;
 pub use predictor::{Machine, Misfit, Prediction, Predictor};
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::{
     base::words,
-    research::proposer::{Importance, KnobBelief, OperatorRecord},
+    research::beliefs::{Importance, KnobBelief, OperatorRecord},
 };
 
 /// Prints the `limit` knobs that matter most and all kinds of move, for a terminal of `width` columns.
@@ -65,7 +65,7 @@ fn operator_row(record: &OperatorRecord) -> [String; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::research::proposer::Step;
+    use crate::research::beliefs::Step;
 
     #[test]
     fn a_page_says_what_matters_and_why_it_is_tried() {

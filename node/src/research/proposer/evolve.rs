@@ -8,11 +8,14 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     super::{
+        beliefs::Importance,
         hearsay::{Hearsay, MOST_RUMOURS},
         ledger::Ledger,
         messages::{Proposal, Propose},
     },
-    Context, Exhausted, Importance, Machine, Suggestion, propose,
+    Context, Exhausted, Machine, Suggestion,
+    importance::importance,
+    propose,
 };
 use crate::program::Direction;
 
@@ -134,6 +137,6 @@ impl Propose for Evolve {
 
     fn importance(&self) -> Option<Importance> {
         let incumbent = self.ledger.incumbent()?;
-        Some(Importance::of(&self.context(incumbent, &[], &[])))
+        Some(importance(&self.context(incumbent, &[], &[])))
     }
 }

@@ -10,7 +10,7 @@ use autoswarm_protocol::{
 use rand::SeedableRng;
 
 use super::*;
-use crate::research::{Propose, Rumour};
+use crate::research::{Propose, Rumour, beliefs::Importance};
 
 /// Returns a test objective with more lines.
 pub(crate) fn objective(extra: &str) -> Objective {
