@@ -5,7 +5,6 @@ pub mod beliefs;
 pub mod calibrated;
 pub mod core;
 pub mod hearsay;
-pub mod ledger;
 pub mod messages;
 pub mod proposer;
 pub mod race;

@@ -3,10 +3,14 @@
 use autoswarm_protocol::{Knob, KnobGroup, Value};
 
 use super::{
-    super::beliefs::{Importance, KnobBelief, OperatorRecord, Step},
-    Belief, Context, Operator, Search, normal_tail, operator_weights, record_of, shares_of_scope,
+    model::Belief,
+    normal::normal_tail,
+    operator::Operator,
+    propose::{operator_weights, record_of, shares_of_scope},
+    search::{Context, Search},
     space::Axis,
 };
+use crate::research::beliefs::{Importance, KnobBelief, OperatorRecord, Step};
 
 /// Returns what the search would go by if it proposed now.
 pub(super) fn importance(context: &Context<'_>) -> Importance {

@@ -13,12 +13,10 @@
 use autoswarm_protocol::{Knob, Patch, id::ConfigHash};
 
 use super::{
-    super::{
-        hearsay::Rumour,
-        ledger::{Ledger, Trial},
-    },
+    ledger::{Ledger, Trial},
     space::{Axis, Space},
 };
+use crate::research::hearsay::Rumour;
 
 /// Trials that the model looks at, newest first: a factorisation takes some ten milliseconds.
 const MOST_ROWS: usize = 384;

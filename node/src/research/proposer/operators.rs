@@ -7,11 +7,12 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    super::ledger::Trial,
-    Belief, Candidate, Operator, Search,
-    model::knobs_of,
-    normal,
+    ledger::Trial,
+    model::{Belief, knobs_of},
+    normal::normal,
+    operator::Operator,
     priors::{PRIORS, Target},
+    search::{Candidate, Search},
     space::Axis,
 };
 use crate::program::Scope;
@@ -147,7 +148,7 @@ fn model(search: &Search<'_>, scope: Scope, rng: &mut ChaCha8Rng) -> Vec<Candida
     if scope == Scope::Narrow {
         return out;
     }
-    super::shorten(&mut out, rng);
+    super::propose::shorten(&mut out, rng);
     out.extend(several(search, rng));
     out.extend(together(search, Operator::Model, &TOGETHER));
     if scope == Scope::Broad {

@@ -15,7 +15,7 @@
 
 use autoswarm_protocol::{EffectiveConfig, Knob, id::SpeedHash};
 
-use super::super::ledger::Ledger;
+use super::ledger::Ledger;
 
 /// What the predictor must know of the machine.
 #[derive(Debug, Clone, Copy, PartialEq)]

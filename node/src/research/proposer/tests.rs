@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 
 use autoswarm_protocol::{
-    Bpb, CrashClass, Estimate, Experiment, Outcome, Run, RunReport, RunRole, SwarmConfig, TrainConfig,
-    Verdict, experiment::DiscardReason, id::ArenaId, knobs::KNOBS, train_config::parse_value,
+    Bpb, CrashClass, Estimate, Experiment, Hypothesis, Knob, Outcome, Proposer, Run, RunReport, RunRole,
+    SwarmConfig, TrainConfig, Value, Verdict, experiment::DiscardReason, id::ArenaId, knobs::KNOBS,
+    train_config::parse_value,
 };
 
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 
-use super::*;
-use crate::research::{Propose, Rumour, beliefs::Importance};
+use super::{model::Model, normal::normal, operators, search::Search, space::Space, *};
+use crate::program::Scope;
+use crate::research::{Propose, Rumour};
 
 /// Returns a test objective with more lines.
 pub(crate) fn objective(extra: &str) -> Objective {
@@ -73,7 +75,7 @@ pub(crate) fn experiment(
         attempt: 0,
         group: patch.group(),
         hypothesis: Hypothesis {
-            proposer: if parent.is_some() { Author::Evolve } else { Author::Baseline },
+            proposer: if parent.is_some() { Proposer::Evolve } else { Proposer::Baseline },
             because: because.to_owned(),
             patch,
             simplifies: false,

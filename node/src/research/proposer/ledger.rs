@@ -14,7 +14,8 @@ use autoswarm_protocol::{
     knobs::KNOBS,
 };
 
-use super::{proposer::Operator, race::extrapolated};
+use super::operator::Operator;
+use crate::research::race::extrapolated;
 
 /// Trials that are remembered whole, for the model; of older ones only the hash is kept. Four months at 100 a day.
 const MAX_TRIALS: usize = 12_288;

@@ -1,0 +1,106 @@
+//! The working state of one proposal: which candidates may be tried, and how much each promises.
+
+use autoswarm_protocol::{
+    EffectiveConfig, Knob, KnobGroup, Patch, Value, id::ConfigHash, swarm_config::Objective,
+};
+
+use super::{
+    ledger::Ledger,
+    model::{Belief, Model},
+    normal::{expected_excess, normal_tail},
+    predictor::{Machine, Predictor},
+    space::Space,
+};
+use crate::{program::Direction, research::hearsay::Hearsay};
+
+/// Everything that a proposal depends on, besides chance.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The shared objective: what is frozen, which ranges, whether prior art may be used.
+    pub objective: &'a Objective,
+    /// What the experiments so far have shown.
+    pub ledger: &'a Ledger,
+    /// What to improve on.
+    pub incumbent: &'a EffectiveConfig,
+    /// The configs in flight.
+    pub pending: &'a [ConfigHash],
+    /// Their patches, as far as they are known.
+    pub pending_patches: &'a [Patch],
+    /// What a person wants.
+    pub direction: &'a Direction,
+    /// Training seconds of a run.
+    pub budget_seconds: f64,
+    /// What a run may use.
+    pub machine: Machine,
+    /// What peers say of their own experiments.
+    pub hearsay: &'a Hearsay,
+}
+
+/// A change that an operator would like to see tried.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Candidate {
+    pub(super) changes: Vec<(Knob, Value)>,
+    pub(super) because: String,
+    pub(super) simplifies: bool,
+}
+
+/// A candidate that may be proposed.
+#[derive(Debug, Clone)]
+pub(super) struct Viable {
+    pub(super) candidate: Candidate,
+    pub(super) child: EffectiveConfig,
+    pub(super) patch: Patch,
+    pub(super) belief: Belief,
+}
+
+/// A gain counts from this many standard deviations of a pair on. // Tuned on made-up surfaces, 2026-11.
+const VISIBLE: f64 = 0.5;
+
+/// One proposal's working state.
+pub(super) struct Search<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) space: Space,
+    pub(super) model: Model,
+    pub(super) predictor: Predictor<'a>,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(context: &'a Context<'a>) -> Self {
+        let space = Space::new(context.objective, context.direction);
+        let model = Model::fit(&space, context.ledger, &context.hearsay.rumours, context.pending_patches);
+        let predictor = Predictor::new(context.machine, context.budget_seconds, context.ledger);
+        Self { context, space, model, predictor }
+    }
+
+    /// Checks a candidate: inside the space, new, and fit for the machine.
+    pub(super) fn viable(&self, candidate: Candidate) -> Option<Viable> {
+        let (child, patch) = self.space.child(self.context.incumbent, &candidate.changes)?;
+        let hash = child.hash();
+        if self.context.pending.contains(&hash)
+            || self.context.ledger.is_closed(hash)
+            || self.predictor.misfit(&child, self.context.incumbent).is_some()
+        {
+            return None;
+        }
+        let belief = self.model.predict(&self.space, &patch);
+        Some(Viable { candidate, child, patch, belief })
+    }
+
+    /// Returns the logarithm of the gain beyond what can be seen that a change is expected to bring: a gain far below
+    /// the noise is not kept, so it is not worth a run.
+    pub(super) fn promise(&self, belief: Belief) -> f64 {
+        let visible = VISIBLE * self.context.ledger.pair_sd(KnobGroup::Shape);
+        let distance = (-belief.mean - visible) / belief.sd;
+        (belief.sd * expected_excess(distance)).max(f64::MIN_POSITIVE).ln()
+    }
+}
+
+impl Candidate {
+    pub(super) fn new(changes: Vec<(Knob, Value)>, because: String) -> Self {
+        Self { changes, because, simplifies: false }
+    }
+
+    pub(super) fn simpler(self) -> Self {
+        Self { simplifies: true, ..self }
+    }
+}
