@@ -6,7 +6,6 @@ pub mod calibrated;
 pub mod core;
 pub mod hearsay;
 pub mod messages;
-pub mod proposer;
 pub mod race;
 pub mod verdict;
 

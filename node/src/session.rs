@@ -32,12 +32,11 @@ use crate::{
     manners,
     memory::Memory,
     probe::{self, Probe},
-    research::{
-        Policy, Research, Rules,
-        calibrated::calibrated_start,
-        proposer::{Evolve, Machine},
+    proposers::{
+        directed::{ProgramPaths, Searcher},
+        evolve::{Evolve, Machine},
     },
-    searcher::{ProgramPaths, Searcher},
+    research::{Policy, Research, Rules, calibrated::calibrated_start},
     settings::{Settings, slot_name},
     swarm_side::SwarmSide,
     view::View,

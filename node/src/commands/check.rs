@@ -13,7 +13,7 @@ use crate::{
     base::{hint::hinted, words},
     cli::CheckArgs,
     commands::print,
-    program::Direction,
+    proposers::program::Direction,
 };
 
 /// Longest file that is read.

@@ -14,12 +14,11 @@ use crate::{
     events::rows::{Filter, Row},
     journal::Journal,
     manners,
-    research::{
-        Propose,
-        beliefs::Importance,
-        proposer::{Evolve, Machine},
+    proposers::{
+        directed::ProgramPaths,
+        evolve::{Evolve, Machine},
     },
-    searcher::ProgramPaths,
+    research::{Propose, beliefs::Importance},
     settings::{TextChoice, load_swarm_config},
     view::{importance, json, lists},
 };

@@ -139,7 +139,7 @@ mod tests {
     use autoswarm_protocol::EffectiveConfig;
 
     use super::*;
-    use crate::{research::proposer::tests::objective, settings::load_swarm_config};
+    use crate::{proposers::evolve::tests::objective, settings::load_swarm_config};
 
     #[track_caller]
     fn check(flops_per_second: f64, seconds: f64, expected: [usize; 5]) {

@@ -1,10 +1,8 @@
 //! The node's own search: the research core with one slot on a virtual clock, its verdict and every run of it paid.
 
 use autoswarm_node::{
-    research::{
-        Action, Event, Policy, Research, Rules, RunOrder,
-        proposer::{Evolve, Machine},
-    },
+    proposers::evolve::{Evolve, Machine},
+    research::{Action, Event, Policy, Research, Rules, RunOrder},
     settings,
 };
 use autoswarm_protocol::{

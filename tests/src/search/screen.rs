@@ -1,6 +1,6 @@
 //! The node's predictor of memory and step time, lent to rivals: a config that it rules out costs them nothing.
 
-use autoswarm_node::research::proposer::{Machine, Misfit, Predictor, ledger::Ledger};
+use autoswarm_node::proposers::evolve::{Machine, Misfit, Predictor, ledger::Ledger};
 use autoswarm_protocol::{
     EffectiveConfig, Experiment, Hypothesis, KnobGroup, Outcome, Patch, Proposer, Run, RunRole, Verdict,
     id::ArenaId, record::Comparison,

@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use autoswarm_node::{
     discoveries::{Discoveries, Here, digest},
-    research::{
-        Action, Event, Policy, Research, Rules, RunOrder,
-        proposer::{Evolve, Machine},
-    },
+    proposers::evolve::{Evolve, Machine},
+    research::{Action, Event, Policy, Research, Rules, RunOrder},
 };
 use autoswarm_protocol::{
     EffectiveConfig, Experiment, Outcome,

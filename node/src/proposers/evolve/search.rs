@@ -11,7 +11,7 @@ use super::{
     predictor::{Machine, Predictor},
     space::Space,
 };
-use crate::{program::Direction, research::hearsay::Hearsay};
+use crate::{proposers::program::Direction, research::hearsay::Hearsay};
 
 /// Everything that a proposal depends on, besides chance.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use autoswarm_protocol::{
     train_config::parse_value,
 };
 
-use crate::program::Direction;
+use crate::proposers::program::Direction;
 
 /// How a knob's value becomes a coordinate.
 #[derive(Debug, Clone, Copy, PartialEq)]

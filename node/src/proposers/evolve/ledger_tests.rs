@@ -1,7 +1,7 @@
 //! Tests of the ledger.
 
 use super::*;
-use crate::research::proposer::tests::{Shown, config, experiment, with_price};
+use crate::proposers::evolve::tests::{Shown, config, experiment, with_price};
 
 const KEPT: Shown = Shown::Keep(-0.03, 0.004);
 

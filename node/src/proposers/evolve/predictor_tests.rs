@@ -3,7 +3,7 @@
 use autoswarm_protocol::{CrashClass, EffectiveConfig};
 
 use super::*;
-use crate::research::proposer::tests::{Shown, config, experiment, machine, with_price};
+use crate::proposers::evolve::tests::{Shown, config, experiment, machine, with_price};
 
 /// A machine whose coefficients differ from the first guess by these factors.
 fn true_speed(config: &EffectiveConfig, factors: [f64; 3]) -> f64 {

@@ -6,8 +6,11 @@ use anyhow::Context;
 use autoswarm_protocol::{EffectiveConfig, Experiment, KnobGroup, id::ConfigHash};
 
 use crate::{
-    program::{self, Direction},
-    research::{Hearsay, Proposal, Propose, beliefs::Importance, proposer::Evolve},
+    proposers::{
+        evolve::Evolve,
+        program::{self, Direction},
+    },
+    research::{Hearsay, Proposal, Propose, beliefs::Importance},
 };
 
 /// Changes that the summary lists as ruled out: what a person reads.

@@ -15,7 +15,7 @@ use super::{
     predictor::Prediction,
     search::{Candidate, Context, Search, Viable},
 };
-use crate::{program::Scope, research::Proposal};
+use crate::{proposers::program::Scope, research::Proposal};
 
 /// A proposal with what the search thinks of it.
 #[derive(Debug, Clone, PartialEq)]

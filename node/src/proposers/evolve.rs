@@ -34,7 +34,7 @@ pub use predictor::{Machine, Misfit, Prediction, Predictor};
 pub use propose::{Exhausted, Suggestion};
 
 use crate::{
-    program::Direction,
+    proposers::program::Direction,
     research::{
         Proposal, Propose,
         beliefs::Importance,

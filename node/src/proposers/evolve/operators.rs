@@ -15,7 +15,7 @@ use super::{
     search::{Candidate, Search},
     space::Axis,
 };
-use crate::program::Scope;
+use crate::proposers::program::Scope;
 
 /// The knobs that decide how much a budget buys, and the rate that depends on them most.
 const SCALE: [Knob; 5] =

@@ -11,7 +11,7 @@ use autoswarm_protocol::{
 use rand::{Rng, SeedableRng};
 
 use super::{model::Model, normal::normal, operators, search::Search, space::Space, *};
-use crate::program::Scope;
+use crate::proposers::program::Scope;
 use crate::research::{Propose, Rumour};
 
 /// Returns a test objective with more lines.

@@ -22,7 +22,7 @@ use std::{
 use autoswarm_protocol::{Knob, KnobGroup, knobs::KNOBS, train_config::nearest};
 
 /// The program.md that is used where nobody wrote another.
-pub const BUILT_IN: &str = include_str!("../../program.md");
+pub const BUILT_IN: &str = include_str!("../../../program.md");
 
 /// What encloses the front matter.
 const FENCE: &str = "+++";
