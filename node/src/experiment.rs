@@ -17,7 +17,7 @@ mod watch;
 
 use std::{
     ffi::OsString,
-    fmt, fs, io,
+    fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -36,7 +36,7 @@ use tokio::{
 
 pub use watch::{Limits, Prepared, Price};
 
-use crate::manners::TRAINER_NICENESS;
+use crate::{machine::slots::Placement, manners::TRAINER_NICENESS};
 use pre_exec::Habits;
 use process::{ErrorTail, Launch};
 use session::{Links, Session};
@@ -44,38 +44,6 @@ use watch::{Answer, Expected, Fault, Goal, Watch};
 
 /// How long closed pipes and killed processes may take to be gone.
 const AFTERMATH: Duration = Duration::from_secs(2);
-
-/// Where a run takes place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Device {
-    /// The processor.
-    Cpu,
-    /// A CUDA device by its index.
-    Cuda(u16),
-    /// Apple's GPU.
-    Mps,
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(index) => write!(f, "cuda:{index}"),
-            Self::Mps => f.write_str("mps"),
-        }
-    }
-}
-
-/// One slot's share of the machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
-    /// The device.
-    pub device: Device,
-    /// Threads on a CPU.
-    pub threads: u16,
-    /// The cores it is pinned to; empty for all.
-    pub cpus: Vec<usize>,
-}
 
 /// What a run may use up.
 #[derive(Debug, Clone, Copy, PartialEq)]

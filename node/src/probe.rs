@@ -18,10 +18,10 @@ use tokio::{
 
 use crate::{
     base::files,
-    event_loop::RunPlan,
-    experiment::{self, Control, Placement, RunBudget},
+    experiment::{self, Control, RunBudget},
+    machine::slots::{Placement, slot_name},
+    plan::RunPlan,
     research::RunOrder,
-    settings::slot_name,
 };
 
 /// Seconds of budget that each shape is priced for; the trainer prices for about a second of it.
@@ -275,7 +275,7 @@ mod tests {
     fn layouts_of_one_shape_are_remembered_apart() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("probe.json");
-        let slot = Placement { device: crate::experiment::Device::Cpu, threads: 1, cpus: vec![0] };
+        let slot = Placement { device: crate::machine::slots::Device::Cpu, threads: 1, cpus: vec![0] };
         let probe = |slots| Probe {
             slot: shape_of(&slot),
             slots,

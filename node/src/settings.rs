@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     base::files,
     cli::{DeviceRequest, ProbeArgs, SessionArgs, SoloArgs},
-    experiment::{Device, Placement},
+    machine::slots::{Device, Placement},
     manners,
 };
 
@@ -256,18 +256,10 @@ fn visible_gpus(folder: &Path) -> Vec<u16> {
     (0..count as u16).collect()
 }
 
-/// Names a slot for lists: `cpu:0-1`, `cpu`, `cuda:0`.
-pub fn slot_name(placement: &Placement) -> String {
-    match (placement.device, placement.cpus.as_slice()) {
-        (Device::Cpu, [first, .., last]) => format!("cpu:{first}-{last}"),
-        (Device::Cpu, [only]) => format!("cpu:{only}"),
-        (device, _) => device.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::slots::slot_name;
 
     #[test]
     fn slots_lie_on_the_cores_that_there_are() {

@@ -7,8 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use autoswarm_node::experiment::{
-    self, Control, Device, Ended, Limits, Placement, PrepareSpec, RunBudget, RunProgress, RunSpec,
+use autoswarm_node::{
+    experiment::{self, Control, Ended, Limits, PrepareSpec, RunBudget, RunProgress, RunSpec},
+    machine::slots::{Device, Placement},
 };
 use autoswarm_protocol::{
     CrashClass, Outcome, RunReport, Split, TrainConfig, TrainerEvent,

@@ -12,9 +12,10 @@ use tokio::{
 use super::{Session, use_slots};
 use crate::{
     base::clock::unix_now,
-    event_loop::RunPlan,
     events::Happened,
-    experiment::{self, Control, Limits, Placement, RunSpec},
+    experiment::{self, Control, Limits, RunSpec},
+    machine::slots::Placement,
+    plan::RunPlan,
     report::{READING_PAIRS, Reading, Readings, Story},
     research::RunOrder,
     settings::Settings,
