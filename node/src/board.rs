@@ -7,9 +7,9 @@ use autoswarm_protocol::{Experiment, KnobGroup, Outcome, Patch, RunRole, Trainer
 use crate::{
     discoveries::SwarmView,
     events::{Happened, Phase, RECENT_VERDICTS, SlotView, Snapshot, Summary, sentences},
-    experiment::RunProgress,
     network::NetworkView,
     research::{Research, RunOrder},
+    runs::supervisor::RunProgress,
 };
 
 /// What a session looks like right now.

@@ -23,13 +23,15 @@ use crate::{
     board::Board,
     control::{Reply, Request, Responder},
     events::{Happened, sentences},
-    experiment::{Control, RunProgress},
-    manners,
+    machine::guest,
     memory::Memory,
     network::Heard,
-    plan::RunPlan,
-    pricing::{RunResult, priced_run},
+    objectives::train::plan::RunPlan,
     research::{Action, Event as Happening, Research, RunOrder},
+    runs::{
+        priced::{RunResult, priced_run},
+        supervisor::{Control, RunProgress},
+    },
     swarm_side::SwarmSide,
     view::View,
 };
@@ -447,7 +449,7 @@ impl<'a> EventLoop<'a> {
 
     fn tick(&mut self) -> anyhow::Result<()> {
         if self.ticks.is_multiple_of(TICKS_PER_BATTERY_CHECK) {
-            let on_battery = manners::on_battery(manners::POWER_SUPPLIES.as_ref());
+            let on_battery = guest::on_battery(guest::POWER_SUPPLIES.as_ref());
             self.set_paused(self.paused_by_person, on_battery)?;
             if let Some(problem) = self.memory.disk_problem() {
                 self.halted = Some(problem);

@@ -2,7 +2,6 @@
 
 pub mod active;
 pub mod beliefs;
-pub mod calibrated;
 pub mod core;
 pub mod hearsay;
 pub mod messages;

@@ -23,21 +23,26 @@ use crate::{
     base::clock::unix_now,
     board::Board,
     control::{self, Reply, Request, Responder},
-    dataset,
     event_loop::{Ending, EventLoop, PersonsChange},
     events::{Happened, Snapshot, sentences},
     home::Home,
     journal::Recorded,
-    machine::slots::{Placement, slot_name},
-    manners,
+    machine::{
+        guest,
+        slots::{Placement, slot_name},
+    },
     memory::Memory,
-    plan::RunPlan,
-    probe::{self, Probe},
+    objectives::train::{
+        calibrated::calibrated_start,
+        dataset,
+        plan::RunPlan,
+        probe::{self, Probe},
+    },
     proposers::{
         directed::{ProgramPaths, Searcher},
         evolve::{Evolve, Machine},
     },
-    research::{Policy, Research, Rules, calibrated::calibrated_start},
+    research::{Policy, Research, Rules},
     settings::Settings,
     swarm_side::SwarmSide,
     view::View,
@@ -154,7 +159,7 @@ impl<'a> Session<'a> {
     async fn prepare(&mut self) -> anyhow::Result<RunPlan> {
         let settings = self.settings;
         let objective = &settings.objective;
-        let threads = manners::default_threads(manners::cores()) as u16;
+        let threads = guest::default_threads(guest::cores()) as u16;
         let view = &mut self.view;
         let news = |stage: &str, done, total| {
             // A view that cannot print shows at the next event; preparing goes on.
@@ -362,7 +367,7 @@ fn use_slots(plan: &mut RunPlan, layout: &[Placement]) {
 
 /// Returns the bytes that a run may take while every slot has one.
 fn memory_of_a_slot(slots: usize) -> u64 {
-    (manners::memory_bytes() as f64 * MEMORY_SHARE) as u64 / slots as u64
+    (guest::memory_bytes() as f64 * MEMORY_SHARE) as u64 / slots as u64
 }
 
 /// Returns how many tokens of each held-out split are evaluated: what the objective says, or all whole contexts that a

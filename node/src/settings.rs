@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     base::files,
     cli::{DeviceRequest, ProbeArgs, SessionArgs, SoloArgs},
-    machine::slots::{Device, Placement},
-    manners,
+    machine::{
+        guest,
+        slots::{Device, Placement},
+    },
 };
 
 /// The swarm configs that are built in, by name.
@@ -123,7 +125,7 @@ impl Settings {
             budget: text.budget.or(swarm_config.objective.budget),
             text,
             objective: swarm_config.objective,
-            layouts: on_cores(layouts(devices, manners::cores())?, &manners::core_numbers()),
+            layouts: on_cores(layouts(devices, guest::cores())?, &guest::core_numbers()),
             trainer: find_trainer()?,
             experiments: None,
             hours: None,
@@ -209,7 +211,7 @@ pub fn layouts(request: &DeviceRequest, cores: usize) -> anyhow::Result<Vec<Vec<
             Ok(vec![gpus.into_iter().map(|index| gpu(Device::Cuda(index))).collect()])
         }
         DeviceRequest::Cpu => {
-            let all = manners::default_threads(cores);
+            let all = guest::default_threads(cores);
             let halves =
                 std::iter::successors(Some(all.next_power_of_two() / 2), |threads| Some(threads / 2));
             let halves = halves.take_while(|&threads| threads > 0).filter(|&threads| threads < all);

@@ -8,8 +8,8 @@ use std::{
 };
 
 use autoswarm_node::{
-    experiment::{self, Control, Ended, Limits, PrepareSpec, RunBudget, RunProgress, RunSpec},
     machine::slots::{Device, Placement},
+    runs::supervisor::{self, Control, Ended, Limits, PrepareSpec, RunBudget, RunProgress, RunSpec},
 };
 use autoswarm_protocol::{
     CrashClass, Outcome, RunReport, Split, TrainConfig, TrainerEvent,
@@ -70,7 +70,7 @@ impl Bench {
     async fn run(&self) -> Ended {
         let (events, _news) = mpsc::channel(64);
         let (_owner, control) = watch::channel(Control::Run);
-        experiment::run(self.spec.clone(), events, control).await
+        supervisor::run(self.spec.clone(), events, control).await
     }
 
     async fn report(&self) -> RunReport {
@@ -108,7 +108,7 @@ async fn a_good_run_gives_a_checked_report_its_price_and_its_events() {
     let bench = Bench::new("");
     let (events, mut news) = mpsc::channel(64);
     let (_owner, control) = watch::channel(Control::Run);
-    let ended = experiment::run(bench.spec.clone(), events, control).await;
+    let ended = supervisor::run(bench.spec.clone(), events, control).await;
     let Some(Outcome::Finished(report)) = ended.outcome else { panic!("{ended:?}") };
     assert_eq!(report.executed, bench.spec.config.hash());
     assert_eq!(ended.price.expect("a price").tokens, report.tokens);
@@ -134,7 +134,7 @@ async fn a_price_and_a_dataset_can_be_asked_for() {
     let bench = Bench::new("");
     let (events, _news) = mpsc::channel(64);
     let (_owner, control) = watch::channel(Control::Run);
-    let price = experiment::price(bench.spec.clone(), events.clone(), control.clone()).await;
+    let price = supervisor::price(bench.spec.clone(), events.clone(), control.clone()).await;
     assert!(price.expect("not cancelled").expect("a price").tokens > 0);
     let out = bench.folder.path().join("prepared");
     let spec = PrepareSpec {
@@ -145,7 +145,7 @@ async fn a_price_and_a_dataset_can_be_asked_for() {
         folder: bench.folder.path().to_owned(),
     };
     let prepared =
-        experiment::prepare(spec, events, control).await.expect("not cancelled").expect("a dataset");
+        supervisor::prepare(spec, events, control).await.expect("not cancelled").expect("a dataset");
     assert_eq!(prepared.splits.len(), 4);
     assert!(out.join("dataset.json").exists());
 }
@@ -272,7 +272,7 @@ async fn a_cancelled_run_ends_within_a_second_and_has_no_outcome() {
     let bench = Bench::new("hang");
     let (events, mut news) = mpsc::channel(64);
     let (owner, control) = watch::channel(Control::Run);
-    let run = tokio::spawn(experiment::run(bench.spec.clone(), events, control));
+    let run = tokio::spawn(supervisor::run(bench.spec.clone(), events, control));
     training(&mut news).await;
     let asked = Instant::now();
     owner.send(Control::Cancel).expect("the run listens");
@@ -288,7 +288,7 @@ async fn paused_time_counts_against_no_limit() {
     bench.spec.limits.silence = Duration::from_millis(900);
     let (events, mut news) = mpsc::channel(64);
     let (owner, control) = watch::channel(Control::Run);
-    let run = tokio::spawn(experiment::run(bench.spec.clone(), events, control));
+    let run = tokio::spawn(supervisor::run(bench.spec.clone(), events, control));
     training(&mut news).await;
     owner.send(Control::Pause).expect("the run listens");
     // Longer than every limit of this run.
@@ -304,7 +304,7 @@ async fn an_abandoned_run_leaves_no_process() {
     let bench = Bench::new("orphan,hang");
     let (events, mut news) = mpsc::channel(64);
     let (_owner, control) = watch::channel(Control::Run);
-    let run = tokio::spawn(experiment::run(bench.spec.clone(), events, control));
+    let run = tokio::spawn(supervisor::run(bench.spec.clone(), events, control));
     training(&mut news).await;
     run.abort();
     assert!(run.await.expect_err("aborted").is_cancelled());
@@ -328,7 +328,7 @@ async fn a_trainer_is_nice_and_stays_on_its_core() {
     bench.spec.placement.cpus = vec![0];
     let (events, mut news) = mpsc::channel(64);
     let (owner, control) = watch::channel(Control::Run);
-    let run = tokio::spawn(experiment::run(bench.spec.clone(), events, control));
+    let run = tokio::spawn(supervisor::run(bench.spec.clone(), events, control));
     training(&mut news).await;
     let mine = bench.spec.folder.display().to_string();
     let process = fs::read_dir("/proc")

@@ -19,7 +19,7 @@ use crate::{
     doctor::{self, Cpu, Finding, Gpu, State},
     home::{Home, HomeError},
     journal::Journal,
-    manners,
+    machine::guest,
     store::{Found, Store},
     view::json,
 };
@@ -37,7 +37,7 @@ pub fn run(home: &Path, trainer: anyhow::Result<PathBuf>, output: JsonFlag) -> a
     findings.extend(of_trainer(trainer));
     findings.push(doctor::cpu(&look_at_cpu()));
     findings.push(doctor::memory(free_memory()));
-    findings.push(doctor::battery(manners::on_battery(Path::new(manners::POWER_SUPPLIES))));
+    findings.push(doctor::battery(guest::on_battery(Path::new(guest::POWER_SUPPLIES))));
     if output.json {
         for finding in &findings {
             json::write_line(&mut io::stdout(), finding)?;
@@ -231,8 +231,8 @@ fn look_at_cpu() -> Cpu {
     };
     Cpu {
         model: field("model name").unwrap_or(env::consts::ARCH).to_owned(),
-        usable: manners::cores(),
-        present: present.max(manners::cores()),
+        usable: guest::cores(),
+        present: present.max(guest::cores()),
         governor: clock("scaling_governor").zip(clock("scaling_driver")),
     }
 }

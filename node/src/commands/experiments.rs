@@ -13,7 +13,7 @@ use crate::{
     event_loop::NOTHING_BELIEVED,
     events::rows::{Filter, Row},
     journal::Journal,
-    manners,
+    machine::guest,
     proposers::{
         directed::ProgramPaths,
         evolve::{Evolve, Machine},
@@ -88,8 +88,8 @@ fn importance_from_journal(home: &Path) -> anyhow::Result<Importance> {
     let seconds = reports.next_back().ok_or_else(nothing)?.training_seconds;
     let last = TextChoice::default().or_last(home);
     let objective = load_swarm_config(last.swarm_config.as_deref().unwrap_or("default"))?.objective;
-    let threads = manners::default_threads(manners::cores()) as u16;
-    let machine = Machine::cpu(threads, manners::memory_bytes(), VOCABULARY);
+    let threads = guest::default_threads(guest::cores()) as u16;
+    let machine = Machine::cpu(threads, guest::memory_bytes(), VOCABULARY);
     let mut evolve = Evolve::new(objective, machine, seconds, 0);
     let folder = env::current_dir().context("cannot tell which folder this is")?;
     evolve.direct(ProgramPaths { asked: None, folder, home: home.to_owned() }.read()?);

@@ -6,7 +6,7 @@ use super::{print, runtime};
 use crate::{
     base::words::count,
     cli::ProbeArgs,
-    probe::Probe,
+    objectives::train::probe::Probe,
     session,
     settings::Settings,
     view::{View, json::write_line},

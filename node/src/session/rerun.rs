@@ -13,11 +13,11 @@ use super::{Session, use_slots};
 use crate::{
     base::clock::unix_now,
     events::Happened,
-    experiment::{self, Control, Limits, RunSpec},
     machine::slots::Placement,
-    plan::RunPlan,
+    objectives::train::plan::RunPlan,
     report::{READING_PAIRS, Reading, Readings, Story},
     research::RunOrder,
+    runs::supervisor::{self, Control, Limits, RunSpec},
     settings::Settings,
     view::View,
 };
@@ -162,7 +162,7 @@ fn rerun(plan: &RunPlan, slot: usize, config: &EffectiveConfig, seed: u64, token
 async fn run(spec: RunSpec) -> anyhow::Result<Outcome> {
     let (sender, _events) = mpsc::channel(1);
     let (_control, watch) = watch::channel(Control::Run);
-    experiment::run(spec, sender, watch).await.outcome.context("the run was cancelled")
+    supervisor::run(spec, sender, watch).await.outcome.context("the run was cancelled")
 }
 
 fn finished(outcome: Outcome) -> anyhow::Result<RunReport> {

@@ -18,10 +18,10 @@ use tokio::{
 
 use crate::{
     base::files,
-    experiment::{self, Control, RunBudget},
     machine::slots::{Placement, slot_name},
-    plan::RunPlan,
+    objectives::train::plan::RunPlan,
     research::RunOrder,
+    runs::supervisor::{self, Control, RunBudget},
 };
 
 /// Seconds of budget that each shape is priced for; the trainer prices for about a second of it.
@@ -214,7 +214,7 @@ async fn price(
     let (_control, watch) = watch::channel(Control::Run);
     let mut rests = 0;
     let price = loop {
-        let priced = experiment::price(spec.clone(), sender.clone(), watch.clone()).await;
+        let priced = supervisor::price(spec.clone(), sender.clone(), watch.clone()).await;
         match priced.context("the probe was cancelled")? {
             Ok(price) => break price,
             Err(crash) if rests < rests_after(crash.class) => {

@@ -100,7 +100,7 @@ mod linux {
 
     use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 
-    use crate::experiment::tree::MARK;
+    use crate::runs::supervisor::tree::MARK;
 
     /// Processes remembered for one run; a fork bomb is killed by its group and by its mark all the same.
     const MAX_KNOWN: usize = 4096;

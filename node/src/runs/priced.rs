@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::{
     base::clock::unix_now,
-    experiment::{self, Control, Price, RunBudget, RunProgress, RunSpec},
+    runs::supervisor::{self, Control, Price, RunBudget, RunProgress, RunSpec},
 };
 
 /// Share of its threads' CPU time below which a price is void (design §4).
@@ -123,7 +123,7 @@ async fn attempt(
             None => return Attempt::default(),
         }
     }
-    let ended = experiment::run(spec, events.clone(), control.clone()).await;
+    let ended = supervisor::run(spec, events.clone(), control.clone()).await;
     let better_tokens = match (&price, ended.outcome.as_ref().and_then(Outcome::report)) {
         (Some((price, seconds)), Some(report)) if !holds(price, report) => {
             let steps = report.tokens_per_second() * seconds / tokens_per_step as f64;
@@ -147,7 +147,7 @@ async fn take_price(
         if attempt > 0 {
             tokio::time::sleep(MOMENT).await;
         }
-        match experiment::price(spec.clone(), events.clone(), control.clone()).await? {
+        match supervisor::price(spec.clone(), events.clone(), control.clone()).await? {
             Ok(price) if price.cpu_share >= LEAST_CPU_SHARE => return Some(Ok(price)),
             Ok(price) => {
                 // The best of the void prices: what starves a price only ever makes it slower.

@@ -36,7 +36,7 @@ use tokio::{
 
 pub use watch::{Limits, Prepared, Price};
 
-use crate::{machine::slots::Placement, manners::TRAINER_NICENESS};
+use crate::machine::{guest::TRAINER_NICENESS, slots::Placement};
 use pre_exec::Habits;
 use process::{ErrorTail, Launch};
 use session::{Links, Session};

@@ -16,7 +16,7 @@ use autoswarm_protocol::{
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 
-use crate::experiment::{self, Control, PrepareSpec};
+use crate::runs::supervisor::{self, Control, PrepareSpec};
 
 /// Longest silence of a preparation: a slow line may take minutes for one crate.
 const SILENCE: Duration = Duration::from_mins(10);
@@ -66,7 +66,7 @@ pub async fn prepare(
     let (sender, mut events) = mpsc::channel(64);
     // Dropping the sender would cancel; it lives as long as the preparation.
     let (_control, watch) = watch::channel(Control::Run);
-    let preparation = experiment::prepare(spec, sender, watch);
+    let preparation = supervisor::prepare(spec, sender, watch);
     tokio::pin!(preparation);
     let result = loop {
         tokio::select! {

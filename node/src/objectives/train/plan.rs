@@ -8,9 +8,9 @@ use autoswarm_protocol::{
 };
 
 use crate::{
-    experiment::{Limits, RunBudget, RunSpec},
     machine::slots::Placement,
     research::RunOrder,
+    runs::supervisor::{Limits, RunBudget, RunSpec},
 };
 
 /// Budgets' time that a run may take whose tokens are known: they bound it already, and a machine that is slower than it was when they were

@@ -1,0 +1,4 @@
+//! Runs: child processes under supervision, and what their training may cost.
+
+pub mod priced;
+pub mod supervisor;
