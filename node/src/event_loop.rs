@@ -32,6 +32,7 @@ use crate::{
         priced::{RunResult, priced_run},
         supervisor::{Control, RunProgress},
     },
+    session::ending::{Ending, PersonsChange},
     swarm_side::SwarmSide,
     view::View,
 };
@@ -46,15 +47,6 @@ pub const NOTHING_BELIEVED: &str = "the search believes nothing yet: there is no
 const TICK: Duration = Duration::from_millis(250);
 const TICKS_PER_BATTERY_CHECK: u64 = 120;
 
-/// How a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// It did all that it was asked for.
-    Done,
-    /// A person, a deadline or a signal ended it.
-    Stopped,
-}
-
 /// Something for the driver to deal with.
 #[derive(Debug)]
 enum Event {
@@ -65,15 +57,6 @@ enum Event {
     Progress(RunProgress),
     Heard(Heard),
     Tick,
-}
-
-/// A change as a person typed it.
-#[derive(Debug, Clone)]
-pub struct PersonsChange {
-    /// The patch to the incumbent.
-    pub patch: String,
-    /// Why it should help.
-    pub because: String,
 }
 
 /// A change that a person tries.

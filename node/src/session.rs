@@ -1,5 +1,6 @@
 //! A whole `solo`: open the home, prepare the text, probe the machine, tour, research.
 
+pub mod ending;
 mod join;
 mod rerun;
 
@@ -23,7 +24,7 @@ use crate::{
     base::clock::unix_now,
     board::Board,
     control::{self, Reply, Request, Responder},
-    event_loop::{Ending, EventLoop, PersonsChange},
+    event_loop::EventLoop,
     events::{Happened, Snapshot, sentences},
     home::Home,
     journal::Recorded,
@@ -43,6 +44,7 @@ use crate::{
         evolve::{Evolve, Machine},
     },
     research::{Policy, Research, Rules},
+    session::ending::{Ending, PersonsChange},
     settings::Settings,
     swarm_side::SwarmSide,
     view::View,

@@ -13,8 +13,7 @@ use crate::{
     cli::TryArgs,
     commands::{open_existing, print, runtime},
     control::{self, ControlError, Reply, Request},
-    event_loop::PersonsChange,
-    session,
+    session::{self, ending::PersonsChange},
     settings::Settings,
     view::{View, json, lists, plain::Plain},
 };
