@@ -6,7 +6,7 @@
 
 use std::{fs, process::ExitCode, time::Instant};
 
-use autoswarm_node::{network::archive::Archive, settings::BUILT_IN};
+use autoswarm_node::{cli::settings::BUILT_IN, swarm::network::archive::Archive};
 use autoswarm_protocol::{
     Bpb, Budget, Estimate, Patch, SwarmConfig, TrainConfig, codec,
     id::{ArenaId, ConfigHash, RecordId},

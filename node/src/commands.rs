@@ -4,6 +4,7 @@ pub mod check;
 pub mod discoveries;
 pub mod doctor;
 pub mod experiments;
+pub mod findings;
 pub mod join;
 pub mod pause;
 pub mod probe;
@@ -29,10 +30,12 @@ use crate::{
         hint::{Hinted, hinted},
         text,
     },
-    cli::{Cli, Command},
+    cli::{
+        args::{Cli, Command},
+        settings,
+    },
     control::ControlError,
     home::Home,
-    settings,
 };
 
 /// Does what was asked. Exit codes: 0 done, 1 failure; clap exits with 2 itself when the command line makes no sense.

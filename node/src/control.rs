@@ -23,14 +23,16 @@ pub use socket::{ControlSocket, bind, socket_path};
 
 use crate::{
     base::hint::hint_of,
-    discoveries::{self, SwarmView},
     events::{
         Happened, Snapshot,
         rows::{Filter, Row},
     },
-    network::NetworkView,
     research::beliefs::Importance,
-    swarm_git::Imported,
+    swarm::{
+        discoveries::{self, SwarmView},
+        git::Imported,
+        network::NetworkView,
+    },
 };
 
 /// Longest request. A patch and a reason are far below it.

@@ -12,7 +12,7 @@ use std::{
 use autoswarm_protocol::Verdict;
 
 use super::*;
-use crate::view::frame::tests::snapshot;
+use crate::ui::view::frame::tests::snapshot;
 
 /// Runs `clients` on a thread of its own against a served socket; `answer` plays the node's loop.
 fn with_node<A, F, T: Send + 'static>(answer: A, clients: impl FnOnce(PathBuf) -> T + Send + 'static) -> T

@@ -8,7 +8,7 @@ pub mod sentences;
 use autoswarm_protocol::{Budget, CrashClass, Estimate, KnobGroup, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::{discoveries::SwarmView, network::NetworkView};
+use crate::swarm::{discoveries::SwarmView, network::NetworkView};
 
 /// Something that happened: one plain line, or one JSON line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

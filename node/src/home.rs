@@ -2,14 +2,18 @@
 //!
 //! | path | what |
 //! |---|---|
-//! | `journal/` | the git repository that is the truth ([`crate::journal`]) |
+//! | `journal/` | the git repository that is the truth ([`crate::home::journal`]) |
 //! | `pending.json`, `results.tsv` | experiments in flight; the journal as a table |
-//! | `index/` | the rebuildable index ([`crate::store`]) |
+//! | `index/` | the rebuildable index ([`crate::home::index`]) |
 //! | `data/`, `runs/`, `logs/` | prepared datasets; configs and logs of recent runs; logs |
 //! | `records/`, `sync/` | what the swarm told; what one `node sync` brings, for its time |
 //! | `lock`, `control.sock` | held by the process at work, with its id; its door |
 //!
 //! Folders are 0700 and files 0600. What is not here: what stands in those files.
+
+pub mod identity;
+pub mod index;
+pub mod journal;
 
 use std::{
     ffi::OsString,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use autoswarm_node::{cli::Cli, commands};
+use autoswarm_node::{cli::args::Cli, commands};
 use clap::Parser;
 
 fn main() -> ExitCode {

@@ -1,8 +1,12 @@
 //! A whole `solo`: open the home, prepare the text, probe the machine, tour, research.
 
+pub mod board;
 pub mod ending;
+pub mod event_loop;
 mod join;
+pub mod memory;
 mod rerun;
+pub mod swarm;
 
 use std::{
     path::Path,
@@ -22,17 +26,14 @@ pub use rerun::{LOCKED, read_locked, replay};
 
 use crate::{
     base::clock::unix_now,
-    board::Board,
+    cli::settings::Settings,
     control::{self, Reply, Request, Responder},
-    event_loop::EventLoop,
     events::{Happened, Snapshot, sentences},
-    home::Home,
-    journal::Recorded,
+    home::{Home, journal::Recorded},
     machine::{
         guest,
         slots::{Placement, slot_name},
     },
-    memory::Memory,
     objectives::train::{
         calibrated::calibrated_start,
         dataset,
@@ -44,10 +45,14 @@ use crate::{
         evolve::{Evolve, Machine},
     },
     research::{Policy, Research, Rules},
-    session::ending::{Ending, PersonsChange},
-    settings::Settings,
-    swarm_side::SwarmSide,
-    view::View,
+    session::{
+        board::Board,
+        ending::{Ending, PersonsChange},
+        event_loop::EventLoop,
+        memory::Memory,
+        swarm::SwarmSide,
+    },
+    ui::view::View,
 };
 
 /// The tour's budget: long enough for a model to learn something, short enough to watch.

@@ -13,13 +13,14 @@ use std::{
 };
 
 use autoswarm_node::{
-    identity,
-    journal::Journal,
-    network::archive::Archive,
-    swarm_git::{
-        AtRest, Writer, import, incoming,
-        remote::{Ours, Remote},
-        sync_folder,
+    home::{identity, journal::Journal},
+    swarm::{
+        git::{
+            AtRest, Writer, import, incoming,
+            remote::{Ours, Remote},
+            sync_folder,
+        },
+        network::archive::Archive,
     },
 };
 use autoswarm_protocol::{

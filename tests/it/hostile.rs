@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use autoswarm_node::network::{Counts, PeerView, Switches, archive::Archive, exchange};
+use autoswarm_node::swarm::network::{Counts, PeerView, Switches, archive::Archive, exchange};
 use autoswarm_protocol::{
     Bpb, Budget, Estimate, Patch, TrainConfig,
     id::ArenaId,

@@ -13,7 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use autoswarm_node::{base::clock::unix_now, identity, network::archive::Archive, session::RECORDS};
+use autoswarm_node::{
+    base::clock::unix_now, home::identity, session::RECORDS, swarm::network::archive::Archive,
+};
 use autoswarm_protocol::{
     Experiment, SwarmConfig, Verdict,
     id::{ConfigHash, RecordId},

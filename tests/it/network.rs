@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use autoswarm_node::network::{
+use autoswarm_node::swarm::network::{
     Network, NetworkConfig, Switches, Ticket, archive::Archive, fetch_swarm_config,
 };
 use futures::StreamExt;
@@ -179,7 +179,7 @@ fn private(n: u32, key: Option<&str>) -> NetworkConfig {
         peers: Vec::new(),
         switches: Switches { mdns: false, autonat: false, ..Switches::default() },
         known_peers: None,
-        swarm_config: autoswarm_node::settings::BUILT_IN[0].1.to_owned(),
+        swarm_config: autoswarm_node::cli::settings::BUILT_IN[0].1.to_owned(),
         sync_every: Duration::from_secs(2),
         private: key.map(|key| key.parse().expect("a key")),
     }

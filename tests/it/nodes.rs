@@ -11,10 +11,10 @@ use std::{
 };
 
 use autoswarm_node::{
-    network::{
+    cli::settings::BUILT_IN,
+    swarm::network::{
         Counts, Heard, Network, NetworkConfig, NetworkView, Other, PeerView, Switches, archive::Archive,
     },
-    settings::BUILT_IN,
 };
 use autoswarm_protocol::{
     Patch, SwarmConfig, TrainConfig,

@@ -12,7 +12,7 @@ use std::{
     process::Stdio,
 };
 
-use autoswarm_node::journal::Recorded;
+use autoswarm_node::home::journal::Recorded;
 use autoswarm_protocol::{Outcome, RunRole, Verdict};
 
 use crate::{

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use autoswarm_node::network::{Switches, archive::Archive};
+use autoswarm_node::swarm::network::{Switches, archive::Archive};
 
 use crate::nodes::{Node, Start, converge, keys, objective, record, until};
 
@@ -42,7 +42,7 @@ async fn two_nodes_that_nobody_can_dial_meet_over_a_relay() {
     let other = start.start(Archive::in_memory(objective())).await;
     let took = until("they are connected over the relay", async || {
         let seen = (one.sees(other.peer).await, other.sees(one.peer).await);
-        let is_over = |peer: &Option<autoswarm_node::network::PeerView>| {
+        let is_over = |peer: &Option<autoswarm_node::swarm::network::PeerView>| {
             peer.as_ref().is_some_and(|peer| peer.address.contains("/p2p-circuit"))
         };
         if is_over(&seen.0) && is_over(&seen.1) { Ok(()) } else { Err(seen) }

@@ -12,9 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use autoswarm_node::{
+use autoswarm_node::home::{
+    index::{Found, Store},
     journal::{Journal, Recorded},
-    store::{Found, Store},
 };
 use autoswarm_protocol::{CrashClass, Verdict};
 use rand::{Rng, SeedableRng};

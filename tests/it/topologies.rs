@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use autoswarm_node::network::archive::Archive;
+use autoswarm_node::swarm::network::archive::Archive;
 use autoswarm_protocol::{id::RecordId, record::Signed};
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use autoswarm_node::network::Other;
+use autoswarm_node::swarm::network::Other;
 use futures::{AsyncRead, AsyncWrite, FutureExt, TryFutureExt, future::BoxFuture};
 use libp2p::{
     Multiaddr, Transport,

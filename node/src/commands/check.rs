@@ -11,7 +11,7 @@ use autoswarm_protocol::{
 
 use crate::{
     base::{hint::hinted, words},
-    cli::CheckArgs,
+    cli::args::CheckArgs,
     commands::print,
     proposers::program::Direction,
 };

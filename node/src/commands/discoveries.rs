@@ -9,16 +9,18 @@ use serde::Serialize;
 use super::{join, open_existing, print, stdout_width};
 use crate::{
     base::{clock::unix_now, hint::hinted},
-    cli::{
+    cli::args::{
         Against, DiffArgs, DiscoveriesAction, DiscoveriesArgs, DiscoveryArgs, DiscoveryListArgs, ExportArgs,
         ExportForm,
     },
     control::{self, ControlError, Reply, Request},
-    discoveries::{self, Details, Discoveries, Filter, Listing, Whose},
-    identity,
-    network::archive::Archive,
+    home::identity,
     session,
-    view::{
+    swarm::{
+        discoveries::{self, Details, Discoveries, Filter, Listing, Whose},
+        network::archive::Archive,
+    },
+    ui::view::{
         Colour,
         discoveries::{self as pages, Sides},
         json::write_line,
@@ -181,7 +183,7 @@ fn at_rest(home: &Path) -> anyhow::Result<(Discoveries, Option<TrainConfig>)> {
         discoveries.hear(&held.record, None, unix_now());
     }
     let mut incumbent = None;
-    for found in crate::journal::Journal::open(held_home.path())?.experiments {
+    for found in crate::home::journal::Journal::open(held_home.path())?.experiments {
         discoveries.observe(&found.experiment);
         if matches!(found.experiment.verdict, Verdict::Baseline | Verdict::Keep { .. }) {
             incumbent = Some((*found.experiment.config).clone());

@@ -13,15 +13,19 @@ use anyhow::bail;
 
 use crate::{
     base::clock::unix_now,
-    cli::JsonFlag,
-    commands::print,
+    cli::args::JsonFlag,
+    commands::{
+        findings::{self, Cpu, Finding, Gpu, State},
+        print,
+    },
     control::{self, Request},
-    doctor::{self, Cpu, Finding, Gpu, State},
-    home::{Home, HomeError},
-    journal::Journal,
+    home::{
+        Home, HomeError,
+        index::{Found, Store},
+        journal::Journal,
+    },
     machine::guest,
-    store::{Found, Store},
-    view::json,
+    ui::view::json,
 };
 
 /// How long a helper program may take to answer: loading libtorch from a cold disk takes seconds.
@@ -35,15 +39,15 @@ const MAX_OUTPUT: u64 = 16 * 1024;
 pub fn run(home: &Path, trainer: anyhow::Result<PathBuf>, output: JsonFlag) -> anyhow::Result<()> {
     let mut findings = of_home(home);
     findings.extend(of_trainer(trainer));
-    findings.push(doctor::cpu(&look_at_cpu()));
-    findings.push(doctor::memory(free_memory()));
-    findings.push(doctor::battery(guest::on_battery(Path::new(guest::POWER_SUPPLIES))));
+    findings.push(findings::cpu(&look_at_cpu()));
+    findings.push(findings::memory(free_memory()));
+    findings.push(findings::battery(guest::on_battery(Path::new(guest::POWER_SUPPLIES))));
     if output.json {
         for finding in &findings {
             json::write_line(&mut io::stdout(), finding)?;
         }
     } else {
-        print(&doctor::render(&findings))?;
+        print(&findings::render(&findings))?;
     }
     match findings.iter().filter(|finding| finding.state == State::Fail).count() {
         0 => Ok(()),
@@ -55,10 +59,10 @@ pub fn run(home: &Path, trainer: anyhow::Result<PathBuf>, output: JsonFlag) -> a
 /// Looks at the home, its disk, its journal and its index, without making a home where there is none.
 fn of_home(path: &Path) -> Vec<Finding> {
     let shown = path.display();
-    let mut findings = vec![doctor::disk(free_disk(path))];
+    let mut findings = vec![findings::disk(free_disk(path))];
     if !path.exists() {
         findings.push(Finding::ok("home", format!("none at {shown} yet; `node solo` makes it")));
-        findings.push(doctor::clock(unix_now(), None));
+        findings.push(findings::clock(unix_now(), None));
         return findings;
     }
     match Home::open(path) {
@@ -76,17 +80,17 @@ fn of_home(path: &Path) -> Vec<Finding> {
                     format!("wait a moment; if it stays so, end that process with `kill {holder}`"),
                 ),
             });
-            findings.push(doctor::clock(unix_now(), None));
+            findings.push(findings::clock(unix_now(), None));
         }
         // Said by the finding on the disk.
-        Err(HomeError::DiskFull { .. }) => findings.push(doctor::clock(unix_now(), None)),
+        Err(HomeError::DiskFull { .. }) => findings.push(findings::clock(unix_now(), None)),
         Err(error) => {
             findings.push(Finding::fail(
                 "home",
                 error.to_string(),
                 "make it writable, or choose another with `--home DIR`",
             ));
-            findings.push(doctor::clock(unix_now(), None));
+            findings.push(findings::clock(unix_now(), None));
         }
     }
     findings
@@ -97,7 +101,7 @@ fn of_memory(home: &Home) -> Vec<Finding> {
         Ok(opened) => opened,
         Err(error) => {
             let fix = "move the folder `journal` of the home aside; `git fsck` in it says more";
-            return vec![Finding::fail("journal", error.to_string(), fix), doctor::clock(unix_now(), None)];
+            return vec![Finding::fail("journal", error.to_string(), fix), findings::clock(unix_now(), None)];
         }
     };
     let count = format!("{} experiments", opened.experiments.len());
@@ -123,7 +127,7 @@ fn of_memory(home: &Home) -> Vec<Finding> {
         ),
     };
     let newest = opened.experiments.iter().map(|recorded| recorded.experiment.finished_at).max();
-    vec![journal, index, doctor::clock(unix_now(), newest)]
+    vec![journal, index, findings::clock(unix_now(), newest)]
 }
 
 fn of_corpora(data: &Path) -> Finding {
@@ -149,7 +153,7 @@ fn of_trainer(trainer: anyhow::Result<PathBuf>) -> Vec<Finding> {
         Ok(path) => {
             let ran = answer(Command::new(&path).arg("--version"));
             let cuda = ran.is_ok() && has_cuda(&path);
-            (doctor::trainer(&path.display().to_string(), ran), cuda)
+            (findings::trainer(&path.display().to_string(), ran), cuda)
         }
         Err(error) => {
             let fix = "build both binaries with `scripts/run.sh`";
@@ -163,7 +167,7 @@ fn of_trainer(trainer: anyhow::Result<PathBuf>) -> Vec<Finding> {
         driver: Path::new("/proc/driver/nvidia/version").exists(),
         libtorch_cuda,
     };
-    vec![finding, doctor::gpu(&gpu)]
+    vec![finding, findings::gpu(&gpu)]
 }
 
 /// Returns whether the libtorch beside which the trainer finds `libtorch_cpu.so` holds the CUDA library too.

@@ -7,20 +7,22 @@ use autoswarm_protocol::Experiment;
 
 use crate::{
     base::{clock::unix_now, hint::hinted},
-    cli::{ExperimentsAction, ExperimentsArgs, ListArgs, ShowArgs},
+    cli::{
+        args::{ExperimentsAction, ExperimentsArgs, ListArgs, ShowArgs},
+        settings::{TextChoice, load_swarm_config},
+    },
     commands::{self, print, stdout_width},
     control::{self, ControlError, Reply, Request},
-    event_loop::NOTHING_BELIEVED,
     events::rows::{Filter, Row},
-    journal::Journal,
+    home::journal::Journal,
     machine::guest,
     proposers::{
         directed::ProgramPaths,
         evolve::{Evolve, Machine},
     },
     research::{Propose, beliefs::Importance},
-    settings::{TextChoice, load_swarm_config},
-    view::{importance, json, lists},
+    session::event_loop::NOTHING_BELIEVED,
+    ui::view::{importance, json, lists},
 };
 
 /// Symbols of the default tokenizer: what a prediction of memory needs until runs were measured.

@@ -15,13 +15,14 @@ use autoswarm_protocol::{
 use super::runtime;
 use crate::{
     base::{files, hint::hinted, words},
-    cli::{JoinArgs, NetworkArgs, SeedArgs, SessionArgs},
-    home::Home,
-    identity,
-    network::{self, NetworkConfig, Switches, Ticket},
+    cli::{
+        args::{JoinArgs, NetworkArgs, SeedArgs, SessionArgs},
+        settings::{self, Settings, TextChoice},
+    },
+    home::{Home, identity},
     session::{self, Taking},
-    settings::{self, Settings, TextChoice},
-    view::View,
+    swarm::network::{self, NetworkConfig, Switches, Ticket},
+    ui::view::View,
 };
 
 /// The file of a home that holds the swarm config of the objective that it joined.

@@ -5,11 +5,10 @@ use std::{fmt::Write, path::Path};
 use super::{print, runtime};
 use crate::{
     base::words::count,
-    cli::ProbeArgs,
+    cli::{args::ProbeArgs, settings::Settings},
     objectives::train::probe::Probe,
     session,
-    settings::Settings,
-    view::{View, json::write_line},
+    ui::view::{View, json::write_line},
 };
 
 /// Runs the verb.

@@ -8,10 +8,12 @@ use serde::Serialize;
 use super::{print, runtime};
 use crate::{
     base::{hint::hinted, words::signed},
-    cli::{DeviceRequest, ReplayArgs},
+    cli::{
+        args::{DeviceRequest, ReplayArgs},
+        settings::{Settings, TextChoice},
+    },
     session,
-    settings::{Settings, TextChoice},
-    view::{View, json::write_line},
+    ui::view::{View, json::write_line},
 };
 
 /// What a replay showed, bits per byte on validation.

@@ -8,12 +8,16 @@ use serde::Serialize;
 use super::{open_existing, print, runtime};
 use crate::{
     base::{files, hint::hinted},
-    cli::ReportArgs,
-    journal::Journal,
-    report::{Reading, Readings, Story, chart, markdown},
+    cli::{
+        args::ReportArgs,
+        settings::{Settings, TextChoice},
+    },
+    home::journal::Journal,
     session,
-    settings::{Settings, TextChoice},
-    view::{View, json::write_line},
+    ui::{
+        report::{Reading, Readings, Story, chart, markdown},
+        view::{View, json::write_line},
+    },
 };
 
 /// Names of the files that the verb writes into the home.

@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use super::runtime;
-use crate::{cli::SoloArgs, session, settings::Settings, view::View};
+use crate::{
+    cli::{args::SoloArgs, settings::Settings},
+    session,
+    ui::view::View,
+};
 
 /// Runs the verb.
 pub fn run(home: &Path, args: &SoloArgs) -> anyhow::Result<()> {

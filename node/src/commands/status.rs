@@ -12,14 +12,13 @@ use serde::Serialize;
 
 use crate::{
     base::clock::unix_now,
-    cli::StatusArgs,
+    cli::args::StatusArgs,
     commands::{self, print, stdout_width},
     control::{self, ControlError, Reply, Request},
-    discoveries::SwarmView,
     events::RECENT_VERDICTS,
-    journal::Journal,
-    network::NetworkView,
-    view::{
+    home::journal::Journal,
+    swarm::{discoveries::SwarmView, network::NetworkView},
+    ui::view::{
         json,
         lists::{self, AtRest},
         swarm,

@@ -16,18 +16,19 @@ use serde::Serialize;
 use super::{join, open_existing, print};
 use crate::{
     base::{clock::unix_now, hint::hinted},
-    cli::SyncArgs,
+    cli::args::SyncArgs,
     control::{self, ControlError, Reply, Request},
-    identity,
-    journal::Journal,
-    network::archive::Archive,
+    home::{identity, journal::Journal},
     session,
-    swarm_git::{
-        AtRest, Imported, Writer, import, incoming,
-        remote::{Ours, Remote},
-        restore, sync_folder,
+    swarm::{
+        git::{
+            AtRest, Imported, Writer, import, incoming,
+            remote::{Ours, Remote},
+            restore, sync_folder,
+        },
+        network::archive::Archive,
     },
-    view::json::write_line,
+    ui::view::json::write_line,
 };
 
 /// Memory of this process while it reads what may be made to fill it: forty times what 100,000 records need.
@@ -73,7 +74,7 @@ pub fn run(home: &Path, args: &SyncArgs) -> anyhow::Result<()> {
     let held: BTreeSet<_> = ours.files.values().collect();
     let records = held.iter().filter(|id| !there.records.contains(id)).count();
     let is_new = |found: &&(String, git2::Oid)| !there.refs.contains(found);
-    let discoveries = ours.refs.iter().filter(|(name, _)| name.starts_with(crate::swarm_git::DISCOVERIES));
+    let discoveries = ours.refs.iter().filter(|(name, _)| name.starts_with(crate::swarm::git::DISCOVERIES));
     let exported = Exported { records, discoveries: discoveries.filter(is_new).count() };
     // What is left there is cleaned up by the next one, too.
     let _ = fs::remove_dir_all(sync_folder(home));

@@ -10,12 +10,11 @@ use anyhow::{Context, bail};
 
 use crate::{
     base::clock::unix_now,
-    cli::TryArgs,
+    cli::{args::TryArgs, settings::Settings},
     commands::{open_existing, print, runtime},
     control::{self, ControlError, Reply, Request},
     session::{self, ending::PersonsChange},
-    settings::Settings,
-    view::{View, json, lists, plain::Plain},
+    ui::view::{View, json, lists, plain::Plain},
 };
 
 /// Longest patch that is read from standard input: every knob changed takes below 4 KB.

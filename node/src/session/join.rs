@@ -14,15 +14,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Session;
 use crate::{
     base::clock::unix_now,
+    cli::settings::Settings,
     control::{Reply, Request, Responder},
-    discoveries::{Discoveries, Here},
     events::Happened,
-    network::{Network, NetworkConfig, Ticket, archive::Archive},
     objectives::train::{plan::RunPlan, probe::Probe},
-    settings::Settings,
-    swarm_git::{self, SwarmGit},
-    swarm_side::SwarmSide,
-    view::View,
+    session::swarm::SwarmSide,
+    swarm::{
+        discoveries::{Discoveries, Here},
+        git::{self, SwarmGit},
+        network::{Network, NetworkConfig, Ticket, archive::Archive},
+    },
+    ui::view::View,
 };
 
 /// The folder of a home that holds the records.
@@ -69,7 +71,7 @@ impl Session<'_> {
         }
         let home = self.memory.home().path().to_owned();
         if archive.is_empty() {
-            let restored = swarm_git::restore(&home.join("journal"), own, &mut archive, unix_now())?;
+            let restored = git::restore(&home.join("journal"), own, &mut archive, unix_now())?;
             if restored > 0 {
                 self.note(&format!("{restored} records came back from the journal"))?;
             }

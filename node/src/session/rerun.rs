@@ -12,14 +12,16 @@ use tokio::{
 use super::{Session, use_slots};
 use crate::{
     base::clock::unix_now,
+    cli::settings::Settings,
     events::Happened,
     machine::slots::Placement,
     objectives::train::plan::RunPlan,
-    report::{READING_PAIRS, Reading, Readings, Story},
     research::RunOrder,
     runs::supervisor::{self, Control, Limits, RunSpec},
-    settings::Settings,
-    view::View,
+    ui::{
+        report::{READING_PAIRS, Reading, Readings, Story},
+        view::View,
+    },
 };
 
 /// The file of a home that remembers what was read of the locked split.
@@ -188,7 +190,7 @@ fn check_text(plan: &RunPlan, report: &RunReport) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{settings::layouts, view::lists::tests::several};
+    use crate::{cli::settings::layouts, ui::view::lists::tests::several};
 
     #[test]
     fn a_reading_trains_on_as_many_threads_as_the_runs_that_it_checks() {

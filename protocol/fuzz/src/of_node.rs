@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use autoswarm_node::network::{
+use autoswarm_node::swarm::network::{
     Ticket,
     archive::Archive,
     exchange::{Answer, Ask, Codec, MAX_FRAME_BYTES, MAX_IDS, ShortId},

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, io, time::Duration};
 
-use autoswarm_node::network::{
+use autoswarm_node::swarm::network::{
     archive::Archive,
     exchange::{self, Answer, Ask, Codec},
     sync,

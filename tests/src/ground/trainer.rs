@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
-use autoswarm_node::{objectives::train::calibrated::calibrated_start, settings};
+use autoswarm_node::{cli::settings, objectives::train::calibrated::calibrated_start};
 use autoswarm_protocol::{
     Crash, CrashClass, EffectiveConfig, Knob, Outcome, RunReport, SwarmConfig, TrainerEvent,
 };

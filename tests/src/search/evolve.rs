@@ -1,9 +1,9 @@
 //! The node's own search: the research core with one slot on a virtual clock, its verdict and every run of it paid.
 
 use autoswarm_node::{
+    cli::settings,
     proposers::evolve::{Evolve, Machine},
     research::{Action, Event, Policy, Research, Rules, RunOrder},
-    settings,
 };
 use autoswarm_protocol::{
     EffectiveConfig, Patch, SwarmConfig, Verdict,

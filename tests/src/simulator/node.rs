@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use autoswarm_node::{
-    discoveries::{Discoveries, Here, digest},
     proposers::evolve::{Evolve, Machine},
     research::{Action, Event, Policy, Research, Rules, RunOrder},
+    swarm::discoveries::{Discoveries, Here, digest},
 };
 use autoswarm_protocol::{
     EffectiveConfig, Experiment, Outcome,

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use autoswarm_node::{research::RunOrder, settings};
+use autoswarm_node::{cli::settings, research::RunOrder};
 use autoswarm_protocol::{
     EffectiveConfig, Experiment, Outcome, Patch, SwarmConfig, Verdict,
     arena::{Arena, Dtype},

@@ -139,7 +139,7 @@ mod tests {
     use autoswarm_protocol::EffectiveConfig;
 
     use super::*;
-    use crate::{proposers::evolve::tests::objective, settings::load_swarm_config};
+    use crate::{cli::settings::load_swarm_config, proposers::evolve::tests::objective};
 
     #[track_caller]
     fn check(flops_per_second: f64, seconds: f64, expected: [usize; 5]) {

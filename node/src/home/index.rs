@@ -1,0 +1,245 @@
+//! The index: look-ups into the journal by number, config and verdict. **Never the truth**: it is rebuilt from the
+//! journal whenever it is missing, damaged or different, and says so.
+//!
+//! One sled tree, one atomic batch an experiment:
+//!
+//! | key | value |
+//! |---|---|
+//! | `e` number | the [`Entry`] |
+//! | `c` config hash, number | nothing |
+//! | `v` verdict's first letter, number | nothing |
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use autoswarm_protocol::{Experiment, codec, id::ConfigHash};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    base::{database::open_patiently, files},
+    home::journal::Recorded,
+};
+
+/// Memory that sled may cache. Its own default is 1 GiB, which a trainer needs more.
+const CACHE_BYTES: u64 = 32 << 20;
+
+/// What is wrong with an index.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be opened even after it was moved aside, or it broke at work.
+    #[error("the index `{}`: {reason}; delete the folder, it is rebuilt from the journal", path.display())]
+    Broken {
+        /// Its folder.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+    /// It cannot be moved out of the way.
+    #[error("cannot move the damaged index `{}` aside: {source}", path.display())]
+    Stuck {
+        /// Its folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+/// What is known of an experiment without reading its commit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its number.
+    pub number: u32,
+    /// Its commit, 40 hexadecimal digits.
+    pub commit: String,
+    /// The child's hash.
+    pub config: ConfigHash,
+    /// `baseline`, `keep`, `discard` or `crash`.
+    pub verdict: String,
+    /// Mean validation value of the child's runs, bits per byte.
+    pub validation: Option<f64>,
+    /// The patch, or the reason where there is none.
+    pub description: String,
+}
+
+impl Entry {
+    /// Summarises an experiment and its commit.
+    pub fn new(experiment: &Experiment, commit: &str) -> Self {
+        let hypothesis = &experiment.hypothesis;
+        Self {
+            number: experiment.number,
+            commit: commit.to_owned(),
+            config: experiment.config.hash(),
+            verdict: experiment.verdict.name().to_owned(),
+            validation: experiment.mean_validation(),
+            description: if hypothesis.patch.is_empty() {
+                hypothesis.because.clone()
+            } else {
+                hypothesis.patch.to_string()
+            },
+        }
+    }
+}
+
+/// In what state the index was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Equal to the journal.
+    Equal,
+    /// Behind the journal by so many experiments, which were added: a kill came between the two.
+    Behind(usize),
+    /// There was none; it was built.
+    Missing,
+    /// It was damaged or said something else than the journal; it was built anew.
+    Damaged {
+        /// What was wrong.
+        reason: String,
+        /// Where the old one is now.
+        moved_to: PathBuf,
+    },
+}
+
+/// An open index.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    database: sled::Db,
+}
+
+impl Store {
+    /// Opens the index in `path` and makes it equal to `journal`, which is sorted by number.
+    pub fn open(path: &Path, journal: &[Recorded]) -> Result<(Self, Found), StoreError> {
+        let entries: Vec<Entry> =
+            journal.iter().map(|recorded| Entry::new(&recorded.experiment, &recorded.commit)).collect();
+        let existed = path.exists();
+        let first = guarded(|| Self::try_open(path, &entries, existed));
+        let reason = match first {
+            Ok((store, added)) => {
+                let found = match added {
+                    _ if !existed => Found::Missing,
+                    0 => Found::Equal,
+                    added => Found::Behind(added),
+                };
+                return Ok((store, found));
+            }
+            Err(reason) => reason,
+        };
+        let stuck = |source| StoreError::Stuck { path: path.to_owned(), source };
+        let moved_to = files::move_aside(path).map_err(stuck)?;
+        match guarded(|| Self::try_open(path, &entries, false)) {
+            Ok((store, _)) => Ok((store, Found::Damaged { reason, moved_to })),
+            Err(reason) => Err(StoreError::Broken { path: path.to_owned(), reason }),
+        }
+    }
+
+    /// Opens and compares; returns how many experiments were missing.
+    fn try_open(path: &Path, entries: &[Entry], existed: bool) -> Result<(Self, usize), String> {
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let database = open_patiently(&config).map_err(|error| error.to_string())?;
+        let store = Self { path: path.to_owned(), database };
+        let held = store.read_all()?;
+        let journal: BTreeMap<u32, &Entry> = entries.iter().map(|entry| (entry.number, entry)).collect();
+        if held.iter().any(|held| journal.get(&held.number) != Some(&held)) {
+            return Err("it says something else than the journal".to_owned());
+        }
+        // Sled takes a log that it cannot read for an empty one.
+        if existed && held.is_empty() && entries.len() > 1 {
+            return Err("it is empty and the journal is not".to_owned());
+        }
+        let keys = |prefix: &[u8]| store.database.scan_prefix(prefix).count();
+        if [keys(b"c"), keys(b"v")] != [held.len(), held.len()] {
+            return Err("its look-ups do not fit its entries".to_owned());
+        }
+        // Experiments end in another order than they begin, so what a kill kept from the index need not be the last.
+        let held: BTreeSet<u32> = held.iter().map(|entry| entry.number).collect();
+        let missing: Vec<&Entry> = entries.iter().filter(|entry| !held.contains(&entry.number)).collect();
+        missing.iter().try_for_each(|entry| store.insert(entry))?;
+        store.database.flush().map_err(|error| error.to_string())?;
+        Ok((store, missing.len()))
+    }
+
+    fn read_all(&self) -> Result<Vec<Entry>, String> {
+        self.database
+            .scan_prefix(b"e")
+            .values()
+            .map(|value| {
+                let bytes = value.map_err(|error| error.to_string())?;
+                codec::decode(&bytes).map_err(|error| error.to_string())
+            })
+            .collect()
+    }
+
+    fn insert(&self, entry: &Entry) -> Result<(), String> {
+        let number = entry.number.to_be_bytes();
+        let value = codec::encode(entry).map_err(|error| error.to_string())?;
+        let mut batch = sled::Batch::default();
+        batch.insert([b"e", &number[..]].concat(), value);
+        batch.insert([b"c", &entry.config.as_bytes()[..], &number[..]].concat(), &[]);
+        batch.insert([b"v", &entry.verdict.as_bytes()[..1], &number[..]].concat(), &[]);
+        self.database.apply_batch(batch).map_err(|error| error.to_string())
+    }
+
+    /// Adds an experiment that the journal holds already, durably.
+    pub fn add(&self, experiment: &Experiment, commit: &str) -> Result<(), StoreError> {
+        self.guard(|store| {
+            store.insert(&Entry::new(experiment, commit))?;
+            store.database.flush().map(drop).map_err(|error| error.to_string())
+        })
+    }
+
+    /// Returns every entry, by rising number.
+    pub fn entries(&self) -> Result<Vec<Entry>, StoreError> {
+        self.guard(Self::read_all)
+    }
+
+    /// Returns an entry by its number.
+    pub fn entry(&self, number: u32) -> Result<Option<Entry>, StoreError> {
+        self.guard(|store| {
+            let key = [b"e", &number.to_be_bytes()[..]].concat();
+            let bytes = store.database.get(key).map_err(|error| error.to_string())?;
+            bytes.map(|bytes| codec::decode(&bytes).map_err(|error| error.to_string())).transpose()
+        })
+    }
+
+    /// Returns the numbers of the experiments with this effective config.
+    pub fn with_config(&self, config: ConfigHash) -> Result<Vec<u32>, StoreError> {
+        self.numbers(&[b"c", &config.as_bytes()[..]].concat())
+    }
+
+    /// Returns the numbers of the experiments with this verdict: `baseline`, `keep`, `discard` or `crash`.
+    pub fn with_verdict(&self, verdict: &str) -> Result<Vec<u32>, StoreError> {
+        self.numbers(&[b"v", verdict.as_bytes().get(..1).unwrap_or(b"-")].concat())
+    }
+
+    fn numbers(&self, prefix: &[u8]) -> Result<Vec<u32>, StoreError> {
+        self.guard(|store| {
+            let keys = store.database.scan_prefix(prefix).keys();
+            keys.map(|key| {
+                let key = key.map_err(|error| error.to_string())?;
+                let number = key.get(prefix.len()..).and_then(|number| number.try_into().ok());
+                number.map(u32::from_be_bytes).ok_or_else(|| "a key has the wrong length".to_owned())
+            })
+            .collect()
+        })
+    }
+
+    fn guard<T>(&self, work: impl FnOnce(&Self) -> Result<T, String>) -> Result<T, StoreError> {
+        guarded(|| work(self)).map_err(|reason| StoreError::Broken { path: self.path.clone(), reason })
+    }
+}
+
+/// Turns a panic of sled's, which it prefers to errors on damaged files, into a reason.
+fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason");
+        Err(format!("it panicked: {}", crate::base::text::one_line(message, 200)))
+    })
+}
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;

@@ -1,0 +1,276 @@
+//! Keeps the snapshot of a session up to date: pure bookkeeping of what the driver saw.
+
+use std::{collections::VecDeque, time::Instant};
+
+use autoswarm_protocol::{Experiment, KnobGroup, Outcome, Patch, RunRole, TrainerEvent, Verdict};
+
+use crate::{
+    events::{Happened, Phase, RECENT_VERDICTS, SlotView, Snapshot, Summary, sentences},
+    research::{Research, RunOrder},
+    runs::supervisor::RunProgress,
+    swarm::{discoveries::SwarmView, network::NetworkView},
+};
+
+/// What a session looks like right now.
+#[derive(Debug)]
+pub struct Board {
+    snapshot: Snapshot,
+    runs: Vec<Option<u64>>,
+    recent: VecDeque<(u32, String, Verdict)>,
+    concluded: u32,
+    kept: u32,
+    crashed: u32,
+    run_seconds: f64,
+    runs_timed: u32,
+    started: Instant,
+    run_starts: Vec<Option<Instant>>,
+    paused: Option<String>,
+}
+
+impl Board {
+    /// Makes the picture of a session that begins; `snapshot` says what stays the same.
+    pub fn new(snapshot: Snapshot) -> Self {
+        let slots = snapshot.slots.len();
+        Self {
+            recent: snapshot.recent.iter().cloned().collect(),
+            snapshot,
+            runs: vec![None; slots],
+            concluded: 0,
+            kept: 0,
+            crashed: 0,
+            run_seconds: 0.0,
+            runs_timed: 0,
+            started: Instant::now(),
+            run_starts: vec![None; slots],
+            paused: None,
+        }
+    }
+
+    /// Returns an empty line for a slot of this name.
+    pub fn idle_slot(name: String) -> SlotView {
+        SlotView {
+            name,
+            phase: Phase::Idle,
+            number: None,
+            role: String::new(),
+            patch: String::new(),
+            done: 0,
+            total: 0,
+            tokens_per_second: 0.0,
+            loss: None,
+            remaining_seconds: None,
+        }
+    }
+
+    /// Returns the picture.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Returns the name of a slot.
+    pub fn slot_name(&self, slot: usize) -> &str {
+        &self.snapshot.slots[slot].name
+    }
+
+    /// Returns the experiments concluded, kept and crashed in this session, baselines apart.
+    pub fn counts(&self) -> (u32, u32, u32) {
+        (self.concluded, self.kept, self.crashed)
+    }
+
+    /// Returns the hours since the session began.
+    pub fn hours(&self) -> f64 {
+        self.started.elapsed().as_secs_f64() / 3600.0
+    }
+
+    /// Returns the mean wall-clock seconds of a run, once one ended.
+    pub fn run_seconds(&self) -> Option<f64> {
+        (self.runs_timed > 0).then(|| self.run_seconds / f64::from(self.runs_timed))
+    }
+
+    /// A run starts on its slot.
+    pub fn run_started(&mut self, order: &RunOrder) {
+        self.runs[order.slot] = Some(order.id);
+        self.run_starts[order.slot] = Some(Instant::now());
+        let slot = &mut self.snapshot.slots[order.slot];
+        *slot = SlotView {
+            phase: Phase::Starting,
+            number: Some(order.number),
+            role: role(order.role, order.pair),
+            patch: if order.patch.is_empty() { String::new() } else { order.patch.to_string() },
+            total: order.tokens.unwrap_or(0),
+            ..Self::idle_slot(std::mem::take(&mut slot.name))
+        };
+    }
+
+    /// A run ended.
+    pub fn run_ended(&mut self, id: u64) {
+        let Some(slot) = self.runs.iter().position(|run| *run == Some(id)) else { return };
+        self.runs[slot] = None;
+        if let Some(started) = self.run_starts[slot].take() {
+            self.run_seconds += started.elapsed().as_secs_f64();
+            self.runs_timed += 1;
+        }
+        let name = std::mem::take(&mut self.snapshot.slots[slot].name);
+        self.snapshot.slots[slot] = Self::idle_slot(name);
+    }
+
+    /// A trainer said something.
+    pub fn progress(&mut self, progress: &RunProgress) {
+        let Some(slot) = self.runs.iter().position(|run| *run == Some(progress.run)) else { return };
+        let view = &mut self.snapshot.slots[slot];
+        match &progress.event {
+            TrainerEvent::Starting { .. } => view.phase = Phase::Pricing,
+            TrainerEvent::Priced { tokens, tokens_per_second, .. } => {
+                view.total = *tokens;
+                view.tokens_per_second = *tokens_per_second;
+            }
+            TrainerEvent::TrainingStarted { tokens, .. } => {
+                view.phase = Phase::Training;
+                (view.done, view.total) = (0, *tokens);
+            }
+            TrainerEvent::Progress { tokens, loss, tokens_per_second, .. } => {
+                view.done = *tokens;
+                view.loss = Some(*loss);
+                view.tokens_per_second = *tokens_per_second;
+                let left = view.total.saturating_sub(*tokens) as f64;
+                view.remaining_seconds = (*tokens_per_second > 0.0).then(|| left / tokens_per_second);
+            }
+            TrainerEvent::Evaluating { done, total, .. } => {
+                view.phase = Phase::Evaluating;
+                (view.done, view.total, view.remaining_seconds) = (*done, *total, None);
+            }
+            event if event.is_starved() => {
+                view.phase = Phase::Waiting;
+                (view.done, view.total, view.remaining_seconds) = (0, 0, None);
+            }
+            _ => {}
+        }
+    }
+
+    /// A pause began or ended.
+    pub fn paused(&mut self, reason: Option<String>) {
+        self.paused = reason;
+    }
+
+    /// The swarm looks like this now.
+    pub fn swarm(&mut self, network: NetworkView, swarm: SwarmView) {
+        self.snapshot.network = Some(network);
+        self.snapshot.swarm = Some(swarm);
+    }
+
+    /// An experiment ended.
+    pub fn concluded(&mut self, experiment: &Experiment) {
+        if !matches!(experiment.verdict, Verdict::Baseline) {
+            self.concluded += 1;
+            self.snapshot.experiments += 1;
+        }
+        self.kept += u32::from(matches!(experiment.verdict, Verdict::Keep { .. }));
+        self.crashed += u32::from(matches!(experiment.verdict, Verdict::Crash { .. }));
+        self.snapshot.keeps += u32::from(matches!(experiment.verdict, Verdict::Keep { .. }));
+        self.snapshot.crashes += u32::from(matches!(experiment.verdict, Verdict::Crash { .. }));
+        self.recent.push_back((
+            experiment.number,
+            sentences::headline(experiment),
+            experiment.verdict.clone(),
+        ));
+        while self.recent.len() > RECENT_VERDICTS {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Says what a run came to.
+    pub fn run_finished(&self, order: &RunOrder, outcome: &Outcome) -> Happened {
+        let report = outcome.report();
+        Happened::RunFinished {
+            number: order.number,
+            slot: self.slot_name(order.slot).to_owned(),
+            role: role(order.role, order.pair),
+            validation: report.map(|report| report.validation.get()),
+            crash: match outcome {
+                Outcome::Crashed(crash) => Some(crash.class),
+                Outcome::Finished(_) | Outcome::Raced(_) => None,
+            },
+            seconds: match outcome {
+                Outcome::Finished(report) => report.training_seconds,
+                Outcome::Crashed(crash) => crash.seconds,
+                Outcome::Raced(raced) => raced.training_seconds,
+            },
+            tokens: match outcome {
+                Outcome::Finished(report) => report.tokens,
+                Outcome::Crashed(_) => 0,
+                Outcome::Raced(raced) => raced.tokens / raced.steps.max(1) * raced.step,
+            },
+        }
+    }
+
+    /// Takes over what the research knows.
+    pub fn refresh(&mut self, research: &Research) {
+        self.snapshot.recent = self.recent.iter().cloned().collect();
+        self.snapshot.incumbent = research.incumbent().and_then(crate::research::Incumbent::mean);
+        self.snapshot.incumbent_patch = research.incumbent().map_or_else(String::new, |incumbent| {
+            Patch::between(research.baseline(), &incumbent.config).to_string()
+        });
+        self.snapshot.gain = research.gain();
+        self.snapshot.experiments_per_hour =
+            (self.concluded > 0).then(|| f64::from(self.concluded) / self.hours());
+        self.snapshot.next_verdict_seconds = self.next_verdict(research);
+        self.snapshot.paused.clone_from(&self.paused);
+        for (slot, view) in self.snapshot.slots.iter_mut().enumerate() {
+            match (&self.paused, self.runs[slot]) {
+                (Some(_), Some(_)) => view.phase = Phase::Paused,
+                (None, Some(_)) if view.phase == Phase::Paused => view.phase = Phase::Training,
+                _ => {}
+            }
+        }
+    }
+
+    /// Sums the session up.
+    pub fn summary(&self, research: &Research) -> Summary {
+        let (experiments, keeps, crashes) = self.counts();
+        let noise = research.noise();
+        let resolution = |seconds: f64| {
+            let group = KnobGroup::Optimizer;
+            research.policy().resolution(noise, group, seconds, self.runs.len())
+        };
+        Summary {
+            experiments,
+            keeps,
+            crashes,
+            baseline: research.baseline_mean(),
+            patch: self.snapshot.incumbent_patch.clone(),
+            gain: research.gain(),
+            resolvable_per_hour: self
+                .run_seconds()
+                .filter(|_| research.incumbent().is_some())
+                .map(resolution),
+            ruled_out: research.proposer().ruled_out(),
+            untried: research.proposer().untried(),
+            hours: self.hours(),
+        }
+    }
+
+    /// Seconds until the oldest experiment can be judged, by the runs that it surely still needs.
+    fn next_verdict(&self, research: &Research) -> Option<f64> {
+        let oldest = research.pending().first()?;
+        let run_seconds = self.run_seconds()?;
+        let needs = research.outstanding_runs(oldest.number) as f64;
+        let slots = self.runs.len() as f64;
+        let elapsed =
+            self.run_starts.iter().flatten().map(|start| start.elapsed().as_secs_f64()).fold(0.0, f64::max);
+        Some(((needs / slots).ceil() * run_seconds - elapsed).max(0.0))
+    }
+}
+
+/// Names a run's role for lists: `screen`, `pair 2, incumbent`.
+fn role(role: RunRole, pair: Option<u16>) -> String {
+    let name = match role {
+        RunRole::Screen => "screen",
+        RunRole::Baseline => "baseline",
+        RunRole::Child => "child",
+        RunRole::Incumbent | RunRole::IncumbentScreen => "incumbent",
+    };
+    match pair {
+        Some(pair) => format!("pair {}, {name}", pair + 1),
+        None => name.to_owned(),
+    }
+}

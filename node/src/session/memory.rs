@@ -1,0 +1,125 @@
+//! What a session remembers: the journal, which is the truth, and the index beside it.
+
+use anyhow::Context;
+use autoswarm_protocol::{Experiment, id::ArenaId};
+
+use crate::{
+    events::rows::Filter,
+    home::{
+        Home,
+        index::{Entry, Found, Store},
+        journal::{Caps, Journal, Recorded},
+    },
+    research::active::Active,
+};
+
+/// Experiments between two looks at the journal's size.
+const TIDY_EVERY: u32 = 32;
+
+/// The memory of a node; only one process has it.
+#[derive(Debug)]
+pub struct Memory {
+    home: Home,
+    journal: Journal,
+    store: Store,
+    recorded: u32,
+}
+
+impl Memory {
+    /// Opens the memory of a home. Returns it with all experiments, and with what had to be mended.
+    pub fn open(home: Home) -> anyhow::Result<(Self, Vec<Recorded>, Vec<String>)> {
+        let opened = Journal::open(home.path()).context("cannot open the journal")?;
+        let mut notes = opened.damaged;
+        let (store, found) =
+            Store::open(&home.index(), &opened.experiments).context("cannot open the index")?;
+        notes.extend(mended(&found, opened.experiments.len()));
+        let memory = Self { home, journal: opened.journal, store, recorded: 0 };
+        Ok((memory, opened.experiments, notes))
+    }
+
+    /// Returns the home.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Returns the number of the next experiment.
+    pub fn next_number(&self) -> u32 {
+        self.journal.next_number()
+    }
+
+    /// Returns the experiments that a restart interrupted.
+    pub fn pending(&self, arena: ArenaId) -> Vec<Active> {
+        let mut pending: Vec<Active> = self.journal.load_pending(|active: &Active| active.number);
+        pending.retain(|active| active.arena == arena);
+        pending
+    }
+
+    /// Keeps the experiments in flight.
+    pub fn save_pending(&self, pending: &[Active]) -> anyhow::Result<()> {
+        self.journal.save_pending(pending).context("cannot keep the experiments in flight")
+    }
+
+    /// Writes an experiment that is over; returns its commit.
+    pub fn conclude(&mut self, experiment: &Experiment) -> anyhow::Result<String> {
+        let commit = self.journal.record(experiment).context("cannot write the journal")?;
+        self.store.add(experiment, &commit).context("cannot write the index")?;
+        self.recorded += 1;
+        if self.recorded.is_multiple_of(TIDY_EVERY) {
+            self.journal.tidy(Caps::default()).context("cannot tidy the journal")?;
+        }
+        Ok(commit)
+    }
+
+    /// Returns a short entry for each experiment, by rising number.
+    pub fn entries(&self) -> anyhow::Result<Vec<Entry>> {
+        self.store.entries().context("cannot read the index")
+    }
+
+    /// Returns the newest experiments that a filter leaves, oldest first.
+    pub fn newest(&self, filter: &Filter) -> anyhow::Result<Vec<Experiment>> {
+        let mut entries = self.entries()?;
+        entries.retain(|entry| filter.verdict.as_ref().is_none_or(|verdict| *verdict == entry.verdict));
+        let skip = entries.len().saturating_sub(filter.limit as usize);
+        entries[skip..].iter().filter_map(|entry| self.experiment(entry.number).transpose()).collect()
+    }
+
+    /// Finds an experiment by its number, or by the first digits of its commit; else says why there is none.
+    pub fn find(&self, id: &str) -> anyhow::Result<Result<Experiment, String>> {
+        let entries = self.entries()?;
+        let number = id.trim_start_matches('#').parse::<u32>().ok();
+        let named =
+            |entry: &&Entry| Some(entry.number) == number || (id.len() >= 4 && entry.commit.starts_with(id));
+        let Some(entry) = entries.iter().find(named) else {
+            return Ok(Err(format!("there is no experiment `{}`", crate::base::text::one_line(id, 80))));
+        };
+        let experiment = self.experiment(entry.number)?;
+        Ok(experiment.ok_or_else(|| format!("experiment {} cannot be read from the journal", entry.number)))
+    }
+
+    /// Returns one experiment whole.
+    pub fn experiment(&self, number: u32) -> anyhow::Result<Option<Experiment>> {
+        let recorded = self.journal.experiment(number).context("cannot read the journal")?;
+        Ok(recorded.map(|recorded| recorded.experiment))
+    }
+
+    /// Returns what is wrong with the disk, if something is.
+    pub fn disk_problem(&self) -> Option<String> {
+        self.home.check_space().err().map(|error| error.to_string())
+    }
+}
+
+/// Says what opening the index mended; none where nothing was wrong.
+fn mended(found: &Found, experiments: usize) -> Option<String> {
+    match found {
+        Found::Equal => None,
+        Found::Missing if experiments == 0 => None,
+        Found::Missing => {
+            Some(format!("the index was missing; rebuilt from the journal's {experiments} experiments"))
+        }
+        Found::Behind(count) => Some(format!("the index lacked {count} of the journal's experiments; added")),
+        Found::Damaged { reason, moved_to } => Some(format!(
+            "the index was damaged ({reason}); rebuilt from the journal's {experiments} experiments, the old one is in `{}`",
+            moved_to.display()
+        )),
+    }
+}

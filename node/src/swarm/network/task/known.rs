@@ -1,0 +1,66 @@
+//! The file that remembers peers across runs. It is worth little, but a damaged one is not taken for an empty one without a word.
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use libp2p::{Multiaddr, PeerId};
+
+use super::Task;
+use crate::{
+    base::{clock::unix_now, files},
+    swarm::network::{peers::Known, ticket},
+};
+
+/// Returns what an earlier session kept, and in one line what is wrong with it.
+pub(super) fn read(file: Option<&Path>) -> (BTreeMap<String, Known>, Option<String>) {
+    let Some(file) = file else { return (BTreeMap::new(), None) };
+    let damaged = |reason: &dyn std::fmt::Display| {
+        let place = match files::move_aside(file) {
+            Ok(aside) => format!("it is now `{}`", aside.display()),
+            Err(error) => format!("and it cannot be moved aside: {error}"),
+        };
+        let file = file.display();
+        format!(
+            "the peers of earlier runs cannot be read from `{file}` ({reason}); {place}; the others find this node again"
+        )
+    };
+    match fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (BTreeMap::new(), None),
+        Err(error) => (BTreeMap::new(), Some(damaged(&error))),
+        Ok(text) => match serde_json::from_slice(&text) {
+            Ok(known) => (known, None),
+            Err(error) => (BTreeMap::new(), Some(damaged(&error))),
+        },
+    }
+}
+
+impl Task {
+    /// Remembers an address at which a peer can be dialled again.
+    pub(super) fn reached(&mut self, peer: PeerId, address: &Multiaddr) {
+        let full = ticket::whole(address, peer);
+        self.peers.reached(peer, &full, unix_now());
+        self.swarm.behaviour_mut().kad.add_address(&peer, full);
+        if let (Some(file), Ok(text)) =
+            (&self.config.known_peers, serde_json::to_vec_pretty(self.peers.known()))
+            && let Err(error) = files::replace(file, &text)
+        {
+            tracing::warn!("cannot remember peers in `{}`: {error}", file.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_said_and_moved_aside() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("peers.json");
+        assert_eq!(read(Some(&file)), (BTreeMap::new(), None), "a first run");
+        fs::write(&file, "{\"torn").expect("writable");
+        let (known, note) = read(Some(&file));
+        assert!(known.is_empty() && note.expect("said").contains("peers.json.damaged"));
+        assert_eq!(fs::read(folder.path().join("peers.json.damaged")).expect("moved"), b"{\"torn");
+        assert_eq!(read(Some(&file)).1, None, "said once");
+    }
+}

@@ -1,0 +1,363 @@
+//! Reconciling with peers: questions out, answers in, and the same the other way round. The steps themselves are in
+//! [`sync`](super::super::sync).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use autoswarm_protocol::{id::RecordId, record::Blame};
+use libp2p::{
+    PeerId,
+    request_response::{self, Message, OutboundRequestId, ResponseChannel},
+};
+use rand::{Rng, seq::IndexedRandom};
+
+use super::{Heard, Task};
+use crate::{
+    base::{clock::unix_now, text},
+    swarm::network::{
+        archive::Taken,
+        behaviour,
+        exchange::{self, Answer, Ask, MAX_IDS},
+        rhythm::Rhythm,
+        sync::{self, Lead, Misled, Step},
+    },
+};
+
+/// Reconciliations that this node leads at once: each may hold 8 MB of ids.
+const MAX_LEADS: usize = 8;
+/// Requests for bodies that are under way with one peer, so that a round trip does not decide the speed (Psyche fetches four at once).
+const PIPELINE: usize = 4;
+/// Most new records of one reconciliation that are gossiped on: a hole in gossip, not a joiner's history.
+const MOST_NEWS: usize = 16;
+/// Rest after a peer said that it is busy; and after so many in a row it is given up until the next round.
+const BUSY_REST: Duration = Duration::from_secs(1);
+const MOST_BUSY: u32 = 60;
+
+/// What a lead waits for.
+#[derive(Debug)]
+enum Phase {
+    /// The answer to a frame, which is kept because a busy peer gets it again; no request while that rests.
+    Comparing { request: Option<OutboundRequestId>, frame: Vec<u8> },
+    /// Bodies, by request.
+    Fetching(BTreeMap<OutboundRequestId, Vec<RecordId>>),
+}
+
+/// A reconciliation that this node leads with a peer.
+#[derive(Debug)]
+struct Syncing {
+    lead: Lead,
+    phase: Phase,
+    /// Nothing is asked before this.
+    rest_until: Duration,
+    busy: u32,
+    /// What it brought, as far as it is few.
+    news: Vec<RecordId>,
+}
+
+impl Syncing {
+    /// Returns whether this reconciliation waits for the answer to a request.
+    fn awaits(&self, id: OutboundRequestId) -> bool {
+        match &self.phase {
+            Phase::Comparing { request, .. } => *request == Some(id),
+            Phase::Fetching(asked) => asked.contains_key(&id),
+        }
+    }
+}
+
+/// All reconciliations.
+#[derive(Debug)]
+pub(super) struct Reconciling {
+    pub(super) rhythm: Rhythm,
+    open: BTreeMap<PeerId, Syncing>,
+    /// Connected peers with whom to begin when there is room.
+    waiting: BTreeSet<PeerId>,
+}
+
+impl Reconciling {
+    pub(super) const fn new(every: Duration) -> Self {
+        Self { rhythm: Rhythm::new(every), open: BTreeMap::new(), waiting: BTreeSet::new() }
+    }
+
+    /// Forgets a peer.
+    pub(super) fn drop(&mut self, peer: &PeerId) {
+        self.open.remove(peer);
+        self.waiting.remove(peer);
+    }
+
+    /// Returns the ids that are asked for and not answered.
+    fn under_way(&self) -> BTreeSet<RecordId> {
+        let phases = self.open.values().map(|syncing| &syncing.phase);
+        let asked = phases.filter_map(|phase| match phase {
+            Phase::Fetching(asked) => Some(asked.values().flatten().copied()),
+            Phase::Comparing { .. } => None,
+        });
+        asked.flatten().collect()
+    }
+}
+
+impl Task {
+    pub(super) fn exchanged(&mut self, event: request_response::Event<Ask, Answer>) {
+        match event {
+            request_response::Event::Message {
+                peer,
+                message: Message::Request { request, channel, .. },
+                ..
+            } => {
+                self.answer(peer, &request, channel);
+            }
+            request_response::Event::Message {
+                peer,
+                message: Message::Response { request_id, response },
+                ..
+            } => self.answered(peer, request_id, response),
+            request_response::Event::OutboundFailure { peer, request_id, .. } => {
+                if self.reconciling.open.get(&peer).is_some_and(|syncing| syncing.awaits(request_id)) {
+                    // Another round comes later, with this peer or another.
+                    self.reconciling.drop(&peer);
+                }
+            }
+            request_response::Event::InboundFailure { .. } | request_response::Event::ResponseSent { .. } => {
+            }
+        }
+    }
+
+    fn answer(&mut self, peer: PeerId, ask: &Ask, channel: ResponseChannel<Answer>) {
+        let now = self.now();
+        let answer = match ask {
+            Ask::Get(ids) if ids.len() > MAX_IDS => {
+                return self.fault(peer, "asked for too many records at once");
+            }
+            Ask::Get(ids) => {
+                let answer = sync::answer_ids(&self.archive, ids);
+                let bytes = match &answer {
+                    Answer::Records(records) => records.iter().map(Vec::len).sum(),
+                    _ => 0,
+                };
+                if self.quotas.may_fetch(peer, bytes, now) { answer } else { Answer::Busy }
+            }
+            _ if !self.quotas.may_ask(peer, now) => Answer::Busy,
+            Ask::Reconcile(frame) => match sync::answer_frame(&self.archive, frame) {
+                Ok(frame) => {
+                    // Whoever asks has something else than this node, which may lack it too.
+                    if !sync::says_equal(&frame) {
+                        self.wake();
+                    }
+                    Answer::Reconcile(frame)
+                }
+                Err(_) => return self.fault(peer, &Misled::BadFrame.to_string()),
+            },
+            Ask::SwarmConfig => Answer::SwarmConfig(self.config.swarm_config.clone()),
+            Ask::Peers => Answer::Peers(self.addresses_for(peer)),
+        };
+        self.counts.refused += u64::from(answer == Answer::Busy);
+        // A peer that left needs no answer.
+        let _ = self.swarm.behaviour_mut().records.send_response(channel, answer);
+    }
+
+    /// Begins what is due, and goes on with what rested.
+    pub(super) fn reconcile_due(&mut self) {
+        let now = self.now();
+        if self.reconciling.rhythm.is_due(now, self.rng.random()) {
+            // A relay carries news; a history comes from it itself.
+            let direct = self.connected.iter().filter(|(_, connected)| connected.is_direct());
+            let direct: Vec<PeerId> = direct.map(|(peer, _)| *peer).collect();
+            if let Some(peer) = direct.choose(&mut self.rng) {
+                self.lead(*peer);
+            }
+        }
+        let resting: Vec<PeerId> = self.reconciling.open.keys().copied().collect();
+        for peer in resting {
+            if let Some(syncing) = self.reconciling.open.remove(&peer) {
+                self.go_on(peer, syncing);
+            }
+        }
+        while self.reconciling.open.len() < MAX_LEADS
+            && let Some(peer) = self.reconciling.waiting.pop_first()
+        {
+            self.lead(peer);
+        }
+    }
+
+    /// Reconciles soon and often again: something is missing here or at a peer.
+    pub(super) fn wake(&mut self) {
+        let now = self.now();
+        self.reconciling.rhythm.woke(now, self.rng.random());
+    }
+
+    /// Begins a reconciliation, unless one with this peer goes on.
+    pub(super) fn lead(&mut self, peer: PeerId) {
+        if self.reconciling.open.contains_key(&peer) {
+            return;
+        }
+        if self.reconciling.open.len() >= MAX_LEADS {
+            self.reconciling.waiting.insert(peer);
+            return;
+        }
+        match Lead::begin(&self.archive) {
+            Ok((lead, frame)) => {
+                let phase = Phase::Comparing { request: None, frame };
+                let news = Vec::new();
+                self.go_on(peer, Syncing { lead, phase, rest_until: Duration::ZERO, busy: 0, news });
+            }
+            Err(error) => tracing::warn!("cannot reconcile: {error}"),
+        }
+    }
+
+    /// Asks what is to be asked next; ends the reconciliation when that is nothing.
+    fn go_on(&mut self, peer: PeerId, mut syncing: Syncing) {
+        if self.now() >= syncing.rest_until {
+            let records = &mut self.swarm.behaviour_mut().records;
+            match &mut syncing.phase {
+                Phase::Comparing { request: request @ None, frame } => {
+                    *request = Some(records.send_request(&peer, Ask::Reconcile(frame.clone())));
+                }
+                Phase::Comparing { .. } => {}
+                Phase::Fetching(asked) => {
+                    let mut under_way = self.reconciling.under_way();
+                    under_way.extend(asked.values().flatten());
+                    while asked.len() < PIPELINE
+                        && let Some(ids) = syncing.lead.next_ids(&self.archive, &under_way)
+                    {
+                        under_way.extend(&ids);
+                        let short = ids.iter().map(|id| exchange::short(*id)).collect();
+                        asked.insert(records.send_request(&peer, Ask::Get(short)), ids);
+                    }
+                    if asked.is_empty() && syncing.lead.is_done() {
+                        self.counts.syncs += 1;
+                        if syncing.lead.found_nothing() {
+                            self.reconciling.rhythm.found_nothing();
+                        } else {
+                            self.wake();
+                        }
+                        self.pass_on(&syncing.news);
+                        return;
+                    }
+                }
+            }
+        }
+        self.reconciling.open.insert(peer, syncing);
+    }
+
+    fn answered(&mut self, peer: PeerId, request: OutboundRequestId, answer: Answer) {
+        if !self.reconciling.open.get(&peer).is_some_and(|syncing| syncing.awaits(request)) {
+            // What else comes answers something that was given up.
+            if let Answer::Peers(addresses) = answer {
+                self.hinted(peer, &addresses);
+            }
+            return;
+        }
+        let Some(mut syncing) = self.reconciling.open.remove(&peer) else { return };
+        let rest = self.now() + BUSY_REST;
+        let done = match (&mut syncing.phase, answer) {
+            (Phase::Comparing { request, .. }, Answer::Busy) => {
+                *request = None;
+                syncing.busy += 1;
+                syncing.rest_until = rest;
+                Ok(())
+            }
+            (Phase::Comparing { .. }, Answer::Reconcile(frame)) => {
+                syncing.busy = 0;
+                syncing.lead.step(&frame).map_err(|misled| misled.to_string()).map(|step| {
+                    syncing.phase = match step {
+                        Step::Frame(frame) => Phase::Comparing { request: None, frame },
+                        Step::Fetch => Phase::Fetching(BTreeMap::new()),
+                    };
+                })
+            }
+            (Phase::Fetching(asked), answer) => match (asked.remove(&request), answer) {
+                (None, _) => Ok(()),
+                (Some(ids), Answer::Busy) => {
+                    syncing.lead.again(ids);
+                    syncing.busy += 1;
+                    syncing.rest_until = rest;
+                    Ok(())
+                }
+                (Some(ids), Answer::Records(records)) => {
+                    syncing.busy = 0;
+                    self.fetched(peer, ids, &records).map(|(missing, new)| {
+                        syncing.lead.again(missing);
+                        let room = (MOST_NEWS + 1).saturating_sub(syncing.news.len());
+                        syncing.news.extend(new.into_iter().take(room));
+                    })
+                }
+                (Some(_), _) => Err("answered something else than was asked".to_owned()),
+            },
+            (Phase::Comparing { .. }, _) => Err("answered something else than was asked".to_owned()),
+        };
+        match done {
+            Ok(()) if syncing.busy < MOST_BUSY => self.go_on(peer, syncing),
+            Ok(()) => {}
+            Err(what) => {
+                self.fault(peer, &what);
+                // Asked again at once: faults that lie far apart are forgotten, and who answers nonsense takes an honest peer's turns.
+                if self.connected.contains_key(&peer) {
+                    self.reconciling.waiting.insert(peer);
+                }
+            }
+        }
+    }
+
+    /// Takes bodies that were asked for; returns the ids to ask for again, because the answer had no room for them, and those of the
+    /// records that are new.
+    fn fetched(
+        &mut self,
+        peer: PeerId,
+        ids: Vec<RecordId>,
+        records: &[Vec<u8>],
+    ) -> Result<(Vec<RecordId>, Vec<RecordId>), String> {
+        let mut missing: BTreeSet<RecordId> = ids.into_iter().collect();
+        let (mut bytes, mut new) = (0, Vec::new());
+        for record in records {
+            bytes += record.len() + sync::RECORD_OVERHEAD;
+            if !missing.remove(&RecordId::of(record)) {
+                return Err("sent a record that was not asked for".to_owned());
+            }
+            match self.archive.insert(record, unix_now()) {
+                Ok(Taken::New(record)) => {
+                    self.counts.reconciled += 1;
+                    new.push(record.id());
+                    self.tell(Heard::Record { record, relayed_by: peer });
+                }
+                Ok(_) => {}
+                Err(fault) if fault.blame() == Blame::Ignore => {}
+                Err(fault) => return Err(fault.to_string()),
+            }
+        }
+        if !sync::had_room(bytes) {
+            return Ok((missing.into_iter().collect(), new));
+        }
+        let now = self.now();
+        if missing.is_empty() || self.quotas.may_withhold(peer, missing.len(), now) {
+            Ok((Vec::new(), new))
+        } else {
+            Err("has records that it does not hand out".to_owned())
+        }
+    }
+
+    /// Gossips what a reconciliation brought, when that is little: it is news to those behind this node too. A history is none.
+    fn pass_on(&mut self, news: &[RecordId]) {
+        if news.len() > MOST_NEWS {
+            return;
+        }
+        let (now, topic) = (self.now(), behaviour::topic(self.archive.objective().id()));
+        for held in news.iter().filter_map(|id| self.archive.get(*id)) {
+            if self.quotas.may_say(&held.record, now) {
+                // Gossip knows by itself whether it has passed already.
+                let _ = self.swarm.behaviour_mut().gossip.publish(topic.clone(), held.bytes.clone());
+            }
+        }
+    }
+
+    /// Notes a fault of a peer; the third in an hour turns it away.
+    pub(super) fn fault(&mut self, peer: PeerId, what: &str) {
+        tracing::info!("peer {peer} {}", text::one_line(what, 200));
+        self.counts.faulty += 1;
+        self.reconciling.drop(&peer);
+        let now = self.now();
+        if self.peers.fault(peer, now) {
+            self.swarm.behaviour_mut().blocked.block_peer(peer);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The ways to a connected peer: its connections, what leads there, and what the peer says of itself.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
+
+use crate::swarm::network::{
+    reach::{self, Reach},
+    slots::Relay,
+    ticket::{peer_of, whole},
+};
+
+/// What kind of way it is; the best comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// Without anybody in between.
+    Direct,
+    /// Without anybody in between, but only for now: two routers were made to let each other's packets in.
+    Punched,
+    /// Over a relay.
+    Relayed,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Way {
+    kind: Kind,
+    address: Multiaddr,
+    /// Whether this node began it.
+    is_chosen: bool,
+}
+
+/// A connected peer.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) since: Duration,
+    pub(super) latency: Option<Duration>,
+    pub(super) agent: String,
+    /// Where it says that it listens.
+    pub(super) listens: Vec<Multiaddr>,
+    /// Whether it relays.
+    pub(super) relays: bool,
+    /// Its connections, never none; bounded by the limits of connections.
+    pub(super) ways: BTreeMap<ConnectionId, Way>,
+}
+
+impl Connected {
+    pub(super) fn new(since: Duration) -> Self {
+        Self {
+            since,
+            latency: None,
+            agent: String::new(),
+            listens: Vec::new(),
+            relays: false,
+            ways: BTreeMap::new(),
+        }
+    }
+
+    /// Notes a connection; returns its kind.
+    pub(super) fn came(&mut self, id: ConnectionId, peer: PeerId, endpoint: &ConnectedPoint) -> Kind {
+        let kind = match (endpoint.is_relayed(), self.relayed().next()) {
+            (true, _) => Kind::Relayed,
+            (false, Some(_)) => Kind::Punched,
+            (false, None) => Kind::Direct,
+        };
+        let address = match endpoint {
+            // Whoever comes over a relay has no address but the relay's.
+            ConnectedPoint::Listener { local_addr, .. } if kind == Kind::Relayed => whole(local_addr, peer),
+            _ => endpoint.get_remote_address().clone(),
+        };
+        self.ways.insert(id, Way { kind, address, is_chosen: endpoint.is_dialer() });
+        kind
+    }
+
+    /// Returns the connections over relays.
+    pub(super) fn relayed(&self) -> impl Iterator<Item = ConnectionId> {
+        self.ways.iter().filter(|(_, way)| way.kind == Kind::Relayed).map(|(id, _)| *id)
+    }
+
+    /// Returns whether a way leads there without a relay.
+    pub(super) fn is_direct(&self) -> bool {
+        self.ways.values().any(|way| way.kind != Kind::Relayed)
+    }
+
+    /// Returns whether this node began a connection with it.
+    pub(super) fn is_chosen(&self) -> bool {
+        self.ways.values().any(|way| way.is_chosen)
+    }
+
+    /// Returns the address of the best way.
+    pub(super) fn address(&self) -> &Multiaddr {
+        let best = self.ways.values().min_by_key(|way| way.kind);
+        &best.expect("a peer is connected as long as it has a connection").address
+    }
+
+    /// Returns where this node dialled it, if others can too.
+    pub(super) fn dialled_at(&self) -> Option<&Multiaddr> {
+        let dialled = self.ways.values().find(|way| way.is_chosen && way.kind == Kind::Direct);
+        dialled.map(|way| &way.address)
+    }
+
+    /// Returns it as a relay at which a slot can be asked for, if it is one that can be dialled.
+    pub(super) fn as_relay(&self, peer: PeerId, is_asked: bool) -> Option<Relay> {
+        let direct = self.listens.iter().find(|address| !reach::is_relayed(address));
+        let mut address = self.dialled_at().or(direct).filter(|_| self.relays && self.is_direct())?.clone();
+        if peer_of(&address).is_some() {
+            address.pop();
+        }
+        // A name may lead anywhere.
+        let reach = reach::of(&address).unwrap_or(Reach::World);
+        Some(Relay { peer, address, reach, is_asked, latency: self.latency })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::core::{Endpoint, transport::PortUse};
+
+    use super::*;
+
+    fn dialled(address: &str) -> ConnectedPoint {
+        let address = address.parse().expect("an address");
+        ConnectedPoint::Dialer { address, role_override: Endpoint::Dialer, port_use: PortUse::Reuse }
+    }
+
+    #[test]
+    fn a_way_over_a_relay_gives_place_to_a_punched_one() {
+        let (relay, peer) = (PeerId::random(), PeerId::random());
+        let mut connected = Connected::new(Duration::ZERO);
+        let [over, direct] = [1, 2].map(ConnectionId::new_unchecked);
+        let local_addr: Multiaddr =
+            format!("/ip4/93.184.216.34/tcp/1/p2p/{relay}/p2p-circuit").parse().expect("an address");
+        let send_back_addr = format!("/p2p/{peer}").parse().expect("an address");
+        let came = ConnectedPoint::Listener { local_addr: local_addr.clone(), send_back_addr };
+        assert_eq!(connected.came(over, peer, &came), Kind::Relayed);
+        assert_eq!(*connected.address(), whole(&local_addr, peer));
+        assert!(!connected.is_direct() && !connected.is_chosen());
+        assert_eq!(connected.came(direct, peer, &dialled("/ip4/93.184.216.35/tcp/9")), Kind::Punched);
+        assert_eq!(*connected.address(), "/ip4/93.184.216.35/tcp/9".parse().expect("an address"));
+        assert!(connected.is_direct() && connected.dialled_at().is_none(), "nobody else gets in there");
+        assert_eq!(connected.relayed().collect::<Vec<_>>(), [over]);
+    }
+
+    #[test]
+    fn a_relay_is_asked_where_it_was_dialled() {
+        let peer = PeerId::random();
+        let mut connected = Connected::new(Duration::ZERO);
+        let way = ConnectionId::new_unchecked(1);
+        connected.came(way, peer, &dialled(&format!("/ip4/93.184.216.34/tcp/1/p2p/{peer}")));
+        assert_eq!(connected.as_relay(peer, false), None, "it does not relay");
+        connected.relays = true;
+        let relay = connected.as_relay(peer, true).expect("it relays");
+        assert_eq!(relay.address, "/ip4/93.184.216.34/tcp/1".parse().expect("an address"));
+        assert_eq!((relay.reach, relay.is_asked), (Reach::World, true));
+    }
+}
