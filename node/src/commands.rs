@@ -1,6 +1,7 @@
 //! One file per verb: each gets what was typed, does its work and prints. Errors come back here and are printed once.
 
 pub mod check;
+mod common;
 pub mod discoveries;
 pub mod doctor;
 pub mod experiments;
@@ -17,19 +18,14 @@ pub mod r#try;
 
 use std::{
     env,
-    io::{self, IsTerminal, Write},
-    path::Path,
+    io::{self, Write},
     process::ExitCode,
 };
 
-use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    base::{
-        hint::{Hinted, hinted},
-        text,
-    },
+    base::{hint::Hinted, text},
     cli::{
         args::{Cli, Command},
         settings,
@@ -76,12 +72,6 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// Makes the runtime of the verbs that supervise trainers: two threads, the rest of the machine is for training.
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    built.context("cannot start the runtime")
-}
-
 /// Prints an error in one line and its hint, where it has one, in a line of its own.
 fn print_error(error: &anyhow::Error, out: &mut impl Write) {
     let hint = error.chain().find_map(|cause| {
@@ -124,42 +114,12 @@ fn start_logging(verbose: u8) {
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
 }
 
-/// Writes text to standard output.
-pub fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
-}
-
-/// Returns the columns of the terminal at standard output; where a file or a pipe is there, lines are not cut.
-pub fn stdout_width() -> usize {
-    let stdout = io::stdout();
-    if !stdout.is_terminal() {
-        return 10_000;
-    }
-    rustix::termios::tcgetwinsize(&stdout)
-        .ok()
-        .filter(|size| size.ws_col > 0)
-        .map_or(80, |size| usize::from(size.ws_col))
-}
-
-/// Opens a home that a command only reads, or says that there is none.
-fn open_existing(path: &Path) -> anyhow::Result<Home> {
-    if !path.join("lock").exists() {
-        return Err(hinted(
-            format!("there is no home at `{}` yet", path.display()),
-            "`node solo` makes it; or name another with `--home DIR`",
-        ));
-    }
-    Ok(Home::open(path)?)
-}
-
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
 
     use super::*;
+    use crate::base::hint::hinted;
 
     #[track_caller]
     fn check(error: &anyhow::Error, expected: &str) {

@@ -9,10 +9,10 @@ use autoswarm_protocol::{
     swarm_config::{CorpusSource, Objective, TokenizerRule},
 };
 
+use super::common::print;
 use crate::{
     base::{hint::hinted, words},
     cli::args::CheckArgs,
-    commands::print,
     proposers::program::Direction,
 };
 

@@ -6,7 +6,8 @@ use anyhow::{anyhow, bail};
 use autoswarm_protocol::{Patch, TrainConfig, Verdict, record::Author};
 use serde::Serialize;
 
-use super::{join, open_existing, print, stdout_width};
+use super::common::{open_existing, print, stdout_width};
+use super::join;
 use crate::{
     base::{clock::unix_now, hint::hinted},
     cli::args::{
@@ -21,9 +22,9 @@ use crate::{
         network::archive::Archive,
     },
     ui::view::{
-        Colour,
         discoveries::{self as pages, Sides},
         json::write_line,
+        look::Colour,
     },
 };
 

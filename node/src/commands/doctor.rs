@@ -11,13 +11,13 @@ use std::{
 
 use anyhow::bail;
 
+use super::{
+    common::print,
+    findings::{self, Cpu, Finding, Gpu, State},
+};
 use crate::{
     base::clock::unix_now,
     cli::args::JsonFlag,
-    commands::{
-        findings::{self, Cpu, Finding, Gpu, State},
-        print,
-    },
     control::{self, Request},
     home::{
         Home, HomeError,

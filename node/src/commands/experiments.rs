@@ -5,13 +5,16 @@ use std::{env, io, path::Path};
 use anyhow::{Context, anyhow, bail};
 use autoswarm_protocol::Experiment;
 
+use super::{
+    common::{open_existing, print, stdout_width},
+    replay,
+};
 use crate::{
     base::{clock::unix_now, hint::hinted},
     cli::{
         args::{ExperimentsAction, ExperimentsArgs, ListArgs, ShowArgs},
         settings::{TextChoice, load_swarm_config},
     },
-    commands::{self, print, stdout_width},
     control::{self, ControlError, Reply, Request},
     events::rows::{Filter, Row},
     home::journal::Journal,
@@ -35,7 +38,7 @@ pub fn run(home: &Path, args: ExperimentsArgs) -> anyhow::Result<()> {
         None => list(home, &args.list),
         Some(ExperimentsAction::List(list_args)) => list(home, &list_args),
         Some(ExperimentsAction::Show(show_args)) => show(home, &show_args),
-        Some(ExperimentsAction::Replay(replay_args)) => commands::replay::run(home, &replay_args),
+        Some(ExperimentsAction::Replay(replay_args)) => replay::run(home, &replay_args),
     }
 }
 
@@ -115,6 +118,6 @@ pub fn one(home: &Path, id: &str) -> anyhow::Result<Experiment> {
 }
 
 fn from_journal(home: &Path) -> anyhow::Result<Vec<Experiment>> {
-    let _held = commands::open_existing(home)?;
+    let _held = open_existing(home)?;
     Ok(Journal::open(home)?.experiments.into_iter().map(|found| found.experiment).collect())
 }

@@ -12,7 +12,7 @@ use autoswarm_protocol::{
     swarm_config::{CorpusSource, Objective},
 };
 
-use super::runtime;
+use super::common::runtime;
 use crate::{
     base::{files, hint::hinted, words},
     cli::{

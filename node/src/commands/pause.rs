@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
+use super::common::print;
 use crate::{
     base::text,
-    commands::print,
     control::{self, Reply, Request},
 };
 

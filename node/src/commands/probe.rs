@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::Path};
 
-use super::{print, runtime};
+use super::common::{print, runtime};
 use crate::{
     base::words::count,
     cli::{args::ProbeArgs, settings::Settings},

@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use autoswarm_protocol::{Experiment, Outcome, RunReport};
 use serde::Serialize;
 
-use super::{print, runtime};
+use super::common::{print, runtime};
 use crate::{
     base::{hint::hinted, words::signed},
     cli::{

@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use anyhow::Context;
 use serde::Serialize;
 
-use super::{open_existing, print, runtime};
+use super::common::{open_existing, print, runtime};
 use crate::{
     base::{files, hint::hinted},
     cli::{

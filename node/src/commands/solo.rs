@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::runtime;
+use super::common::runtime;
 use crate::{
     cli::{args::SoloArgs, settings::Settings},
     session,

@@ -10,10 +10,10 @@ use std::{
 use anyhow::bail;
 use serde::Serialize;
 
+use super::common::{open_existing, print, stdout_width};
 use crate::{
     base::clock::unix_now,
     cli::args::StatusArgs,
-    commands::{self, print, stdout_width},
     control::{self, ControlError, Reply, Request},
     events::RECENT_VERDICTS,
     home::journal::Journal,
@@ -52,7 +52,7 @@ fn once(home: &Path, as_json: bool) -> anyhow::Result<String> {
         Ok(Reply::Network { view, swarm }) => Ok(swarm::page(&view, &swarm, None)),
         Ok(other) => bail!("the running node answered with something else: {other:?}"),
         Err(ControlError::NotRunning) => {
-            let _held = commands::open_existing(home)?;
+            let _held = open_existing(home)?;
             let opened = Journal::open(home)?;
             let experiments: Vec<_> = opened.experiments.into_iter().map(|found| found.experiment).collect();
             let state = AtRest::of(&experiments, RECENT_VERDICTS);

@@ -13,7 +13,8 @@ use autoswarm_protocol::{record::Author, swarm_config::Objective};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
-use super::{join, open_existing, print};
+use super::common::{open_existing, print};
+use super::join;
 use crate::{
     base::{clock::unix_now, hint::hinted},
     cli::args::SyncArgs,

@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::{Context, bail};
 
+use super::common::{open_existing, print, runtime};
 use crate::{
     base::clock::unix_now,
     cli::{args::TryArgs, settings::Settings},
-    commands::{open_existing, print, runtime},
     control::{self, ControlError, Reply, Request},
     session::{self, ending::PersonsChange},
     ui::view::{View, json, lists, plain::Plain},

@@ -12,6 +12,7 @@
 //!
 //! What is not here: judgement (`research`) and look-ups by anything but the number ([`crate::home::index`]).
 
+mod leftovers;
 pub(crate) mod packed_refs;
 mod page;
 mod upkeep;
@@ -117,7 +118,7 @@ impl Journal {
     pub fn open(home: &Path) -> Result<Opened, JournalError> {
         let path = home.join("journal");
         let git = |source| JournalError::Git { path: path.clone(), source };
-        upkeep::remove_leftovers(&path)
+        leftovers::remove_leftovers(&path)
             .map_err(|source| JournalError::File { path: path.clone(), source })?;
         let repository = match Repository::open_bare(&path) {
             Ok(repository) => repository,

@@ -7,6 +7,7 @@ mod autoresearch;
 mod choose;
 mod export;
 pub(crate) mod inspect;
+mod lanes;
 mod lineage;
 pub(crate) mod overview;
 mod promise;
@@ -135,7 +136,7 @@ pub struct Discoveries {
     experiments: u32,
     inspired: u32,
     spent: Spent,
-    lanes: reruns::Lanes,
+    lanes: lanes::Lanes,
 }
 
 impl Discoveries {
@@ -155,7 +156,7 @@ impl Discoveries {
             experiments: 0,
             inspired: 0,
             spent: Spent::default(),
-            lanes: reruns::Lanes::default(),
+            lanes: lanes::Lanes::default(),
         }
     }
 

@@ -10,10 +10,14 @@
 
 pub mod archive;
 mod behaviour;
+mod config;
 pub mod exchange;
 mod joining;
+mod messages;
+mod overview;
 mod peers;
 mod per_ip;
+mod private_key;
 mod quotas;
 pub mod reach;
 mod records;
@@ -25,26 +29,25 @@ mod task;
 pub mod ticket;
 mod transport;
 
-use std::{collections::VecDeque, path::PathBuf, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
-use autoswarm_protocol::{
-    id::RecordId,
-    record::{Body, Fault, Signed, Verified},
-};
-use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use serde::{Deserialize, Serialize};
+use autoswarm_protocol::record::Signed;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::JoinHandle,
 };
 
-use archive::{Archive, Taken};
-pub use behaviour::Switches;
+use archive::Archive;
+pub use config::{NetworkConfig, NetworkError, Switches};
 pub use joining::fetch_swarm_config;
+use messages::Command;
+pub use messages::Heard;
+pub use overview::{Counts, NetworkView, PeerView};
+pub use private_key::PrivateKey;
 pub use reach::parse_external;
 pub use records::RecordsOf;
 pub use ticket::Ticket;
-pub use transport::{Other, PrivateKey};
+pub use transport::Other;
 
 /// Commands that wait for the task.
 const COMMANDS: usize = 64;
@@ -57,147 +60,6 @@ const FIRST_ADDRESS: Duration = Duration::from_secs(5);
 const NEXT_ADDRESS: Duration = Duration::from_millis(300);
 /// News that wait for the research; records beyond that wait by their ids.
 const NEWS: usize = 256;
-
-/// Why there is no network.
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    /// A part refuses its parameters.
-    #[error("cannot set up the network: {0}")]
-    Setup(String),
-    /// An address is taken or does not exist here.
-    #[error("cannot listen on `{address}`: {reason}; choose another with `--listen`")]
-    Listen {
-        /// Which.
-        address: String,
-        /// What the system said.
-        reason: String,
-    },
-    /// No peer of the ticket answered with the objective.
-    #[error("no peer of the ticket sent the swarm config: {0}")]
-    NoSwarmConfig(String),
-}
-
-/// How a node takes part.
-#[derive(Debug, Clone)]
-pub struct NetworkConfig {
-    /// The node's identity, which also signs its records.
-    pub keys: Keypair,
-    /// Where it listens.
-    pub listen: Vec<Multiaddr>,
-    /// Where others reach it, as far as the operator knows that better.
-    pub external: Vec<Multiaddr>,
-    /// Whom it asks first.
-    pub peers: Vec<Multiaddr>,
-    /// What is switched on.
-    pub switches: Switches,
-    /// The file that remembers peers across runs.
-    pub known_peers: Option<PathBuf>,
-    /// The swarm config as text, for joiners who ask.
-    pub swarm_config: String,
-    /// Mean time between two reconciliations with somebody.
-    pub sync_every: Duration,
-    /// The key of a private swarm.
-    pub private: Option<PrivateKey>,
-}
-
-/// A peer as people see it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PeerView {
-    /// Its id.
-    pub peer: String,
-    /// Where it is.
-    pub address: String,
-    /// Round trip, milliseconds.
-    pub latency_ms: Option<f64>,
-    /// Its version, as it says itself; one clean line.
-    pub agent: String,
-    /// What gossip thinks of it: below zero it is out of the mesh.
-    #[serde(default)]
-    pub standing: Option<f64>,
-    /// Whether it is of the mesh that passes news on at once.
-    #[serde(default)]
-    pub meshed: bool,
-}
-
-/// What was counted since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Counts {
-    /// New records that came by gossip.
-    pub gossiped: u64,
-    /// New records that came by reconciliation.
-    pub reconciled: u64,
-    /// Messages over a peer's or an author's quota.
-    pub over_quota: u64,
-    /// Messages and answers that no honest peer sends.
-    pub faulty: u64,
-    /// Questions that were too many.
-    pub refused: u64,
-    /// Reconciliations that came to an end.
-    pub syncs: u64,
-    /// Peers behind routers of their own who were reached over a relay first and then directly.
-    #[serde(default)]
-    pub punched: u64,
-    /// Peers of whom only a relay knows the way.
-    #[serde(default)]
-    pub not_punched: u64,
-}
-
-/// The network as people see it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct NetworkView {
-    /// This node.
-    pub peer: String,
-    /// What others can join with; empty while nothing listens.
-    pub ticket: String,
-    /// Who is connected.
-    pub peers: Vec<PeerView>,
-    /// Records held.
-    pub records: usize,
-    /// A hash of their ids: equal sets, equal fingerprints.
-    pub fingerprint: String,
-    /// Why nobody is connected and what to do, when nobody is.
-    pub trouble: Option<String>,
-    /// What was counted.
-    #[serde(default)]
-    pub counts: Counts,
-    /// Peers that are turned away for what they did.
-    #[serde(default)]
-    pub turned_away: usize,
-    /// Peers over whom this node is reached, since it cannot be dialled itself.
-    #[serde(default)]
-    pub relays: Vec<String>,
-}
-
-/// What the task is asked.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Hold a record of this node's own and tell everybody.
-    Publish(Signed),
-    /// Say which records are held.
-    Ids(oneshot::Sender<Vec<RecordId>>),
-    /// Give the bytes of those that are held.
-    Get(Vec<RecordId>, oneshot::Sender<Vec<Vec<u8>>>),
-    /// Take bytes that no peer brought; one answer for each.
-    Take(Vec<Vec<u8>>, oneshot::Sender<Vec<Result<Taken, Fault>>>),
-}
-
-/// What the task tells.
-#[derive(Debug)]
-pub enum Heard {
-    /// A record that was not known.
-    Record {
-        /// What it says.
-        record: Verified<Body>,
-        /// The connected peer that it came from; this node itself for what came another way, as by `node sync`.
-        relayed_by: PeerId,
-    },
-    /// A peer came.
-    Connected(PeerId),
-    /// A peer left.
-    Disconnected(PeerId),
-    /// Something that a person should know, in one line.
-    Note(String),
-}
 
 /// A running network.
 #[derive(Debug)]

@@ -10,12 +10,14 @@ pub mod importance;
 pub mod json;
 pub mod lists;
 pub mod live;
+pub mod look;
 pub mod plain;
 pub mod swarm;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use crate::events::{Happened, Snapshot};
+use look::{Colour, is_terminal};
 
 /// One of the ways to watch a node.
 #[derive(Debug)]
@@ -76,26 +78,4 @@ impl View {
         // Nothing can be told to a reader that is gone.
         let _ = io::stdout().flush();
     }
-}
-
-/// Whether labels are coloured. Colour never carries meaning: the words say everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Colour {
-    /// Labels are coloured.
-    On,
-    /// No escape sequence is written.
-    Off,
-}
-
-impl Colour {
-    /// Returns whether standard output takes colours: a terminal does, unless `NO_COLOR` says otherwise.
-    pub fn for_stdout() -> Self {
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        if is_terminal(&io::stdout()) && !no_color { Self::On } else { Self::Off }
-    }
-}
-
-/// Returns whether a terminal is there that understands more than lines.
-fn is_terminal(stdout: &io::Stdout) -> bool {
-    stdout.is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }

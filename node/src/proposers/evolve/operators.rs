@@ -12,7 +12,7 @@ use super::{
     normal::normal,
     operator::Operator,
     priors::{PRIORS, Target},
-    search::{Candidate, Search},
+    search::{Candidate, Search, shorten},
     space::Axis,
 };
 use crate::proposers::program::Scope;
@@ -148,7 +148,7 @@ fn model(search: &Search<'_>, scope: Scope, rng: &mut ChaCha8Rng) -> Vec<Candida
     if scope == Scope::Narrow {
         return out;
     }
-    super::propose::shorten(&mut out, rng);
+    shorten(&mut out, rng);
     out.extend(several(search, rng));
     out.extend(together(search, Operator::Model, &TOGETHER));
     if scope == Scope::Broad {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use autoswarm_protocol::{Hypothesis, Proposer as Author, Value};
+use autoswarm_protocol::{Hypothesis, Proposer as Author};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -13,7 +13,7 @@ use super::{
     operator::Operator,
     operators,
     predictor::Prediction,
-    search::{Candidate, Context, Search, Viable},
+    search::{Candidate, Context, Search, Viable, shorten},
 };
 use crate::{proposers::program::Scope, research::Proposal};
 
@@ -45,8 +45,6 @@ pub enum Exhausted {
     NothingNew,
 }
 
-/// Candidates of one operator that are looked at; more would cost milliseconds and change little.
-const MOST_CANDIDATES: usize = 64;
 /// How much chance mixes the order, in logarithms of promise: enough that runs in flight differ. // As above.
 const JITTER: f64 = 0.3;
 /// What a peer's word that it is at a config already takes from the config's promise, in logarithms: a reason to try
@@ -58,7 +56,7 @@ const RECENT_TRIALS: usize = 60;
 const BLIND_DRAWS: usize = 400;
 
 /// Proposes the next experiment.
-pub fn propose(context: &Context<'_>, rng: &mut ChaCha8Rng) -> Result<Suggestion, Exhausted> {
+pub(super) fn propose(context: &Context<'_>, rng: &mut ChaCha8Rng) -> Result<Suggestion, Exhausted> {
     let search = Search::new(context);
     if search.space.open().next().is_none() {
         return Err(Exhausted::NoKnobs);
@@ -177,15 +175,6 @@ pub(super) fn operator_weights(context: &Context<'_>) -> BTreeMap<Operator, f64>
         })
         .filter(|(_, weight)| *weight > 0.0)
         .collect()
-}
-
-/// Leaves a fair sample of a long list.
-pub(super) fn shorten(candidates: &mut Vec<Candidate>, rng: &mut ChaCha8Rng) {
-    for place in 0..MOST_CANDIDATES.min(candidates.len()) {
-        let other = rng.random_range(place..candidates.len());
-        candidates.swap(place, other);
-    }
-    candidates.truncate(MOST_CANDIDATES);
 }
 
 /// Looks at every value of every knob, then at blind draws of several.

@@ -3,11 +3,13 @@
 use autoswarm_protocol::{
     EffectiveConfig, Knob, KnobGroup, Patch, Value, id::ConfigHash, swarm_config::Objective,
 };
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
 
 use super::{
     ledger::Ledger,
     model::{Belief, Model},
-    normal::{expected_excess, normal_tail},
+    normal::expected_excess,
     predictor::{Machine, Predictor},
     space::Space,
 };
@@ -15,7 +17,7 @@ use crate::{proposers::program::Direction, research::hearsay::Hearsay};
 
 /// Everything that a proposal depends on, besides chance.
 #[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
+pub(super) struct Context<'a> {
     /// The shared objective: what is frozen, which ranges, whether prior art may be used.
     pub objective: &'a Objective,
     /// What the experiments so far have shown.
@@ -103,4 +105,18 @@ impl Candidate {
     pub(super) fn simpler(self) -> Self {
         Self { simplifies: true, ..self }
     }
+}
+
+/// Candidates of one operator that are looked at;
+
+/// Candidates of one operator that are looked at; more would cost milliseconds and change little.
+const MOST_CANDIDATES: usize = 64;
+
+/// Leaves a fair sample of a long list.
+pub(super) fn shorten(candidates: &mut Vec<Candidate>, rng: &mut ChaCha8Rng) {
+    for place in 0..MOST_CANDIDATES.min(candidates.len()) {
+        let other = rng.random_range(place..candidates.len());
+        candidates.swap(place, other);
+    }
+    candidates.truncate(MOST_CANDIDATES);
 }

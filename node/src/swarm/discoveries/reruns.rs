@@ -4,7 +4,7 @@
 //! shared out evenly over the connected peers that relay. **A claimed Δ never buys priority**, so a swarm of liars can
 //! waste that tenth and no more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use autoswarm_protocol::{
     Hypothesis, KnobGroup, Proposer as ProposedBy,
@@ -34,31 +34,6 @@ const AFFORDABLE_BUDGETS: f64 = 2.0;
 const ENOUGH: usize = 3;
 /// Confirmed claims from which on an author's next ones are only sampled, one in as many (BOINC's adaptive replication).
 const PROVEN_AT: f64 = 10.0;
-
-/// What the lanes have had.
-#[derive(Debug, Default)]
-pub(super) struct Lanes {
-    /// Seconds for authors of whom something was confirmed.
-    proven: f64,
-    /// Seconds by relaying peer.
-    relayed: BTreeMap<Option<PeerId>, f64>,
-    /// Discoveries that this node ran again.
-    done: BTreeSet<RecordId>,
-    /// Those among them that the lane of proven authors paid for.
-    of_proven: BTreeSet<RecordId>,
-}
-
-impl Lanes {
-    /// Notes a re-run that is over.
-    pub(super) fn ran(&mut self, id: RecordId, relayed_by: Option<PeerId>, seconds: f64) {
-        self.done.insert(id);
-        if self.of_proven.contains(&id) {
-            self.proven += seconds;
-        } else {
-            *self.relayed.entry(relayed_by).or_insert(0.0) += seconds;
-        }
-    }
-}
 
 impl Discoveries {
     /// Returns the next discovery to run again, where this node's time allows; `pair_sd` is the noise of one pair in a

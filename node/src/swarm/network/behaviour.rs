@@ -24,7 +24,7 @@ use libp2p::{
 };
 
 use super::{
-    NetworkError,
+    config::{NetworkError, Switches},
     exchange::{self, Codec},
     per_ip,
 };
@@ -69,28 +69,6 @@ pub(super) struct Behaviour {
 }
 
 type Filter = gossipsub::MaxCountSubscriptionFilter<gossipsub::WhitelistSubscriptionFilter>;
-
-/// What of it is switched on.
-#[derive(Debug, Clone, Copy)]
-#[allow(clippy::struct_excessive_bools)] // each is a switch by itself
-pub struct Switches {
-    /// Finds peers in the local network.
-    pub mdns: bool,
-    /// Relays for peers behind firewalls.
-    pub relay: bool,
-    /// Finds out from peers, and for them, which addresses can be reached from outside.
-    pub autonat: bool,
-    /// Asks the router to let peers in.
-    pub upnp: bool,
-    /// Counts no connections within this machine: many nodes on one machine are a test, not an attack.
-    pub loopback_exempt: bool,
-}
-
-impl Default for Switches {
-    fn default() -> Self {
-        Self { mdns: true, relay: false, autonat: true, upnp: false, loopback_exempt: true }
-    }
-}
 
 /// Returns the one topic of an objective.
 pub(super) fn topic(objective: ObjectiveId) -> gossipsub::IdentTopic {

@@ -16,11 +16,13 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    NetworkConfig, NetworkError, Ticket,
     behaviour::BehaviourEvent,
+    config::{NetworkConfig, NetworkError},
     exchange::{Answer, Ask},
     peers::{Connections, Peers},
-    strangers, transport,
+    strangers,
+    ticket::Ticket,
+    transport,
 };
 use crate::base::{clock::unix_now, text};
 

@@ -4,7 +4,7 @@ use anyhow::Context;
 use autoswarm_protocol::{id::RecordId, record::Fault};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Command, NetworkView, archive::Taken};
+use super::{archive::Taken, messages::Command, overview::NetworkView};
 
 /// A way to the archive of a running network, which it does not keep alive. Every call blocks until the task answers, so
 /// none belongs on a thread of the runtime.

@@ -6,109 +6,33 @@ mod known;
 mod meeting;
 mod reconcile;
 mod relaying;
+mod state;
 mod view;
 mod way;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Duration};
 
 use autoswarm_protocol::id::RecordId;
 use futures::StreamExt;
-use libp2p::{PeerId, Swarm, gossipsub, identify, kad, mdns, ping, swarm::SwarmEvent, upnp};
+use libp2p::{PeerId, gossipsub, identify, kad, mdns, ping, swarm::SwarmEvent, upnp};
 use rand::Rng;
-use rand_chacha::ChaCha8Rng;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use self::{meeting::Meeting, reconcile::Reconciling, relaying::Unreached, way::Connected};
 use super::{
-    Command, Counts, Heard, NetworkConfig, NetworkError, NetworkView,
     archive::{Archive, Taken},
-    behaviour::{self, Behaviour, BehaviourEvent},
-    joining,
-    peers::{Connections, Peers},
-    quotas::Quotas,
-    slots::Slots,
+    behaviour::{self, BehaviourEvent},
+    messages::{Command, Heard},
+    peers::Connections,
     strangers, ticket,
 };
-use crate::base::{clock::unix_now, text};
+use crate::base::clock::unix_now;
+
+pub(super) use state::Task;
 
 /// How often due dials and reconciliations are looked at.
 const TICK: Duration = Duration::from_millis(500);
 
-/// The owner of the swarm.
-pub(super) struct Task {
-    swarm: Swarm<Behaviour>,
-    config: NetworkConfig,
-    archive: Archive,
-    commands: mpsc::Receiver<Command>,
-    news: mpsc::Sender<Heard>,
-    shown: watch::Sender<NetworkView>,
-    /// Records that the node had no room to hear of yet; each came into the archive once, so it bounds them.
-    late: VecDeque<(RecordId, PeerId)>,
-    peers: Peers,
-    quotas: Quotas,
-    /// Bounded by the limits of connections.
-    connected: BTreeMap<PeerId, Connected>,
-    reconciling: Reconciling,
-    meeting: Meeting,
-    slots: Slots,
-    unreached: Unreached,
-    counts: Counts,
-    rng: ChaCha8Rng,
-    started: Instant,
-    trouble: Option<String>,
-}
-
 impl Task {
-    pub(super) fn new(
-        mut swarm: Swarm<Behaviour>,
-        config: NetworkConfig,
-        archive: Archive,
-        commands: mpsc::Receiver<Command>,
-        news: mpsc::Sender<Heard>,
-        shown: watch::Sender<NetworkView>,
-    ) -> Result<Self, NetworkError> {
-        for address in &config.listen {
-            swarm.listen_on(address.clone()).map_err(|error| NetworkError::Listen {
-                address: address.to_string(),
-                reason: text::one_line(&error.to_string(), 200),
-            })?;
-        }
-        for address in &config.external {
-            swarm.add_external_address(address.clone());
-        }
-        let (known, note) = known::read(config.known_peers.as_deref());
-        let peers = Peers::new(known, &config.peers);
-        let reconciling = Reconciling::new(config.sync_every);
-        let rng = joining::rng_of(&config.keys);
-        let mut task = Self {
-            swarm,
-            config,
-            archive,
-            commands,
-            news,
-            shown,
-            late: VecDeque::new(),
-            peers,
-            quotas: Quotas::default(),
-            connected: BTreeMap::new(),
-            reconciling,
-            meeting: Meeting::default(),
-            slots: Slots::default(),
-            unreached: Unreached::default(),
-            counts: Counts::default(),
-            rng,
-            started: Instant::now(),
-            trouble: None,
-        };
-        if let Some(note) = note {
-            task.tell(Heard::Note(note));
-        }
-        Ok(task)
-    }
-
     /// Goes on until every handle is gone.
     pub(super) async fn run(mut self) {
         let mut tick = tokio::time::interval(TICK);

@@ -1,6 +1,6 @@
 //! How a node's bytes travel: tcp and quic in the open, tcp under a shared key, or whatever a test brings.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, time::Duration};
 
 use autoswarm_protocol::id::ObjectiveId;
 use libp2p::{
@@ -11,7 +11,11 @@ use libp2p::{
     tcp, yamux,
 };
 
-use super::{NetworkConfig, NetworkError, behaviour::Behaviour};
+use super::{
+    behaviour::Behaviour,
+    config::{NetworkConfig, NetworkError},
+    private_key::PrivateKey,
+};
 
 /// Connections without a use are closed after this; gossip is a use.
 const IDLE: Duration = Duration::from_mins(1);
@@ -19,39 +23,8 @@ const IDLE: Duration = Duration::from_mins(1);
 const MAX_STREAMS: usize = 256;
 /// How long setting up a connection may take.
 const SETUP: Duration = Duration::from_secs(10);
-/// Letters of the shortest passphrase: shorter ones are guessed.
-const MIN_PASSPHRASE: usize = 12;
-
 /// A transport that brings its own security and multiplexing, as tests do.
 pub type Other = Boxed<(PeerId, StreamMuxerBox)>;
-
-/// The key that all nodes of a private swarm share; without it nobody can even say hello.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PrivateKey([u8; 32]);
-
-impl fmt::Debug for PrivateKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PrivateKey(…)")
-    }
-}
-
-impl FromStr for PrivateKey {
-    type Err = String;
-
-    /// Reads 64 hexadecimal digits as the key itself, everything else as a passphrase.
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(key) = blake3::Hash::from_hex(text) {
-            return Ok(Self(*key.as_bytes()));
-        }
-        let letters = text.chars().count();
-        if letters < MIN_PASSPHRASE {
-            return Err(format!(
-                "the key is 64 hexadecimal digits or a passphrase of at least {MIN_PASSPHRASE} letters, not of {letters}"
-            ));
-        }
-        Ok(Self(blake3::derive_key("autoswarm 1 private swarm", text.as_bytes())))
-    }
-}
 
 /// yamux with a bound that fits.
 fn multiplexer() -> yamux::Config {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use autoswarm_protocol::{Budget, Knob, KnobGroup, Patch, record::Hardware};
 
-use super::{Colour, frame};
+use super::look::{self, Colour};
 use crate::{
     base::words,
     events::sentences,
@@ -180,23 +180,23 @@ pub struct Sides<'a> {
 pub fn difference(sides: Sides, changes: &Patch, claimed: &Patch, colour: Colour) -> String {
     let mut out = String::new();
     let mut line = |text: &str, code: &str| {
-        let _ = writeln!(out, "{}", frame::label(text, colour, code));
+        let _ = writeln!(out, "{}", look::label(text, colour, code));
     };
-    line(&format!("--- {}", words::clean(sides.from)), frame::BOLD);
-    line(&format!("+++ {}", words::clean(sides.to)), frame::BOLD);
+    line(&format!("--- {}", words::clean(sides.from)), look::BOLD);
+    line(&format!("+++ {}", words::clean(sides.to)), look::BOLD);
     if changes.is_empty() {
-        line("no difference", frame::DIM);
+        line("no difference", look::DIM);
     }
     let is_claimed = |knob: Knob| claimed.iter().any(|(changed, _)| changed == knob);
     for group in KnobGroup::ALL {
         let of_group: Vec<_> = changes.iter().filter(|(knob, _)| knob.group() == group).collect();
         if !of_group.is_empty() {
-            line(&format!("@@ {group} @@"), frame::CYAN);
+            line(&format!("@@ {group} @@"), look::CYAN);
         }
         for (knob, change) in of_group {
             let mark = if is_claimed(knob) { "  (its change)" } else { "" };
-            line(&format!("-{knob} {}", change.from.display(knob)), frame::RED);
-            line(&format!("+{knob} {}{mark}", change.to.display(knob)), frame::GREEN);
+            line(&format!("-{knob} {}", change.from.display(knob)), look::RED);
+            line(&format!("+{knob} {}{mark}", change.to.display(knob)), look::GREEN);
         }
     }
     out

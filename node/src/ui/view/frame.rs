@@ -2,7 +2,10 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use super::Colour;
+use super::{
+    look::{BOLD, Look, label},
+    swarm,
+};
 use crate::{
     base::words,
     events::{Phase, SlotView, Snapshot, sentences},
@@ -14,17 +17,6 @@ const ROOMY_SLOTS: usize = 4;
 const SHORTEST_BAR: usize = 6;
 /// Longest bar; beyond it only the eye's way gets longer.
 const LONGEST_BAR: usize = 32;
-
-/// How large the terminal is and whether labels are coloured.
-#[derive(Debug, Clone, Copy)]
-pub struct Look {
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// Whether labels are coloured.
-    pub colour: Colour,
-}
 
 /// A piece of a line; of two that do not both fit, the one with the larger number goes.
 type Piece = (u8, String);
@@ -56,7 +48,7 @@ pub fn with_swarm(snapshot: &Snapshot, look: Look) -> Vec<String> {
     let mut lines = render(snapshot, look);
     // As above: a terminal stays taller than what is redrawn.
     let room = look.height.saturating_sub(lines.len() + 1);
-    lines.extend(super::swarm::lines(snapshot, look, room));
+    lines.extend(swarm::lines(snapshot, look, room));
     lines
 }
 
@@ -206,38 +198,12 @@ fn join_cutting_last(pieces: Vec<Piece>, gap: &str, width: usize) -> String {
     words::fit(texts.join(gap).trim_end(), width)
 }
 
-pub(super) const BOLD: &str = "1";
-pub(super) const GREEN: &str = "32";
-pub(super) const RED: &str = "31";
-pub(super) const CYAN: &str = "36";
-pub(super) const DIM: &str = "2";
-
-/// Colours a text by the code of a terminal.
-pub(super) fn label(text: &str, colour: Colour, code: &str) -> String {
-    match colour {
-        Colour::On => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
-        Colour::Off => text.to_owned(),
-    }
-}
-
-/// Colours the first word of a plain line by what it says; the word itself carries the meaning.
-pub fn colour_line(line: &str, colour: Colour) -> String {
-    let (word, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
-    let code = match word {
-        "keep" => GREEN,
-        "crash" => RED,
-        "discard" | "run" | "try" => DIM,
-        "note" | "hint" | "pause" | "stop" => BOLD,
-        _ => return line.to_owned(),
-    };
-    format!("{}{rest}", label(word, colour, code))
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use autoswarm_protocol::{Budget, CrashClass, Estimate, Verdict, experiment::DiscardReason};
 
     use super::*;
+    use crate::ui::view::look::Colour;
 
     fn slot(name: &str, phase: Phase) -> SlotView {
         SlotView {
@@ -370,12 +336,5 @@ pub(crate) mod tests {
         assert_eq!(bar(55, 100, 4), "██▏·");
         assert_eq!(bar(100, 100, 4), "████");
         assert_eq!(bar(120, 100, 4), "████");
-    }
-
-    #[test]
-    fn colour_adds_nothing_but_colour() {
-        assert_eq!(colour_line("keep     x", Colour::On), "\u{1b}[32mkeep\u{1b}[0m     x");
-        assert_eq!(colour_line("keep     x", Colour::Off), "keep     x");
-        assert_eq!(colour_line("ready    x", Colour::On), "ready    x");
     }
 }

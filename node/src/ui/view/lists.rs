@@ -5,7 +5,11 @@ use std::fmt::Write;
 use autoswarm_protocol::{Experiment, Run, RunRole, TrainConfig, Verdict};
 use serde::{Deserialize, Serialize};
 
-use super::{Colour, frame, swarm};
+use super::{
+    frame,
+    look::{Colour, Look},
+    swarm,
+};
 use crate::{
     base::words,
     events::{Snapshot, rows::Row, sentences},
@@ -166,7 +170,7 @@ pub fn status(snapshot: &Snapshot, width: usize) -> String {
         out.push('\n');
     }
     // Nothing is redrawn in place, so the height does not matter.
-    let look = frame::Look { width, height: usize::MAX, colour: Colour::Off };
+    let look = Look { width, height: usize::MAX, colour: Colour::Off };
     for line in frame::render(snapshot, look).iter().filter(|line| !line.is_empty()) {
         let _ = writeln!(out, "{line}");
     }

@@ -7,7 +7,8 @@ use std::io;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    Colour, frame,
+    frame,
+    look::{self, Colour, Look},
     plain::{self, WorkSteps},
 };
 use crate::{
@@ -50,7 +51,7 @@ impl Live {
             self.finish();
         }
         for line in plain::lines(event) {
-            let line = frame::colour_line(&line, self.colour);
+            let line = look::colour_line(&line, self.colour);
             self.screen.println(format!("{}  {line}", words::time_of_day(now)))?;
         }
         Ok(())
@@ -59,7 +60,7 @@ impl Live {
     /// Redraws the frame.
     pub fn snapshot(&mut self, snapshot: &Snapshot) {
         let (height, width) = console_size();
-        let look = frame::Look { width: width.saturating_sub(1), height, colour: self.colour };
+        let look = Look { width: width.saturating_sub(1), height, colour: self.colour };
         let lines = frame::with_swarm(snapshot, look);
         while self.lines.len() > lines.len() {
             if let Some(line) = self.lines.pop() {

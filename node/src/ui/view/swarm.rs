@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{discoveries, frame::Look};
+use super::{discoveries, look::Look};
 use crate::{
     base::words,
     events::{Snapshot, sentences},
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::{
         swarm::discoveries::overview::tests::view,
-        ui::view::{Colour, frame, lists},
+        ui::view::{frame, lists, look::Colour},
     };
 
     fn network() -> NetworkView {

@@ -7,10 +7,13 @@ use autoswarm_protocol::{
 };
 use libp2p::{PeerId, gossipsub::MessageAcceptance};
 
-use super::{Heard, Task};
+use super::state::Task;
 use crate::{
     base::clock::unix_now,
-    swarm::network::archive::{Archive, Taken},
+    swarm::network::{
+        archive::{Archive, Taken},
+        messages::Heard,
+    },
 };
 
 impl Task {

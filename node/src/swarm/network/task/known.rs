@@ -2,13 +2,7 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
-use libp2p::{Multiaddr, PeerId};
-
-use super::Task;
-use crate::{
-    base::{clock::unix_now, files},
-    swarm::network::{peers::Known, ticket},
-};
+use crate::{base::files, swarm::network::peers::Known};
 
 /// Returns what an earlier session kept, and in one line what is wrong with it.
 pub(super) fn read(file: Option<&Path>) -> (BTreeMap<String, Known>, Option<String>) {
@@ -30,21 +24,6 @@ pub(super) fn read(file: Option<&Path>) -> (BTreeMap<String, Known>, Option<Stri
             Ok(known) => (known, None),
             Err(error) => (BTreeMap::new(), Some(damaged(&error))),
         },
-    }
-}
-
-impl Task {
-    /// Remembers an address at which a peer can be dialled again.
-    pub(super) fn reached(&mut self, peer: PeerId, address: &Multiaddr) {
-        let full = ticket::whole(address, peer);
-        self.peers.reached(peer, &full, unix_now());
-        self.swarm.behaviour_mut().kad.add_address(&peer, full);
-        if let (Some(file), Ok(text)) =
-            (&self.config.known_peers, serde_json::to_vec_pretty(self.peers.known()))
-            && let Err(error) = files::replace(file, &text)
-        {
-            tracing::warn!("cannot remember peers in `{}`: {error}", file.display());
-        }
     }
 }
 

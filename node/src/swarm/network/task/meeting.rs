@@ -12,13 +12,14 @@ use libp2p::{
 use rand::{Rng, seq::SliceRandom};
 
 use super::{
-    Heard, Task,
+    state::{FIRST_REST, Task},
     way::{Connected, Kind},
 };
 use crate::{
-    base::text,
+    base::{clock::unix_now, files, text},
     swarm::network::{
         exchange::{Ask, MAX_ADDRESS_BYTES, MAX_ADDRESSES},
+        messages::Heard,
         peers::Why,
         reach::{self, Reach},
         strangers,
@@ -29,28 +30,26 @@ use crate::{
 /// Addresses of one peer that are kept and handed on.
 const ADDRESSES_OF_PEER: usize = 4;
 
-/// First rest before peers are asked for more peers, and the last.
-const FIRST_REST: Duration = Duration::from_secs(4);
+/// Longest rest before peers are asked for more peers.
 const LONGEST_REST: Duration = Duration::from_mins(5);
 
 /// Different lines that are said in one session: strangers may be many.
 const MAX_SAID: usize = 32;
 
-/// What is remembered about meeting.
-#[derive(Debug)]
-pub(super) struct Meeting {
-    next: Duration,
-    rest: Duration,
-    said: BTreeSet<String>,
-}
-
-impl Default for Meeting {
-    fn default() -> Self {
-        Self { next: FIRST_REST, rest: FIRST_REST, said: BTreeSet::new() }
-    }
-}
-
 impl Task {
+    /// Remembers an address at which a peer can be dialled again.
+    pub(super) fn reached(&mut self, peer: PeerId, address: &Multiaddr) {
+        let full = whole(address, peer);
+        self.peers.reached(peer, &full, unix_now());
+        self.swarm.behaviour_mut().kad.add_address(&peer, full);
+        if let (Some(file), Ok(text)) =
+            (&self.config.known_peers, serde_json::to_vec_pretty(self.peers.known()))
+            && let Err(error) = files::replace(file, &text)
+        {
+            tracing::warn!("cannot remember peers in `{}`: {error}", file.display());
+        }
+    }
+
     /// A connection is there.
     pub(super) fn came(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let since = self.now();

@@ -13,14 +13,14 @@ use libp2p::{
 };
 use rand::{Rng, seq::IndexedRandom};
 
-use super::{Heard, Task};
+use super::state::{Phase, Syncing, Task};
 use crate::{
     base::{clock::unix_now, text},
     swarm::network::{
         archive::Taken,
         behaviour,
         exchange::{self, Answer, Ask, MAX_IDS},
-        rhythm::Rhythm,
+        messages::Heard,
         sync::{self, Lead, Misled, Step},
     },
 };
@@ -34,68 +34,6 @@ const MOST_NEWS: usize = 16;
 /// Rest after a peer said that it is busy; and after so many in a row it is given up until the next round.
 const BUSY_REST: Duration = Duration::from_secs(1);
 const MOST_BUSY: u32 = 60;
-
-/// What a lead waits for.
-#[derive(Debug)]
-enum Phase {
-    /// The answer to a frame, which is kept because a busy peer gets it again; no request while that rests.
-    Comparing { request: Option<OutboundRequestId>, frame: Vec<u8> },
-    /// Bodies, by request.
-    Fetching(BTreeMap<OutboundRequestId, Vec<RecordId>>),
-}
-
-/// A reconciliation that this node leads with a peer.
-#[derive(Debug)]
-struct Syncing {
-    lead: Lead,
-    phase: Phase,
-    /// Nothing is asked before this.
-    rest_until: Duration,
-    busy: u32,
-    /// What it brought, as far as it is few.
-    news: Vec<RecordId>,
-}
-
-impl Syncing {
-    /// Returns whether this reconciliation waits for the answer to a request.
-    fn awaits(&self, id: OutboundRequestId) -> bool {
-        match &self.phase {
-            Phase::Comparing { request, .. } => *request == Some(id),
-            Phase::Fetching(asked) => asked.contains_key(&id),
-        }
-    }
-}
-
-/// All reconciliations.
-#[derive(Debug)]
-pub(super) struct Reconciling {
-    pub(super) rhythm: Rhythm,
-    open: BTreeMap<PeerId, Syncing>,
-    /// Connected peers with whom to begin when there is room.
-    waiting: BTreeSet<PeerId>,
-}
-
-impl Reconciling {
-    pub(super) const fn new(every: Duration) -> Self {
-        Self { rhythm: Rhythm::new(every), open: BTreeMap::new(), waiting: BTreeSet::new() }
-    }
-
-    /// Forgets a peer.
-    pub(super) fn drop(&mut self, peer: &PeerId) {
-        self.open.remove(peer);
-        self.waiting.remove(peer);
-    }
-
-    /// Returns the ids that are asked for and not answered.
-    fn under_way(&self) -> BTreeSet<RecordId> {
-        let phases = self.open.values().map(|syncing| &syncing.phase);
-        let asked = phases.filter_map(|phase| match phase {
-            Phase::Fetching(asked) => Some(asked.values().flatten().copied()),
-            Phase::Comparing { .. } => None,
-        });
-        asked.flatten().collect()
-    }
-}
 
 impl Task {
     pub(super) fn exchanged(&mut self, event: request_response::Event<Ask, Answer>) {

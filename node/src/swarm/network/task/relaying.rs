@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use libp2p::{Multiaddr, PeerId, autonat, core::transport::ListenerId, dcutr, multiaddr::Protocol, relay};
 use rand::Rng;
 
-use super::Task;
+use super::state::Task;
 use crate::{
     base::text,
     swarm::network::{
@@ -15,23 +15,6 @@ use crate::{
         ticket,
     },
 };
-
-/// Own addresses at which nobody came in when peers tried; no machine has more.
-const MAX_UNREACHED: usize = 32;
-
-/// Where peers tried to come in, and could not.
-#[derive(Debug, Default)]
-pub(super) struct Unreached(BTreeSet<Multiaddr>);
-
-impl Unreached {
-    fn note(&mut self, address: Multiaddr, was_reached: bool) {
-        if was_reached {
-            self.0.remove(&address);
-        } else if self.0.len() < MAX_UNREACHED {
-            self.0.insert(address);
-        }
-    }
-}
 
 impl Task {
     /// Takes what a peer said who tried to come in.
@@ -135,22 +118,5 @@ impl Task {
         for connection in relayed {
             self.swarm.close_connection(connection);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_that_nobody_reached_are_bounded_and_forgiven() {
-        let mut unreached = Unreached::default();
-        let address = |n| format!("/ip4/93.184.216.34/tcp/{n}").parse::<Multiaddr>().expect("an address");
-        for n in 1..=100 {
-            unreached.note(address(n), false);
-        }
-        assert_eq!(unreached.0.len(), MAX_UNREACHED);
-        unreached.note(address(1), true);
-        assert!(!unreached.0.contains(&address(1)));
     }
 }

@@ -2,8 +2,12 @@
 
 use libp2p::Multiaddr;
 
-use super::Task;
-use crate::swarm::network::{NetworkView, PeerView, Ticket, behaviour, ticket};
+use super::state::Task;
+use crate::swarm::network::{
+    behaviour,
+    overview::{NetworkView, PeerView},
+    ticket::{self, Ticket},
+};
 
 impl Task {
     pub(super) fn show(&self) {

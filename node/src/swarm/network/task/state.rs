@@ -1,0 +1,215 @@
+//! What the network's task holds: the swarm and its queues, and what is known of peers, reconciliations and relays.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use autoswarm_protocol::id::RecordId;
+use libp2p::{Multiaddr, PeerId, Swarm, request_response::OutboundRequestId};
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::{mpsc, watch};
+
+use super::{known, way::Connected};
+use crate::{
+    base::text,
+    swarm::network::{
+        archive::Archive,
+        behaviour::Behaviour,
+        config::{NetworkConfig, NetworkError},
+        joining,
+        messages::{Command, Heard},
+        overview::{Counts, NetworkView},
+        peers::Peers,
+        quotas::Quotas,
+        rhythm::Rhythm,
+        slots::Slots,
+        sync::Lead,
+    },
+};
+
+/// The owner of the swarm.
+pub(in crate::swarm::network) struct Task {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) config: NetworkConfig,
+    pub(super) archive: Archive,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) news: mpsc::Sender<Heard>,
+    pub(super) shown: watch::Sender<NetworkView>,
+    /// Records that the node had no room to hear of yet; each came into the archive once, so it bounds them.
+    pub(super) late: VecDeque<(RecordId, PeerId)>,
+    pub(super) peers: Peers,
+    pub(super) quotas: Quotas,
+    /// Bounded by the limits of connections.
+    pub(super) connected: BTreeMap<PeerId, Connected>,
+    pub(super) reconciling: Reconciling,
+    pub(super) meeting: Meeting,
+    pub(super) slots: Slots,
+    pub(super) unreached: Unreached,
+    pub(super) counts: Counts,
+    pub(super) rng: ChaCha8Rng,
+    pub(super) started: Instant,
+    pub(super) trouble: Option<String>,
+}
+
+impl Task {
+    pub(in crate::swarm::network) fn new(
+        mut swarm: Swarm<Behaviour>,
+        config: NetworkConfig,
+        archive: Archive,
+        commands: mpsc::Receiver<Command>,
+        news: mpsc::Sender<Heard>,
+        shown: watch::Sender<NetworkView>,
+    ) -> Result<Self, NetworkError> {
+        for address in &config.listen {
+            swarm.listen_on(address.clone()).map_err(|error| NetworkError::Listen {
+                address: address.to_string(),
+                reason: text::one_line(&error.to_string(), 200),
+            })?;
+        }
+        for address in &config.external {
+            swarm.add_external_address(address.clone());
+        }
+        let (known, note) = known::read(config.known_peers.as_deref());
+        let peers = Peers::new(known, &config.peers);
+        let reconciling = Reconciling::new(config.sync_every);
+        let rng = joining::rng_of(&config.keys);
+        let mut task = Self {
+            swarm,
+            config,
+            archive,
+            commands,
+            news,
+            shown,
+            late: VecDeque::new(),
+            peers,
+            quotas: Quotas::default(),
+            connected: BTreeMap::new(),
+            reconciling,
+            meeting: Meeting::default(),
+            slots: Slots::default(),
+            unreached: Unreached::default(),
+            counts: Counts::default(),
+            rng,
+            started: Instant::now(),
+            trouble: None,
+        };
+        if let Some(note) = note {
+            task.tell(Heard::Note(note));
+        }
+        Ok(task)
+    }
+}
+
+/// First rest before peers are asked for more peers.
+pub(super) const FIRST_REST: Duration = Duration::from_secs(4);
+
+/// What is remembered about meeting.
+#[derive(Debug)]
+pub(super) struct Meeting {
+    pub(super) next: Duration,
+    pub(super) rest: Duration,
+    pub(super) said: BTreeSet<String>,
+}
+
+impl Default for Meeting {
+    fn default() -> Self {
+        Self { next: FIRST_REST, rest: FIRST_REST, said: BTreeSet::new() }
+    }
+}
+
+/// What a lead waits for.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The answer to a frame, which is kept because a busy peer gets it again; no request while that rests.
+    Comparing { request: Option<OutboundRequestId>, frame: Vec<u8> },
+    /// Bodies, by request.
+    Fetching(BTreeMap<OutboundRequestId, Vec<RecordId>>),
+}
+
+/// A reconciliation that this node leads with a peer.
+#[derive(Debug)]
+pub(super) struct Syncing {
+    pub(super) lead: Lead,
+    pub(super) phase: Phase,
+    /// Nothing is asked before this.
+    pub(super) rest_until: Duration,
+    pub(super) busy: u32,
+    /// What it brought, as far as it is few.
+    pub(super) news: Vec<RecordId>,
+}
+
+impl Syncing {
+    /// Returns whether this reconciliation waits for the answer to a request.
+    pub(super) fn awaits(&self, id: OutboundRequestId) -> bool {
+        match &self.phase {
+            Phase::Comparing { request, .. } => *request == Some(id),
+            Phase::Fetching(asked) => asked.contains_key(&id),
+        }
+    }
+}
+
+/// All reconciliations.
+#[derive(Debug)]
+pub(super) struct Reconciling {
+    pub(super) rhythm: Rhythm,
+    pub(super) open: BTreeMap<PeerId, Syncing>,
+    /// Connected peers with whom to begin when there is room.
+    pub(super) waiting: BTreeSet<PeerId>,
+}
+
+impl Reconciling {
+    pub(super) const fn new(every: Duration) -> Self {
+        Self { rhythm: Rhythm::new(every), open: BTreeMap::new(), waiting: BTreeSet::new() }
+    }
+
+    /// Forgets a peer.
+    pub(super) fn drop(&mut self, peer: &PeerId) {
+        self.open.remove(peer);
+        self.waiting.remove(peer);
+    }
+
+    /// Returns the ids that are asked for and not answered.
+    pub(super) fn under_way(&self) -> BTreeSet<RecordId> {
+        let phases = self.open.values().map(|syncing| &syncing.phase);
+        let asked = phases.filter_map(|phase| match phase {
+            Phase::Fetching(asked) => Some(asked.values().flatten().copied()),
+            Phase::Comparing { .. } => None,
+        });
+        asked.flatten().collect()
+    }
+}
+
+/// Own addresses at which nobody came in when peers tried; no machine has more.
+const MAX_UNREACHED: usize = 32;
+
+/// Where peers tried to come in, and could not.
+#[derive(Debug, Default)]
+pub(super) struct Unreached(pub(super) BTreeSet<Multiaddr>);
+
+impl Unreached {
+    pub(super) fn note(&mut self, address: Multiaddr, was_reached: bool) {
+        if was_reached {
+            self.0.remove(&address);
+        } else if self.0.len() < MAX_UNREACHED {
+            self.0.insert(address);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_nobody_reached_are_bounded_and_forgiven() {
+        let mut unreached = Unreached::default();
+        let address = |n| format!("/ip4/93.184.216.34/tcp/{n}").parse::<Multiaddr>().expect("an address");
+        for n in 1..=100 {
+            unreached.note(address(n), false);
+        }
+        assert_eq!(unreached.0.len(), MAX_UNREACHED);
+        unreached.note(address(1), true);
+        assert!(!unreached.0.contains(&address(1)));
+    }
+}
