@@ -9,10 +9,9 @@ use std::{fs, process::ExitCode, time::Instant};
 use autoswarm_node::{cli::settings::BUILT_IN, swarm::network::archive::Archive};
 use autoswarm_protocol::{
     Bpb, Budget, Estimate, Patch, SwarmConfig, TrainConfig, codec,
+    experiment::Comparison,
     id::{ArenaId, ConfigHash, RecordId},
-    record::{
-        Attestation, Body, Comparison, Digest, Discovery, Ending, Hardware, Line, Signed, sign, verify,
-    },
+    record::{Attestation, Body, Digest, Discovery, Ending, Hardware, Line, Signed, sign, verify},
     swarm_config::Objective,
 };
 use libp2p::identity::Keypair;

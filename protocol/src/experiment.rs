@@ -6,11 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     codec,
-    id::{ArenaId, ConfigHash, ExperimentId, RecordId},
+    id::{ArenaId, Author, ConfigHash, ExperimentId, RecordId},
     knobs::KnobGroup,
     outcome::{CrashClass, Outcome},
     patch::Patch,
-    record::{Author, Comparison},
     train_config::EffectiveConfig,
 };
 
@@ -203,6 +202,38 @@ impl DiscardReason {
 impl fmt::Display for DiscardReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// What a re-run compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Comparison {
+    /// The author's parent and config, at the author's token counts.
+    Reproduced,
+    /// The same pair under the attester's budget.
+    Transfers,
+    /// The patch on the attester's incumbent.
+    Transplants,
+}
+
+impl Comparison {
+    /// Returns the name used in files and lists.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reproduced => "reproduced",
+            Self::Transfers => "transfers",
+            Self::Transplants => "transplants",
+        }
+    }
+
+    /// Returns what happened to the discovery, in one word.
+    pub const fn past(self) -> &'static str {
+        match self {
+            Self::Reproduced => "reproduced",
+            Self::Transfers => "transferred",
+            Self::Transplants => "transplanted",
+        }
     }
 }
 

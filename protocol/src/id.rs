@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use libp2p_identity::Keypair;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Why a text is not an id.
@@ -105,6 +106,38 @@ ids! {
     ExperimentId, "autoswarm 1 experiment";
     /// The id of a record: its signed bytes.
     RecordId, "autoswarm 1 record";
+}
+
+/// The public key of who signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Author([u8; 32]);
+
+impl Author {
+    /// Makes an author of the 32 bytes of a public key.
+    pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the author that a key pair signs as; none for a key that is not ed25519.
+    pub fn of(keys: &Keypair) -> Option<Self> {
+        Some(Self(keys.clone().try_into_ed25519().ok()?.public().to_bytes()))
+    }
+
+    /// Returns the first eight hexadecimal digits, for logs and lists.
+    pub fn fmt_short(&self) -> String {
+        blake3::Hash::from_bytes(self.0).to_hex()[..8].to_owned()
+    }
+
+    /// Returns the 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Author {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bpb::Bpb,
     id::{ConfigHash, CorpusHash, TokenizerHash},
-    race::Raced,
+    race::{RACE_POINTS, Raced, curve_point},
 };
 
 /// The number of the trainer's semantics; it moves only when the golden-loss test does.
@@ -30,6 +30,9 @@ pub enum Split {
 impl Split {
     /// Every split, in the order of their files.
     pub const ALL: [Self; 4] = [Self::Train, Self::Validation, Self::Audit, Self::Locked];
+
+    /// Every split that no model is trained on.
+    pub const HELD_OUT: [Self; 3] = [Self::Validation, Self::Audit, Self::Locked];
 
     /// Returns the name used in files.
     pub const fn name(self) -> &'static str {
@@ -142,6 +145,16 @@ impl RunReport {
     pub fn tokens_per_second(&self) -> f64 {
         self.tokens as f64 / self.training_seconds.max(1e-9)
     }
+}
+
+/// Returns the smoothed losses of a finished run at [`RACE_POINTS`], nats per token; none where a run is too short to have them.
+pub fn early_losses(report: &RunReport) -> Option<[f64; RACE_POINTS.len()]> {
+    let mut losses = [0.0; RACE_POINTS.len()];
+    for (loss, wanted) in losses.iter_mut().zip(RACE_POINTS) {
+        let at = report.curve.iter().find(|point| curve_point(point.step, report.steps) == Some(wanted))?;
+        *loss = at.loss;
+    }
+    Some(losses)
 }
 
 /// Why a run gave no number.

@@ -8,8 +8,6 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::RunReport;
-
 /// Points of a run's loss curve, of [`CURVE_POINTS`], at which it can be stopped: after about 15, 30 and 50 % of its steps.
 pub const RACE_POINTS: [u64; 3] = [10, 19, 32];
 
@@ -21,16 +19,6 @@ pub const CURVE_POINTS: u64 = 64;
 pub fn curve_point(step: u64, steps: u64) -> Option<u64> {
     let share = |step: u64| step * CURVE_POINTS / steps.max(1);
     (share(step) > share(step.saturating_sub(1))).then(|| share(step))
-}
-
-/// Returns the smoothed losses of a finished run at [`RACE_POINTS`], nats per token; none where a run is too short to have them.
-pub fn early_losses(report: &RunReport) -> Option<[f64; RACE_POINTS.len()]> {
-    let mut losses = [0.0; RACE_POINTS.len()];
-    for (loss, wanted) in losses.iter_mut().zip(RACE_POINTS) {
-        let at = report.curve.iter().find(|point| curve_point(point.step, report.steps) == Some(wanted))?;
-        *loss = at.loss;
-    }
-    Some(losses)
 }
 
 /// The largest smoothed losses with which a run goes on at each of [`RACE_POINTS`], nats per token; infinite where it always does.

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Bpb, Budget, CrashClass, Estimate, Patch, TrainConfig,
     codec::{self, CodecError, bounded},
-    experiment::MAX_HYPOTHESIS_BYTES,
-    id::{ArenaId, ConfigHash, ObjectiveId, RecordId},
+    experiment::{Comparison, MAX_HYPOTHESIS_BYTES},
+    id::{ArenaId, Author, ConfigHash, ObjectiveId, RecordId},
     knobs,
 };
 
@@ -42,33 +42,6 @@ pub const MAX_CLAIM_SECONDS: u32 = 3600;
 pub const MAX_DEVICE_BYTES: usize = 64;
 /// Most extensions that this version does not know.
 pub const MAX_EXTENSIONS: usize = 8;
-
-/// The public key of who signs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Author([u8; 32]);
-
-impl Author {
-    /// Returns the author that a key pair signs as; none for a key that is not ed25519.
-    pub fn of(keys: &Keypair) -> Option<Self> {
-        Some(Self(keys.clone().try_into_ed25519().ok()?.public().to_bytes()))
-    }
-
-    /// Returns the first eight hexadecimal digits, for logs and lists.
-    pub fn fmt_short(&self) -> String {
-        blake3::Hash::from_bytes(self.0).to_hex()[..8].to_owned()
-    }
-
-    /// Returns the 32 bytes.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for Author {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
-    }
-}
 
 /// What a machine is, as far as findings depend on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,38 +95,6 @@ impl Discovery {
     /// Returns the config that the patch starts from.
     pub fn parent(&self) -> Option<TrainConfig> {
         self.patch.invert().apply(&self.config).ok()
-    }
-}
-
-/// What a re-run compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Comparison {
-    /// The author's parent and config, at the author's token counts.
-    Reproduced,
-    /// The same pair under the attester's budget.
-    Transfers,
-    /// The patch on the attester's incumbent.
-    Transplants,
-}
-
-impl Comparison {
-    /// Returns the name used in files and lists.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Reproduced => "reproduced",
-            Self::Transfers => "transfers",
-            Self::Transplants => "transplants",
-        }
-    }
-
-    /// Returns what happened to the discovery, in one word.
-    pub const fn past(self) -> &'static str {
-        match self {
-            Self::Reproduced => "reproduced",
-            Self::Transfers => "transferred",
-            Self::Transplants => "transplanted",
-        }
     }
 }
 
@@ -321,7 +262,7 @@ pub fn sign(
 ) -> Result<Signed, SignError> {
     let keys: ed25519::Keypair = keys.clone().try_into_ed25519().map_err(|_| SignError::Key)?;
     let content = Content {
-        author: Author(keys.public().to_bytes()),
+        author: Author::from_bytes(keys.public().to_bytes()),
         objective: objective.id(),
         knobs: knobs::KNOB_TABLE_VERSION,
         made_at,

@@ -25,8 +25,8 @@ use autoswarm_node::{
 };
 use autoswarm_protocol::{
     Bpb, Budget, Estimate, Patch, SwarmConfig, TrainConfig,
-    id::{ArenaId, ConfigHash, RecordId},
-    record::{Author, Body, Digest, Discovery, Ending, Hardware, Line, Signed, sign},
+    id::{ArenaId, Author, ConfigHash, RecordId},
+    record::{Body, Digest, Discovery, Ending, Hardware, Line, Signed, sign},
     swarm_config::Objective,
 };
 use git2::Repository;

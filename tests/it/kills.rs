@@ -18,8 +18,9 @@ use autoswarm_node::{
 };
 use autoswarm_protocol::{
     Experiment, SwarmConfig, Verdict,
-    id::{ConfigHash, RecordId},
-    record::{Author, Body, Comparison, Discovery},
+    experiment::Comparison,
+    id::{Author, ConfigHash, RecordId},
+    record::{Body, Discovery},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

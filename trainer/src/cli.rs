@@ -22,7 +22,7 @@ use crate::{
     failure::{self, Failure},
     harness::{
         budget::{Budget, Deadline, Watch},
-        dataset::{Dataset, HELD_OUT},
+        dataset::Dataset,
         evaluate::{self, Rule},
     },
     prepare, report,
@@ -205,7 +205,7 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 }
 
 fn parse_split(text: &str) -> Result<Split, String> {
-    HELD_OUT
+    Split::HELD_OUT
         .into_iter()
         .find(|split| split.name() == text)
         .ok_or_else(|| format!("`{text}` is no held-out split; use validation, audit or locked"))

@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod corpus;
+pub mod cpu_time;
 pub mod dataset;
 pub mod evaluate;
 pub mod price;

@@ -5,8 +5,7 @@
 
 mod adamw;
 mod muon;
-
-use std::collections::BTreeMap;
+mod step;
 
 use autoswarm_protocol::{EffectiveConfig, Knob};
 use tch::{Device, Kind, Tensor};
@@ -14,6 +13,7 @@ use tch::{Device, Kind, Tensor};
 use self::{
     adamw::{AdamW, Settings},
     muon::Muon,
+    step::Factors,
 };
 use crate::{
     failure::Failure,
@@ -23,19 +23,10 @@ use crate::{
     shim::listen::{self, Part},
 };
 
+pub use step::Gradients;
+
 /// The width at which the tables' rates hold as they are written.
 const REFERENCE_WIDTH: f64 = 768.0; // karpathy/autoresearch
-
-/// Gradients by role.
-pub type Gradients = BTreeMap<Role, Tensor>;
-
-/// The factors that hold for one step.
-#[derive(Debug, Clone, Copy)]
-struct Factors {
-    rate: f64,
-    decay: f64,
-    momentum: f64,
-}
 
 /// The optimizers of a run and their states.
 #[derive(Debug)]

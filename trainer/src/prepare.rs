@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context;
 use autoswarm_protocol::{
+    Split,
     event::{SplitSummary, TrainerEvent},
     id::CorpusHash,
     outcome::CrashClass,
@@ -17,7 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::harness::{
     corpus::{Corpus, Progress, crates, folder, store},
-    dataset::{self, HELD_OUT, Manifest, Split},
+    dataset::{self, Manifest},
     tokenizer::{Tokenizer, TokenizerSpec},
 };
 
@@ -148,7 +149,7 @@ impl Reporter {
             let megabytes = figures.bytes as f64 / 1e6;
             write!(output, "{:<10} {:>8} documents {megabytes:>9.3} MB", split.name(), figures.documents)?;
             write!(output, " {:>12} tokens", figures.tokens)?;
-            if HELD_OUT.contains(&split) {
+            if Split::HELD_OUT.contains(&split) {
                 write!(output, "  {:.1} % also in training", figures.overlap * 100.0)?;
             }
             writeln!(output)?;

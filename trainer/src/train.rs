@@ -15,6 +15,7 @@ use crate::{
     failure::Failure,
     harness::{
         budget::{self, Budget, Deadline, Watch},
+        cpu_time::process_cpu_seconds,
         dataset::Dataset,
         evaluate::{self, Rule},
         price::{self, Price},
@@ -217,7 +218,7 @@ impl<'a> Run<'a> {
         });
         emit(TrainerEvent::TrainingStarted { tokens, steps, cap_seconds: cap.unwrap_or(NO_CAP) });
         self.watch.set(&deadline);
-        let (started, cpu) = (Instant::now(), price::process_cpu_seconds());
+        let (started, cpu) = (Instant::now(), process_cpu_seconds());
         let mut log = Log::new(steps, self.tokens_per_step(), started, self.settings.race);
         for step in 0..steps {
             deadline.check()?;
@@ -231,7 +232,7 @@ impl<'a> Run<'a> {
             log.read_pending(emit)?;
         }
         self.watch.lift();
-        let (seconds, cpu_seconds) = (started.elapsed().as_secs_f64(), price::process_cpu_seconds() - cpu);
+        let (seconds, cpu_seconds) = (started.elapsed().as_secs_f64(), process_cpu_seconds() - cpu);
         if let Some(Passed { step, loss, bound }) = log.passed {
             let raced = Raced {
                 step,

@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use anyhow::{anyhow, bail};
-use autoswarm_protocol::{Patch, TrainConfig, Verdict, record::Author};
+use autoswarm_protocol::{Patch, TrainConfig, Verdict, id::Author};
 use serde::Serialize;
 
 use super::common::{open_existing, print, stdout_width};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use autoswarm_protocol::{record::Author, swarm_config::Objective};
+use autoswarm_protocol::{id::Author, swarm_config::Objective};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 

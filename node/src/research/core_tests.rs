@@ -584,7 +584,7 @@ fn rerun(tokens: Option<(u64, u64)>) -> Box<Rerun> {
         simplifies: false,
         inspired_by: vec!["d".to_owned()],
     };
-    let comparison = autoswarm_protocol::record::Comparison::Reproduced;
+    let comparison = autoswarm_protocol::experiment::Comparison::Reproduced;
     Box::new(Rerun {
         discovery: RecordId::of(b"d"),
         child,

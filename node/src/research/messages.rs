@@ -2,9 +2,9 @@
 
 use autoswarm_protocol::{
     EffectiveConfig, Experiment, Hypothesis, KnobGroup, Outcome, Patch, RunRole,
+    experiment::Comparison,
     id::{ArenaId, ConfigHash, RecordId},
     race::RaceBounds,
-    record::Comparison,
 };
 
 use serde::{Deserialize, Serialize};

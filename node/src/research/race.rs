@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use autoswarm_protocol::{
     Estimate, KnobGroup, Raced, RunReport,
     id::ConfigHash,
-    race::{RACE_POINTS, RaceBounds, early_losses},
+    outcome::early_losses,
+    race::{RACE_POINTS, RaceBounds},
 };
 
 /// Standard deviations by which a gain must be out of reach: one-sided 1 % at each look, at most 2 % over the three, which depend on

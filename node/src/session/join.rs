@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::Context;
 use autoswarm_protocol::{
     Budget,
-    id::ArenaId,
-    record::{Author, Hardware},
+    id::{ArenaId, Author},
+    record::Hardware,
 };
 use libp2p::identity::Keypair;
 use tokio::signal::unix::{SignalKind, signal};

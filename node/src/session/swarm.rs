@@ -310,7 +310,9 @@ fn short(key: &[u8; 32]) -> String {
 mod tests {
     use autoswarm_protocol::{
         CrashClass, SwarmConfig,
-        record::{Attestation, Author, Comparison, Hardware},
+        experiment::Comparison,
+        id::Author,
+        record::{Attestation, Hardware},
     };
 
     use super::*;

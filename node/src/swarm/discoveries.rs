@@ -24,9 +24,9 @@ use std::{
 
 use autoswarm_protocol::{
     Budget, Estimate, Experiment, Verdict,
-    experiment::DiscardReason,
-    id::{ArenaId, ConfigHash, RecordId},
-    record::{Attestation, Author, Body, Comparison, Discovery, Hardware, Verified},
+    experiment::{Comparison, DiscardReason},
+    id::{ArenaId, Author, ConfigHash, RecordId},
+    record::{Attestation, Body, Discovery, Hardware, Verified},
 };
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};

@@ -31,8 +31,8 @@ use std::{
 
 use anyhow::Context;
 use autoswarm_protocol::{
-    id::RecordId,
-    record::{Author, Fault, MAX_RECORD_BYTES},
+    id::{Author, RecordId},
+    record::{Fault, MAX_RECORD_BYTES},
 };
 use serde::{Deserialize, Serialize};
 

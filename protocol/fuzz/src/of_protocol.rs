@@ -5,11 +5,12 @@ use std::sync::LazyLock;
 use autoswarm_protocol::{
     Bpb, Budget, CrashClass, Estimate, Knob, Patch, SwarmConfig, TrainConfig,
     codec::{self, decode, encode},
+    experiment::Comparison,
     id::{ArenaId, ConfigHash, ObjectiveId, RecordId},
     knobs::{KNOB_TABLE_VERSION, KNOBS},
     record::{
-        Attestation, Body, Claim, Comparison, Digest, Discovery, Ending, Hardware, Line, MAX_DIGEST,
-        MAX_RECORD_BYTES, WIRE_MAJOR, sign, verify,
+        Attestation, Body, Claim, Digest, Discovery, Ending, Hardware, Line, MAX_DIGEST, MAX_RECORD_BYTES,
+        WIRE_MAJOR, sign, verify,
     },
     swarm_config::{MAX_SWARM_CONFIG_BYTES, Objective},
     train_config::Value,

@@ -56,7 +56,7 @@ fn signed() -> Signed {
 fn seal_any(change: impl FnOnce(&mut Content)) -> Vec<u8> {
     let keys = keys(1).try_into_ed25519().expect("ed25519");
     let mut content = Content {
-        author: Author(keys.public().to_bytes()),
+        author: Author::from_bytes(keys.public().to_bytes()),
         objective: objective().id(),
         knobs: knobs::KNOB_TABLE_VERSION,
         made_at: NOW,

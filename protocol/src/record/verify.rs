@@ -7,10 +7,10 @@
 
 use ed25519_dalek::VerifyingKey;
 
-use super::{Author, Body, Envelope, MAX_RECORD_BYTES, WIRE_MAJOR, check};
+use super::{Body, Envelope, MAX_RECORD_BYTES, WIRE_MAJOR, check};
 use crate::{
     codec::{self, CodecError},
-    id::RecordId,
+    id::{Author, RecordId},
     knobs,
     swarm_config::Objective,
 };

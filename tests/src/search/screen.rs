@@ -3,7 +3,7 @@
 use autoswarm_node::proposers::evolve::{Machine, Misfit, Predictor, ledger::Ledger};
 use autoswarm_protocol::{
     EffectiveConfig, Experiment, Hypothesis, KnobGroup, Outcome, Patch, Proposer, Run, RunRole, Verdict,
-    id::ArenaId, record::Comparison,
+    experiment::Comparison, id::ArenaId,
 };
 
 use super::evolve::machine;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use autoswarm_protocol::{
     Bpb, EffectiveConfig, Estimate, Patch,
-    record::{Attestation, Body, Comparison, Digest, Discovery, Ending, Line, Verified},
+    experiment::Comparison,
+    record::{Attestation, Body, Digest, Discovery, Ending, Line, Verified},
 };
 use libp2p::{PeerId, identity::Keypair};
 

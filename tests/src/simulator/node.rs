@@ -10,8 +10,8 @@ use autoswarm_node::{
 };
 use autoswarm_protocol::{
     EffectiveConfig, Experiment, Outcome,
-    id::ArenaId,
-    record::{self, Author, Body, Claim, Hardware, Line, Verified},
+    id::{ArenaId, Author},
+    record::{self, Body, Claim, Hardware, Line, Verified},
     swarm_config::Objective,
 };
 use libp2p::{PeerId, identity::Keypair};

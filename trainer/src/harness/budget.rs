@@ -10,7 +10,7 @@ use std::{
 
 use autoswarm_protocol::CrashClass;
 
-use super::price::process_cpu_seconds;
+use super::cpu_time::process_cpu_seconds;
 use crate::failure::Failure;
 
 /// What a run may spend.

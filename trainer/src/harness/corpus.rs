@@ -18,9 +18,7 @@ use std::{
     path::PathBuf,
 };
 
-use autoswarm_protocol::id::CorpusHash;
-
-use super::dataset::Split;
+use autoswarm_protocol::{Split, id::CorpusHash};
 
 /// The least text a held-out split may have, in bytes. Below it the split says more about its few documents
 /// than about a model.
@@ -103,7 +101,7 @@ impl Corpus {
         if total < MIN_BYTES {
             return Err(CorpusError::TooSmall { name: name.to_owned(), bytes: total });
         }
-        for split in super::dataset::HELD_OUT {
+        for split in Split::HELD_OUT {
             if bytes[&split] < MIN_HELD_OUT_BYTES {
                 return Err(CorpusError::Uneven { name: name.to_owned(), split, bytes: bytes[&split] });
             }

@@ -25,22 +25,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use autoswarm_protocol::id::{CorpusHash, TokenizerHash};
+use autoswarm_protocol::{
+    Split,
+    id::{CorpusHash, TokenizerHash},
+};
 use serde::{Deserialize, Serialize};
 
-pub use autoswarm_protocol::outcome::Split;
 pub use batches::Batches;
 pub use windows::EvaluationWindows;
 pub use write::write;
 
 /// The number of the folder's layout; another number is refused.
 pub const FORMAT: u32 = 1;
-
-/// The largest vocabulary two bytes can number.
-pub const MAX_VOCABULARY: usize = 1 << 16;
-
-/// Every split that no model is trained on.
-pub const HELD_OUT: [Split; 3] = [Split::Validation, Split::Audit, Split::Locked];
 
 /// Returns the name of a split's token file.
 pub fn file_name(split: Split) -> String {

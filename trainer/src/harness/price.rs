@@ -1,11 +1,13 @@
 //! What a config costs on this slot: throw-away steps of the very same computation, timed.
 
-use std::{fs, time::Instant};
+use std::time::Instant;
 
 use autoswarm_protocol::CrashClass;
-use rustix::time::{ClockId, clock_gettime};
 
-use super::budget::{Deadline, starved};
+use super::{
+    budget::{Deadline, starved},
+    cpu_time::{CpuMeter, process_cpu_seconds},
+};
 use crate::failure::Failure;
 
 /// A price and how it was taken.
@@ -127,59 +129,6 @@ fn typical(times: &mut [f64]) -> f64 {
     let cut = times.len() / 4;
     let middle = &times[cut..times.len() - cut];
     middle.iter().sum::<f64>() / middle.len() as f64
-}
-
-/// Measures the share of the wanted CPU time that the process got.
-struct CpuMeter {
-    started: Instant,
-    thread_seconds: f64,
-    scheduled: Option<(u64, u64)>,
-}
-
-impl CpuMeter {
-    fn start() -> Self {
-        Self {
-            started: Instant::now(),
-            thread_seconds: seconds_of(ClockId::ThreadCPUTime),
-            scheduled: schedule_statistics(),
-        }
-    }
-
-    /// Returns running ÷ (running + waiting for a core), over all threads where the kernel counts that. Elsewhere it is
-    /// this thread's CPU time ÷ wall-clock time: it only pauses where another thread of a product is late.
-    fn share(&self) -> f64 {
-        if let (Some(before), Some(after)) = (self.scheduled, schedule_statistics()) {
-            let (ran, waited) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
-            if ran > 0 {
-                return ran as f64 / (ran + waited) as f64;
-            }
-        }
-        let wall = self.started.elapsed().as_secs_f64();
-        ((seconds_of(ClockId::ThreadCPUTime) - self.thread_seconds) / wall).min(1.0)
-    }
-}
-
-/// Returns a CPU clock's seconds.
-fn seconds_of(clock: ClockId) -> f64 {
-    let time = clock_gettime(clock);
-    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
-}
-
-/// Returns the CPU seconds that this process has used, over all threads.
-pub fn process_cpu_seconds() -> f64 {
-    seconds_of(ClockId::ProcessCPUTime)
-}
-
-/// Returns the nanoseconds that this process's threads ran, and waited for a core, where Linux counts them.
-fn schedule_statistics() -> Option<(u64, u64)> {
-    let mut total = (0, 0);
-    for task in fs::read_dir("/proc/self/task").ok()? {
-        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        let mut fields = text.split_whitespace().map(str::parse::<u64>);
-        let (Some(Ok(ran)), Some(Ok(waited))) = (fields.next(), fields.next()) else { return None };
-        total = (total.0 + ran, total.1 + waited);
-    }
-    Some(total)
 }
 
 #[cfg(test)]

@@ -5,41 +5,19 @@
 //! three bytes of replacement character.
 
 mod bpe;
+mod error;
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use self::bpe::{Bpe, MIN_VOCABULARY};
-use super::{
-    corpus::{Corpus, Progress},
-    dataset::MAX_VOCABULARY,
+use self::{
+    bpe::Bpe,
+    error::{MAX_VOCABULARY, MIN_VOCABULARY},
 };
+use super::corpus::{Corpus, Progress};
 
-/// What can be wrong with a tokenizer.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenizerError {
-    /// `tokenizer.json` is not one that this trainer writes.
-    #[error("the tokenizer cannot be read: {0}")]
-    Unreadable(String),
-    /// The spec names no tokenizer.
-    #[error("`{0}` is no tokenizer; give `bytes`, or `bpe:N` for byte pairs with a vocabulary of N")]
-    Unknown(String),
-    /// The vocabulary is out of range.
-    #[error("a vocabulary of {0} is out of range; give one from {MIN_VOCABULARY} to {MAX_VOCABULARY}")]
-    Vocabulary(usize),
-    /// The text has too few different pairs.
-    #[error("the training text gives only {learned} tokens and not {vocabulary}; ask for fewer or add text")]
-    TooFewPairs {
-        /// The vocabulary asked for.
-        vocabulary: usize,
-        /// The vocabulary learned.
-        learned: usize,
-    },
-    /// The library failed.
-    #[error("the tokenizer cannot be trained: {0}")]
-    Library(String),
-}
+pub use error::TokenizerError;
 
 /// How a tokenizer is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Factors, Gradients};
+use super::step::{Factors, Gradients};
 use crate::{
     model::{Parameters, Role},
     shim::{

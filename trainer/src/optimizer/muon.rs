@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use autoswarm_protocol::{EffectiveConfig, Knob};
 use tch::{Device, Kind, Tensor};
 
-use super::{Factors, Gradients};
+use super::step::{Factors, Gradients};
 use crate::{
     failure::Failure,
     harness::budget::Deadline,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::autoswarm_message;
-use crate::model::Shape;
+use crate::model::shape::Shape;
 
 unsafe extern "C" {
     fn autoswarm_cuda_open(source: *const c_char, device: c_int) -> c_int;

@@ -2,6 +2,7 @@
 
 use autoswarm_protocol::{
     Knob, RunReport, Split, TrainerEvent,
+    outcome::early_losses,
     race::{self, RaceBounds},
 };
 use autoswarm_trainer::{
@@ -23,7 +24,7 @@ const LONG: u64 = 512 * 64;
 #[test]
 fn a_run_that_is_behind_stops_at_that_look_and_one_that_is_not_is_the_same() {
     let whole = report(&settings(tiny(""), LONG, 1));
-    let early = race::early_losses(&whole).expect("long enough");
+    let early = early_losses(&whole).expect("long enough");
     let raced = |bounds: [f64; 3]| {
         let settings = Settings { race: Some(RaceBounds(bounds)), ..settings(tiny(""), LONG, 1) };
         train::run(&settings, &Watch::default(), &mut |_| {}).expect("no failure")

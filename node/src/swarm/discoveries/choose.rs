@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use autoswarm_protocol::{
     EffectiveConfig, Hypothesis, Knob, Patch, Proposer as ProposedBy,
-    id::RecordId,
-    record::{Author, Discovery},
+    id::{Author, RecordId},
+    record::Discovery,
 };
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;

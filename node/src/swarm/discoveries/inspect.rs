@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 
 use autoswarm_protocol::{
     Bpb, Budget, Estimate, Knob, Patch,
+    experiment::Comparison,
     id::RecordId,
-    record::{Attestation, Comparison, Discovery},
+    record::{Attestation, Discovery},
 };
 use serde::{Deserialize, Serialize};
 

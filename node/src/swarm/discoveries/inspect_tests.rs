@@ -2,9 +2,9 @@
 
 use autoswarm_protocol::{
     CrashClass, SwarmConfig, TrainConfig,
-    id::ArenaId,
+    id::{ArenaId, Author},
     knobs::{Domain, KNOBS},
-    record::{Author, Body, Hardware, Verified, sign, verify},
+    record::{Body, Hardware, Verified, sign, verify},
     swarm_config::Objective,
     train_config::Value,
 };

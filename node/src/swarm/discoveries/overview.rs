@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use autoswarm_protocol::{
     Budget, Patch,
+    experiment::Comparison,
     id::{ArenaId, RecordId},
-    record::{Body, Comparison},
+    record::Body,
 };
 use serde::{Deserialize, Serialize};
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use autoswarm_protocol::{id::RecordId, record::Author};
+use autoswarm_protocol::id::{Author, RecordId};
 
 /// The chance of a newcomer's idea before any was tried, and how many authors that is worth. // Wild guess.
 const NEWCOMER: f64 = 0.25;

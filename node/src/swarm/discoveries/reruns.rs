@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 
 use autoswarm_protocol::{
     Hypothesis, KnobGroup, Proposer as ProposedBy,
-    experiment::rerun_seed,
-    id::RecordId,
-    record::{Author, Comparison, Discovery},
+    experiment::{Comparison, rerun_seed},
+    id::{Author, RecordId},
+    record::Discovery,
 };
 use libp2p::PeerId;
 

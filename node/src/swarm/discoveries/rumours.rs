@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use autoswarm_protocol::{
     Estimate, Patch,
-    id::{ArenaId, ConfigHash},
-    record::{Author, Claim, Digest, Ending},
+    id::{ArenaId, Author, ConfigHash},
+    record::{Claim, Digest, Ending},
 };
 
 use crate::research::hearsay::{Hearsay, MOST_RUMOURS, Rumour};

@@ -5,9 +5,9 @@
 
 use autoswarm_protocol::{
     Bpb, Budget, Estimate, Experiment, Hypothesis, Outcome, RunRole, Verdict,
-    experiment::DiscardReason,
+    experiment::{Comparison, DiscardReason},
     id::{ArenaId, RecordId},
-    record::{Attestation, Body, Comparison, Digest, Discovery, Ending, Hardware, Line, MAX_CURVE},
+    record::{Attestation, Body, Digest, Discovery, Ending, Hardware, Line, MAX_CURVE},
 };
 
 use super::{Discoveries, choose::is_transplant, inspirations};

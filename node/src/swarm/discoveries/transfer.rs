@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use autoswarm_protocol::{
     KnobGroup,
-    record::{Attestation, Comparison, Discovery, Hardware},
+    experiment::Comparison,
+    record::{Attestation, Discovery, Hardware},
 };
 
 /// Trials that what is known of the group weighs as much as.

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use autoswarm_protocol::{
     Estimate,
-    record::{Attestation, Author, Discovery},
+    id::Author,
+    record::{Attestation, Discovery},
 };
 
 use super::SpeedClass;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use autoswarm_protocol::{record::Author, swarm_config::Objective};
+use autoswarm_protocol::{id::Author, swarm_config::Objective};
 
 use tokio::sync::oneshot;
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
-use autoswarm_protocol::{id::RecordId, record::Author};
+use autoswarm_protocol::id::{Author, RecordId};
 use git2::{Oid, Repository, RepositoryOpenFlags};
 
 use super::{

@@ -9,8 +9,8 @@ use std::{
 };
 
 use autoswarm_protocol::{
-    id::RecordId,
-    record::{Author, Body, Verified, verify},
+    id::{Author, RecordId},
+    record::{Body, Verified, verify},
     swarm_config::Objective,
 };
 use git2::{Oid, Repository};

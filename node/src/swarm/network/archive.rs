@@ -10,8 +10,8 @@ mod worth;
 use std::{cell::OnceCell, collections::BTreeMap, fmt, mem, path::Path, sync::Arc};
 
 use autoswarm_protocol::{
-    id::RecordId,
-    record::{Author, Body, Fault, Verified, verify},
+    id::{Author, RecordId},
+    record::{Body, Fault, Verified, verify},
     swarm_config::Objective,
 };
 use negentropy::{Bound, Id, Item, NegentropyStorageBase, NegentropyStorageVector};

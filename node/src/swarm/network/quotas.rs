@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use autoswarm_protocol::record::{Author, Body, Glance, Verified};
+use autoswarm_protocol::{
+    id::Author,
+    record::{Body, Glance, Verified},
+};
 use libp2p::PeerId;
 
 /// A bucket's size, and how fast it fills again, per second.
@@ -175,8 +178,9 @@ impl Quotas {
 mod tests {
     use autoswarm_protocol::{
         CrashClass, SwarmConfig,
+        experiment::Comparison,
         id::{ArenaId, ConfigHash, RecordId},
-        record::{Attestation, Claim, Comparison, Hardware, sign, verify},
+        record::{Attestation, Claim, Hardware, sign, verify},
     };
 
     use super::*;

@@ -30,19 +30,12 @@ pub mod vendor;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use autoswarm_protocol::id::CorpusHash;
+use autoswarm_protocol::{Split, id::CorpusHash};
 
 use super::{Corpus, CorpusError, Document, Progress, overlap::TrainingLines, store};
-use crate::harness::dataset::Split;
 
-/// The listed crates, a cargo manifest.
-pub const MANIFEST: &str = include_str!("crates/crates.toml");
-
-/// Their lock file.
-pub const LOCK: &str = include_str!("crates/crates.lock");
-
-/// The most text one crate gives: 2 % of 100 MB with a margin, so that no author's habits are the corpus.
-pub const CRATE_BYTES: usize = 1_800_000;
+pub use select::CRATE_BYTES;
+pub use vendor::{LOCK, MANIFEST};
 
 /// A held-out file of whose long lines more than this share stands in training is dropped. Chosen so that the
 /// splits' overlap falls well below 5 %; it costs less than a tenth of their bytes.

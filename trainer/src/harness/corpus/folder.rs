@@ -10,8 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use autoswarm_protocol::Split;
+
 use super::{Corpus, CorpusError, Document, Progress, Skipped, normalise, thousandth};
-use crate::harness::dataset::Split;
 
 /// Files larger than this are left out of a folder: 256 MiB, the text of a year of training on a CPU.
 const MAX_FILE_BYTES: u64 = 256 << 20;

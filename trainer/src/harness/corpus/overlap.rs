@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use autoswarm_protocol::Split;
+
 use super::Document;
-use crate::harness::dataset::{HELD_OUT, Split};
 
 /// The shortest line that counts, in characters.
 pub const LINE_CHARACTERS: usize = 40;
@@ -43,7 +44,7 @@ impl TrainingLines {
 pub fn overlaps(documents: &[Document]) -> BTreeMap<Split, f64> {
     let training = TrainingLines::new(documents);
     let mut overlaps = BTreeMap::from([(Split::Train, 0.0)]);
-    for split in HELD_OUT {
+    for split in Split::HELD_OUT {
         let (all, same) = documents
             .iter()
             .filter(|document| document.split == split)

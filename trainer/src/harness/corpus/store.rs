@@ -10,10 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use autoswarm_protocol::id::CorpusHash;
+use autoswarm_protocol::{Split, id::CorpusHash};
 
 use super::{Corpus, CorpusError, Document, Progress};
-use crate::harness::dataset::Split;
 
 /// Returns the folder of stored corpora: below `AUTOSWARM_CACHE` if it is set, else in the platform's cache.
 pub fn default_cache() -> Result<PathBuf, CorpusError> {

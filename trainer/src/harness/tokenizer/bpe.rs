@@ -5,20 +5,15 @@
 //! can spell it. Training is deterministic: the library breaks ties between pairs by their ids and sums counts,
 //! so neither hash order nor threads show in the result; a test holds it to that.
 
+use autoswarm_protocol::Split;
 use tokenizers::{
     DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, Tokenizer as Library, TokenizerBuilder,
     models::bpe::{BPE, BpeTrainerBuilder},
     pre_tokenizers::byte_level::ByteLevel,
 };
 
-use super::TokenizerError;
-use crate::harness::{
-    corpus::{Corpus, Document},
-    dataset::{MAX_VOCABULARY, Split},
-};
-
-/// The smallest vocabulary: the 256 bytes, the document token and one merge.
-pub(super) const MIN_VOCABULARY: usize = 258;
+use super::error::{MAX_VOCABULARY, MIN_VOCABULARY, TokenizerError};
+use crate::harness::corpus::{Corpus, Document};
 
 /// Text that merges are learned from, in bytes. Wild guess: merges of a vocabulary of 8192 occur thousands of
 /// times in it.

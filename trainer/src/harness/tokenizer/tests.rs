@@ -1,7 +1,8 @@
 //! Tables for both tokenizers.
 
 use super::*;
-use crate::harness::{corpus::Document, dataset::Split};
+use crate::harness::corpus::Document;
+use autoswarm_protocol::Split;
 
 /// A text with many different words and characters of one to four bytes.
 fn corpus() -> Corpus {

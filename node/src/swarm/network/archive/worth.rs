@@ -14,8 +14,8 @@ use std::{
 };
 
 use autoswarm_protocol::{
-    id::RecordId,
-    record::{Author, Body, MAX_RECORD_BYTES, Verified},
+    id::{Author, RecordId},
+    record::{Body, MAX_RECORD_BYTES, Verified},
 };
 
 /// Bytes of the smallest class: most records are smaller.

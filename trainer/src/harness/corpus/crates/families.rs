@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use autoswarm_protocol::Split;
+
 use super::select::SelectedCrate;
-use crate::harness::{corpus::thousandth, dataset::Split};
+use crate::harness::corpus::thousandth;
 
 /// The domain of the hash that assigns families. Its last number was chosen, before any model was trained, as the
 /// first for which each held-out split gets between 1.9 % and 2.8 % of the text.

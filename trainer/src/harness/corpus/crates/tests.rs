@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{select::*, *};
-use crate::harness::{corpus::overlap::overlaps, dataset::HELD_OUT};
+use crate::harness::corpus::overlap::overlaps;
 
 #[track_caller]
 fn check_licence(expression: &str, expect: bool) {
@@ -120,7 +120,7 @@ fn the_default_corpus_is_what_the_design_says() {
     let bytes = corpus.bytes();
     let total: u64 = bytes.values().sum();
     assert!(bytes[&Split::Train] >= 100_000_000);
-    for split in HELD_OUT {
+    for split in Split::HELD_OUT {
         let share = bytes[&split] as f64 / total as f64;
         assert!((0.015..=0.03).contains(&share) && bytes[&split] >= 1_500_000, "{split}: {share}");
     }

@@ -10,8 +10,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{LOCK, MANIFEST};
 use crate::harness::corpus::{CorpusError, Progress};
+
+/// The listed crates, a cargo manifest.
+pub const MANIFEST: &str = include_str!("crates.toml");
+
+/// Their lock file.
+pub const LOCK: &str = include_str!("crates.lock");
 
 /// Lines of cargo's last words that an error repeats.
 const LAST_WORDS: usize = 4;
