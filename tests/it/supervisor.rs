@@ -74,7 +74,7 @@ impl Bench {
     }
 
     async fn report(&self) -> RunReport {
-        match self.run().await.outcome {
+        match self.run().await.outcome() {
             Some(Outcome::Finished(report)) => *report,
             other => panic!("no report but {other:?}"),
         }
@@ -89,7 +89,7 @@ impl Bench {
 #[track_caller]
 fn check(bench: &Bench, class: CrashClass, words: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    match runtime.block_on(bench.run()).outcome {
+    match runtime.block_on(bench.run()).outcome() {
         Some(Outcome::Crashed(crash)) => {
             assert_eq!(crash.class, class, "{}", crash.message);
             assert!(crash.message.contains(words), "`{words}` is not in `{}`", crash.message);
@@ -109,7 +109,7 @@ async fn a_good_run_gives_a_checked_report_its_price_and_its_events() {
     let (events, mut news) = mpsc::channel(64);
     let (_owner, control) = watch::channel(Control::Run);
     let ended = supervisor::run(bench.spec.clone(), events, control).await;
-    let Some(Outcome::Finished(report)) = ended.outcome else { panic!("{ended:?}") };
+    let Some(Outcome::Finished(report)) = ended.clone().outcome() else { panic!("{ended:?}") };
     assert_eq!(report.executed, bench.spec.config.hash());
     assert_eq!(ended.price.expect("a price").tokens, report.tokens);
     assert!(report.audit.is_some() && report.locked.is_none());
@@ -278,7 +278,7 @@ async fn a_cancelled_run_ends_within_a_second_and_has_no_outcome() {
     owner.send(Control::Cancel).expect("the run listens");
     let ended = run.await.expect("no panic");
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
-    assert_eq!(ended.outcome, None);
+    assert_eq!(ended.outcome(), None);
 }
 
 #[tokio::test]
@@ -296,7 +296,7 @@ async fn paused_time_counts_against_no_limit() {
     assert!(!run.is_finished());
     owner.send(Control::Run).expect("the run listens");
     let ended = run.await.expect("no panic");
-    assert!(matches!(ended.outcome, Some(Outcome::Finished(_))), "{ended:?}");
+    assert!(matches!(ended.clone().outcome(), Some(Outcome::Finished(_))), "{ended:?}");
 }
 
 #[tokio::test]

@@ -12,10 +12,10 @@ use crate::{
     runs::supervisor::{self, Control, Price, RunBudget, RunProgress, RunSpec},
 };
 
-/// Share of its threads' CPU time below which a price is void (design §4).
+/// Share of its threads' CPU time below which a price is void.
 const LEAST_CPU_SHARE: f64 = 0.97;
 
-/// How far a run's own speed may lie from its price (design §4).
+/// How far a run's own speed may lie from its price.
 const TOLERANCE: f64 = 0.03;
 
 /// Prices taken, a moment apart, before a busy machine's price is taken as it is.
@@ -35,6 +35,8 @@ pub struct RunResult {
     pub started_at: u64,
     /// Its outcome; none if it was cancelled.
     pub outcome: Option<Outcome>,
+    /// The tokens that its own price bought it, where its order says only seconds.
+    priced_tokens: Option<u64>,
     /// The tokens that the run's own speed makes of the budget, where it did not go as fast as its price says.
     pub better_tokens: Option<u64>,
 }
@@ -70,7 +72,7 @@ pub async fn priced_run(
         }
         result = attempt(spec.clone(), None, &lock, &events, &control).await;
     }
-    RunResult { id: spec.run, started_at, outcome: result.outcome, better_tokens: result.better_tokens }
+    RunResult { started_at, ..result }
 }
 
 /// Waits, and returns what is wanted now; a cancel ends the wait.
@@ -85,17 +87,6 @@ async fn rest(control: &mut watch::Receiver<Control>) -> Control {
     }
 }
 
-/// What one attempt came to.
-#[derive(Debug, Default)]
-struct Attempt {
-    /// None if it was cancelled.
-    outcome: Option<Outcome>,
-    /// The tokens that its own price bought it.
-    priced_tokens: Option<u64>,
-    /// [`RunResult::better_tokens`].
-    better_tokens: Option<u64>,
-}
-
 /// Runs once; where the order says only seconds, for what a price taken now buys, but at most `most_tokens`.
 async fn attempt(
     mut spec: RunSpec,
@@ -103,7 +94,14 @@ async fn attempt(
     lock: &Mutex<()>,
     events: &mpsc::Sender<RunProgress>,
     control: &watch::Receiver<Control>,
-) -> Attempt {
+) -> RunResult {
+    let nothing = RunResult {
+        id: spec.run,
+        started_at: unix_now(),
+        outcome: None,
+        priced_tokens: None,
+        better_tokens: None,
+    };
     let mut price = None;
     let tokens_per_step = spec.config.integer(Knob::BatchTokens) as u64;
     if let RunBudget::Seconds(seconds) = spec.budget {
@@ -118,13 +116,13 @@ async fn attempt(
                 price = Some((taken, seconds));
             }
             Some(Err(crash)) => {
-                return Attempt { outcome: Some(Outcome::Crashed(crash)), ..Attempt::default() };
+                return RunResult { outcome: Some(Outcome::Crashed(crash)), ..nothing };
             }
-            None => return Attempt::default(),
+            None => return nothing,
         }
     }
-    let ended = supervisor::run(spec, events.clone(), control.clone()).await;
-    let better_tokens = match (&price, ended.outcome.as_ref().and_then(Outcome::report)) {
+    let outcome = supervisor::run(spec, events.clone(), control.clone()).await.outcome();
+    let better_tokens = match (&price, outcome.as_ref().and_then(Outcome::report)) {
         (Some((price, seconds)), Some(report)) if !holds(price, report) => {
             let steps = report.tokens_per_second() * seconds / tokens_per_step as f64;
             Some(steps.round().max(1.0) as u64 * tokens_per_step)
@@ -132,7 +130,7 @@ async fn attempt(
         _ => None,
     };
     let priced_tokens = price.map(|(price, _)| price.tokens);
-    Attempt { outcome: ended.outcome, priced_tokens, better_tokens }
+    RunResult { outcome, priced_tokens, better_tokens, ..nothing }
 }
 
 async fn take_price(

@@ -9,9 +9,11 @@
 //! **A run never ends later than its limits, leaves no process behind, and never gives a number that was not checked**
 //! against what was asked for. What is not here: which run comes next (research), and what the trainer does inside.
 
+mod ended;
+mod links;
 mod pre_exec;
 mod process;
-mod session;
+mod supervision;
 mod tree;
 mod watch;
 
@@ -24,7 +26,7 @@ use std::{
 };
 
 use autoswarm_protocol::{
-    Crash, CrashClass, EffectiveConfig, Knob, Outcome, Split, TrainerEvent,
+    Crash, CrashClass, EffectiveConfig, Knob, Split,
     arena::Dtype,
     id::{CorpusHash, TokenizerHash},
     race::RaceBounds,
@@ -34,16 +36,16 @@ use tokio::{
     time::timeout,
 };
 
+pub use ended::Ended;
+pub use links::{Control, RunProgress};
 pub use watch::{Limits, Prepared, Price};
 
 use crate::machine::{guest::TRAINER_NICENESS, slots::Placement};
+use links::Links;
 use pre_exec::Habits;
 use process::{ErrorTail, Launch};
-use session::{Links, Session};
-use watch::{Answer, Expected, Fault, Goal, Watch};
-
-/// How long closed pipes and killed processes may take to be gone.
-const AFTERMATH: Duration = Duration::from_secs(2);
+use supervision::{AFTERMATH, Supervision};
+use watch::{Expected, Fault, Goal, Watch};
 
 /// What a run may use up.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,38 +97,6 @@ pub struct RunSpec {
     pub folder: PathBuf,
 }
 
-/// Something that a run's trainer said.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RunProgress {
-    /// [`RunSpec::run`].
-    pub run: u64,
-    /// What it said.
-    pub event: TrainerEvent,
-}
-
-/// What the owner of a run wants of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Control {
-    /// Go on.
-    #[default]
-    Run,
-    /// Stand still; the time until [`Control::Run`] counts against no limit.
-    Pause,
-    /// End now, without an outcome.
-    Cancel,
-}
-
-/// What a run came to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ended {
-    /// Its outcome; none if it was cancelled.
-    pub outcome: Option<Outcome>,
-    /// The price that it said.
-    pub price: Option<Price>,
-    /// Most memory seen by the supervisor, bytes; mapped files not counted.
-    pub peak_memory_bytes: u64,
-}
-
 /// Runs `trainer train` to its end. Events that the receiver has no room for are dropped: they are news, not results.
 pub async fn run(
     spec: RunSpec,
@@ -134,19 +104,7 @@ pub async fn run(
     control: channel::Receiver<Control>,
 ) -> Ended {
     let goal = Goal::Train(spec.expected());
-    let report = |answer| match answer {
-        Answer::Report(report) => Ok(Outcome::Finished(report)),
-        Answer::Raced(raced) => Ok(Outcome::Raced(raced)),
-        other => Err(Fault::new(CrashClass::BadOutput, format!("not a report but {other:?}"))),
-    };
-    let end = spec.call("train", goal, events, control).await;
-    Ended {
-        outcome: end
-            .result
-            .map(|result| result.and_then(report).unwrap_or_else(|fault| crash(fault, end.seconds))),
-        price: end.price,
-        peak_memory_bytes: end.peak_memory_bytes,
-    }
+    spec.call("train", goal, events, control).await
 }
 
 /// Runs `trainer price`: what [`RunSpec::budget`] buys on this slot. Nothing if it was cancelled.
@@ -156,14 +114,7 @@ pub async fn price(
     control: channel::Receiver<Control>,
 ) -> Option<Result<Price, Crash>> {
     let goal = Goal::Price(spec.config.hash());
-    let end = spec.call("price", goal, events, control).await;
-    let said = end.price;
-    end.result.map(|result| {
-        let fault = Fault::new(CrashClass::BadOutput, "the trainer said no price");
-        let crash = |fault: Fault| Crash { class: fault.class, message: fault.message, seconds: end.seconds };
-        result.map_err(crash)?;
-        said.ok_or_else(|| crash(fault))
-    })
+    spec.call("price", goal, events, control).await.into_price()
 }
 
 /// One run of `trainer prepare`.
@@ -201,19 +152,7 @@ pub async fn prepare(
         goal: Goal::Prepare,
         limits,
     };
-    let end = call.supervise(events, control).await;
-    end.result.map(|result| {
-        match result {
-            Ok(Answer::Prepared(prepared)) => Ok(prepared),
-            Ok(other) => Err(Fault::new(CrashClass::BadOutput, format!("not a dataset but {other:?}"))),
-            Err(fault) => Err(fault),
-        }
-        .map_err(|fault| Crash { class: fault.class, message: fault.message, seconds: end.seconds })
-    })
-}
-
-fn crash(fault: Fault, seconds: f64) -> Outcome {
-    Outcome::Crashed(Crash { class: fault.class, message: fault.message, seconds })
+    call.supervise(events, control).await.into_dataset()
 }
 
 impl RunSpec {
@@ -277,14 +216,14 @@ impl RunSpec {
         goal: Goal,
         events: mpsc::Sender<RunProgress>,
         control: channel::Receiver<Control>,
-    ) -> CallEnd {
+    ) -> Ended {
         let config = self.folder.join("config.toml");
         let written =
             fs::create_dir_all(&self.folder).and_then(|()| fs::write(&config, self.config.to_toml()));
         if let Err(error) = written {
             let message =
                 format!("cannot write `{}`: {error}; free space or check permissions", config.display());
-            return CallEnd::failed(Fault::new(CrashClass::NotStarted, message));
+            return Ended::failed(Fault::new(CrashClass::NotStarted, message));
         }
         let call = Call {
             run: self.run,
@@ -312,25 +251,12 @@ struct Call {
     limits: Limits,
 }
 
-struct CallEnd {
-    result: Option<Result<Answer, Fault>>,
-    price: Option<Price>,
-    seconds: f64,
-    peak_memory_bytes: u64,
-}
-
-impl CallEnd {
-    fn failed(fault: Fault) -> Self {
-        Self { result: Some(Err(fault)), price: None, seconds: 0.0, peak_memory_bytes: 0 }
-    }
-}
-
 impl Call {
     async fn supervise(
         self,
         events: mpsc::Sender<RunProgress>,
         control: channel::Receiver<Control>,
-    ) -> CallEnd {
+    ) -> Ended {
         tree::adopt_orphans();
         let mark = fresh_mark();
         let launch = Launch {
@@ -342,20 +268,20 @@ impl Call {
         };
         let mut child = match process::launch(launch).await {
             Ok(child) => child,
-            Err(error) => return CallEnd::failed(not_started(&self.program, &error)),
+            Err(error) => return Ended::failed(not_started(&self.program, &error)),
         };
         let errors = ErrorTail::default();
         let reading = child.stderr.take().map(|pipe| tokio::spawn(errors.clone().fill(pipe)));
         let watch = Watch::new(self.goal, self.limits);
-        let mut session = Session::new(self.run, watch, child, &mark, Links { events, control });
-        let reason = session.follow().await;
-        let exit = session.bury().await;
+        let mut supervision = Supervision::new(self.run, watch, child, &mark, Links { events, control });
+        let reason = supervision.follow().await;
+        let exit = supervision.reap().await;
         if let Some(reading) = reading {
             let _ = timeout(AFTERMATH, reading).await;
         }
         // The log is for people; a run without one still counts.
         let _ = fs::write(self.folder.join("run.log"), errors.bytes());
-        session.conclude(reason, exit, errors.last_line().as_deref()).await
+        supervision.judge(reason, exit, errors.last_line().as_deref()).await
     }
 }
 

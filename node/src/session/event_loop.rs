@@ -275,7 +275,7 @@ impl<'a> EventLoop<'a> {
     }
 
     fn run_ended(&mut self, result: RunResult) -> anyhow::Result<()> {
-        let RunResult { id, started_at, outcome, better_tokens } = result;
+        let RunResult { id, started_at, outcome, better_tokens, .. } = result;
         self.controls.retain(|(run, _)| *run != id);
         self.waiting.remove(&id);
         let order = self.research.running().find(|order| order.id == id).cloned();

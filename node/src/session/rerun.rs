@@ -164,7 +164,7 @@ fn rerun(plan: &RunPlan, slot: usize, config: &EffectiveConfig, seed: u64, token
 async fn run(spec: RunSpec) -> anyhow::Result<Outcome> {
     let (sender, _events) = mpsc::channel(1);
     let (_control, watch) = watch::channel(Control::Run);
-    supervisor::run(spec, sender, watch).await.outcome.context("the run was cancelled")
+    supervisor::run(spec, sender, watch).await.outcome().context("the run was cancelled")
 }
 
 fn finished(outcome: Outcome) -> anyhow::Result<RunReport> {

@@ -117,7 +117,7 @@ pub struct Prepared {
 
 /// The last word of a trainer that did what it was started for.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Answer {
+pub(super) enum LastWord {
     Report(Box<RunReport>),
     Raced(Raced),
     Price(Price),
@@ -149,7 +149,7 @@ enum Phase {
     Starting,
     Training,
     Evaluating,
-    Done(Result<Answer, Fault>),
+    Done(Result<LastWord, Fault>),
 }
 
 /// The state of one trainer process, as its supervisor sees it.
@@ -223,7 +223,7 @@ impl Watch {
             {
                 let (corpus, tokenizer, vocabulary) = (*corpus, *tokenizer, *vocabulary);
                 let prepared = Prepared { corpus, tokenizer, vocabulary, splits: splits.clone() };
-                Phase::Done(Ok(Answer::Prepared(prepared)))
+                Phase::Done(Ok(LastWord::Prepared(prepared)))
             }
             (TrainerEvent::Starting { config, seed, .. }, Phase::Starting) if !self.introduced => {
                 self.introduced = true;
@@ -238,7 +238,7 @@ impl Watch {
                 }
                 self.price = Some(price);
                 match self.goal {
-                    Goal::Price(_) => Phase::Done(Ok(Answer::Price(price))),
+                    Goal::Price(_) => Phase::Done(Ok(LastWord::Price(price))),
                     _ => return Ok(()),
                 }
             }
@@ -252,13 +252,13 @@ impl Watch {
                 if let Goal::Train(expected) = &self.goal {
                     check_report(report, expected)?;
                 }
-                Phase::Done(Ok(Answer::Report(report.clone())))
+                Phase::Done(Ok(LastWord::Report(report.clone())))
             }
             (TrainerEvent::Raced { raced }, Phase::Training) => {
                 if let Goal::Train(expected) = &self.goal {
                     check_raced(raced, expected)?;
                 }
-                Phase::Done(Ok(Answer::Raced(*raced)))
+                Phase::Done(Ok(LastWord::Raced(*raced)))
             }
             _ => return Err(bad("the trainer spoke out of turn")),
         };
@@ -336,7 +336,7 @@ impl Watch {
     }
 
     /// Ends the run: `error` is the last line of standard error, `starved` whether memory was near its end.
-    pub(super) fn exited(&self, exit: Exit, error: Option<&str>, starved: bool) -> Result<Answer, Fault> {
+    pub(super) fn exited(&self, exit: Exit, error: Option<&str>, starved: bool) -> Result<LastWord, Fault> {
         if let Phase::Done(result) = &self.phase {
             return result.clone();
         }

@@ -216,7 +216,7 @@ fn a_result_stands_whatever_the_process_does_after_it() {
     let mut watch = training();
     watch.line(finished(report()).as_bytes(), 2 * SECOND).expect("it fits");
     assert!(!watch.lingers(2 * SECOND) && watch.lingers(4 * SECOND));
-    assert!(matches!(watch.exited(Exit::Signal(11), None, false), Ok(Answer::Report(_))));
+    assert!(matches!(watch.exited(Exit::Signal(11), None, false), Ok(LastWord::Report(_))));
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn check_raced(bounds: Option<RaceBounds>, step: u64, loss: f64, expect: Option<
     assert_eq!(class, expect);
     if expect.is_none() {
         let answer = watch.exited(Exit::Code(0), None, false).expect("an answer");
-        assert!(matches!(answer, Answer::Raced(raced) if raced.step == step), "{answer:?}");
+        assert!(matches!(answer, LastWord::Raced(raced) if raced.step == step), "{answer:?}");
     }
 }
 

@@ -8,29 +8,25 @@ use std::{
 use rustix::process::{Pid, Signal};
 use tokio::{
     process::Child,
-    sync::{mpsc, watch as channel},
     time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{
-    AFTERMATH, CallEnd, Control, RunProgress,
+    ended::Ended,
+    links::{Control, Links, RunProgress},
     process::{Line, Lines},
     tree::{self, Tree},
     watch::{self, Exit, Fault, Watch},
 };
+
+/// How long closed pipes and killed processes may take to be gone.
+pub(super) const AFTERMATH: Duration = Duration::from_secs(2);
 
 /// How often the clock and the memory of a run are checked.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Ticks between two looks for new descendants: each reads one file per process of the machine, about 2 ms.
 const TICKS_PER_REFRESH: u32 = 10;
-
-/// The ends of a run's channels.
-#[derive(Debug)]
-pub(super) struct Links {
-    pub(super) events: mpsc::Sender<RunProgress>,
-    pub(super) control: channel::Receiver<Control>,
-}
 
 /// Why following a process came to its end.
 #[derive(Debug)]
@@ -45,7 +41,7 @@ pub(super) enum Reason {
 
 /// A running process with everything that is known about it.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct Supervision {
     run: u64,
     watch: Watch,
     child: Child,
@@ -59,7 +55,7 @@ pub(super) struct Session {
     kills_before: u64,
 }
 
-impl Session {
+impl Supervision {
     pub(super) fn new(run: u64, watch: Watch, mut child: Child, mark: &str, links: Links) -> Self {
         let id = child.id().expect("a child that nobody waited for has its id");
         let root = Pid::from_raw(id as i32).expect("a process id is positive");
@@ -150,7 +146,7 @@ impl Session {
     }
 
     /// Kills whatever of the run still lives, and returns how its root ended.
-    pub(super) async fn bury(&mut self) -> Option<Exit> {
+    pub(super) async fn reap(&mut self) -> Option<Exit> {
         use std::os::unix::process::ExitStatusExt;
         if self.child.id().is_some() {
             self.tree.refresh();
@@ -176,15 +172,10 @@ impl Session {
     }
 
     /// Judges the whole run; `error` is the last line of its standard error.
-    pub(super) async fn conclude(
-        mut self,
-        reason: Reason,
-        exit: Option<Exit>,
-        error: Option<&str>,
-    ) -> CallEnd {
+    pub(super) async fn judge(mut self, reason: Reason, exit: Option<Exit>, error: Option<&str>) -> Ended {
         let seconds = self.started.elapsed().as_secs_f64();
         let starved = exit == Some(Exit::Signal(9)) && self.was_starved();
-        let result = match reason {
+        let said = match reason {
             Reason::Cancelled => None,
             Reason::Fault(fault) => Some(Err(fault)),
             Reason::Over => Some(match self.drain().await {
@@ -193,7 +184,7 @@ impl Session {
                 Err(fault) => Err(fault),
             }),
         };
-        CallEnd { result, price: self.watch.price(), seconds, peak_memory_bytes: self.peak }
+        Ended { said, price: self.watch.price(), seconds, peak_memory_bytes: self.peak }
     }
 
     /// Returns whether a kill was most likely the kernel's for want of memory.

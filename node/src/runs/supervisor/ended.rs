@@ -1,0 +1,62 @@
+//! How a call of the trainer ended, whatever it was made for.
+
+use autoswarm_protocol::{Crash, CrashClass, Outcome};
+
+use super::watch::{Fault, LastWord, Prepared, Price};
+
+/// How a call of the trainer ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// The trainer's last word, or why it said none; none if the call was cancelled.
+    pub(super) said: Option<Result<LastWord, Fault>>,
+    /// The price that it said.
+    pub price: Option<Price>,
+    /// Wall-clock seconds from its start to its end.
+    pub seconds: f64,
+    /// Most memory seen by the supervisor, bytes; mapped files not counted.
+    pub peak_memory_bytes: u64,
+}
+
+impl Ended {
+    /// A call that came to nothing before there was a process.
+    pub(super) fn failed(fault: Fault) -> Self {
+        Self { said: Some(Err(fault)), price: None, seconds: 0.0, peak_memory_bytes: 0 }
+    }
+
+    /// Returns the outcome of a run; none if it was cancelled.
+    pub fn outcome(self) -> Option<Outcome> {
+        let seconds = self.seconds;
+        self.said.map(|said| match said {
+            Ok(LastWord::Report(report)) => Outcome::Finished(report),
+            Ok(LastWord::Raced(raced)) => Outcome::Raced(raced),
+            Ok(other) => Outcome::Crashed(crash(bad("report", &other), seconds)),
+            Err(fault) => Outcome::Crashed(crash(fault, seconds)),
+        })
+    }
+
+    /// Returns the price that a pricing was made for; none if it was cancelled.
+    pub(super) fn into_price(self) -> Option<Result<Price, Crash>> {
+        let (seconds, price) = (self.seconds, self.price);
+        let silent = || Fault::new(CrashClass::BadOutput, "the trainer said no price");
+        let said = self.said?.and_then(|_| price.ok_or_else(silent));
+        Some(said.map_err(|fault| crash(fault, seconds)))
+    }
+
+    /// Returns the dataset that a preparation was made for; none if it was cancelled.
+    pub(super) fn into_dataset(self) -> Option<Result<Prepared, Crash>> {
+        let seconds = self.seconds;
+        let said = self.said?.and_then(|word| match word {
+            LastWord::Prepared(prepared) => Ok(prepared),
+            other => Err(bad("dataset", &other)),
+        });
+        Some(said.map_err(|fault| crash(fault, seconds)))
+    }
+}
+
+fn bad(wanted: &str, said: &LastWord) -> Fault {
+    Fault::new(CrashClass::BadOutput, format!("not a {wanted} but {said:?}"))
+}
+
+fn crash(fault: Fault, seconds: f64) -> Crash {
+    Crash { class: fault.class, message: fault.message, seconds }
+}
