@@ -2,9 +2,11 @@
 
 pub mod board;
 pub mod ending;
-pub mod event_loop;
+mod event_loop;
+mod inputs;
 mod join;
 pub mod memory;
+mod observer;
 mod rerun;
 pub mod swarm;
 
@@ -49,6 +51,7 @@ use crate::{
         board::Board,
         ending::{Ending, PersonsChange},
         event_loop::EventLoop,
+        inputs::Inputs,
         memory::Memory,
         swarm::SwarmSide,
     },
@@ -317,11 +320,10 @@ impl<'a> Session<'a> {
             &mut self.memory,
             board,
             &mut self.view,
-            &mut self.requests,
-            self.deadline,
-        )?
+            Inputs::new(&mut self.requests, self.swarm.as_mut(), self.deadline, event_loop::TICK)?,
+        )
         .with_try(self.first_try.take())
-        .in_swarm(self.swarm.as_mut(), journal)
+        .after(journal)
         .run()
         .await
     }
@@ -363,8 +365,13 @@ impl<'a> Session<'a> {
     }
 
     fn tell(&mut self, event: &Happened) -> anyhow::Result<()> {
-        self.view.happened(unix_now(), event).context("cannot print what happened")
+        show(&mut self.view, event)
     }
+}
+
+/// Shows an event that happens now.
+fn show(view: &mut View, event: &Happened) -> anyhow::Result<()> {
+    view.happened(unix_now(), event).context("cannot print what happened")
 }
 
 fn use_slots(plan: &mut RunPlan, layout: &[Placement]) {

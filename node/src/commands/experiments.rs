@@ -23,8 +23,8 @@ use crate::{
         directed::ProgramPaths,
         evolve::{Evolve, Machine},
     },
+    research::beliefs::NOTHING_BELIEVED,
     research::{Propose, beliefs::Importance},
-    session::event_loop::NOTHING_BELIEVED,
     ui::view::{importance, json, lists},
 };
 

@@ -3,6 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What a search without experiments answers when it is asked what it believes.
+pub const NOTHING_BELIEVED: &str = "the search believes nothing yet: there is no baseline";
+
 /// Everything that `node experiments --importance` shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Importance {

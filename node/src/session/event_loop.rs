@@ -1,22 +1,13 @@
 //! The driver of a research session: it starts what the state machine orders, and tells it what came of it.
 //!
-//! One `Event`, two functions: `next_event` only waits, `handle_event` only acts. What to do
-//! next is decided in [`crate::research`], what a person sees is made in [`crate::session::board`].
+//! One `Event`, two functions: `next_event` in `inputs` only waits, `handle_event` here only acts. What to do next is
+//! decided in [`crate::research`], what a person sees is made in [`crate::session::board`].
 
-use std::{
-    collections::BTreeSet,
-    future,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use autoswarm_protocol::Experiment;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::{Mutex, mpsc, watch},
-    task::JoinSet,
-};
+use tokio::sync::{Mutex, watch};
 
 use crate::{
     base::clock::unix_now,
@@ -24,7 +15,7 @@ use crate::{
     events::{Happened, sentences},
     machine::guest,
     objectives::train::plan::RunPlan,
-    research::{Action, Event as Happening, Research, RunOrder},
+    research::{Action, Event as Happening, Research, RunOrder, beliefs::NOTHING_BELIEVED},
     runs::{
         priced::{RunResult, priced_run},
         supervisor::{Control, RunProgress},
@@ -32,34 +23,16 @@ use crate::{
     session::{
         board::Board,
         ending::{Ending, PersonsChange},
+        inputs::{Event, Inputs},
         memory::Memory,
-        swarm::SwarmSide,
     },
     swarm::network::Heard,
     ui::view::View,
 };
 
-/// News of trainers that wait to be shown. More are dropped: they are news, not results.
-const PROGRESS_QUEUE: usize = 256;
-
-/// What a search without experiments answers when it is asked what it believes.
-pub const NOTHING_BELIEVED: &str = "the search believes nothing yet: there is no baseline";
-
 /// How often the picture is drawn, and the battery looked at every so many times.
-const TICK: Duration = Duration::from_millis(250);
+pub(super) const TICK: Duration = Duration::from_millis(250);
 const TICKS_PER_BATTERY_CHECK: u64 = 120;
-
-/// Something for the driver to deal with.
-#[derive(Debug)]
-enum Event {
-    Interrupt,
-    Deadline,
-    RunEnded(Box<RunResult>),
-    Request(Request, Responder),
-    Progress(RunProgress),
-    Heard(Heard),
-    Tick,
-}
 
 /// A change that a person tries.
 #[derive(Debug)]
@@ -70,43 +43,30 @@ struct Try {
     responder: Responder,
 }
 
-/// Waits for the network; for ever where there is none.
-async fn heard_from(swarm: &mut Option<&mut SwarmSide>) -> Option<Heard> {
-    match swarm {
-        Some(swarm) => swarm.network.heard().await,
-        None => future::pending().await,
-    }
-}
-
 /// A session over the slots of one machine.
 #[derive(Debug)]
-pub struct EventLoop<'a> {
+pub(super) struct EventLoop<'a> {
     research: Research,
     plan: RunPlan,
     memory: &'a mut Memory,
     board: Board,
     view: &'a mut View,
-    requests: &'a mut mpsc::Receiver<(Request, Responder)>,
+    inputs: Inputs<'a>,
     /// What people try.
     tries: Vec<Try>,
     next_ticket: u64,
     /// A try that the session was made for: it begins once there is an incumbent.
     first_try: Option<(PersonsChange, Responder)>,
-    runs: JoinSet<RunResult>,
     controls: Vec<(u64, watch::Sender<Control>)>,
     /// Runs of which it was said that other work starves them.
     waiting: BTreeSet<u64>,
     pricing: Arc<Mutex<()>>,
-    progress: (mpsc::Sender<RunProgress>, mpsc::Receiver<RunProgress>),
-    signals: (Signal, Signal),
-    deadline: Option<Instant>,
     paused_by_person: bool,
     on_battery: bool,
     ticks: u64,
     interrupts: u32,
     ending: Option<Ending>,
     halted: Option<String>,
-    swarm: Option<&'a mut SwarmSide>,
     /// Experiments of earlier sessions, to tell the swarm what it does not know of them.
     history: Vec<Experiment>,
     /// Whether something came over the network that was not considered yet.
@@ -114,73 +74,63 @@ pub struct EventLoop<'a> {
 }
 
 impl<'a> EventLoop<'a> {
-    /// Makes a session; nothing runs before [`EventLoop::run`].
-    pub fn new(
+    /// Makes a session; nothing runs before [`EventLoop::run`]. In a swarm it tells what was found here, also in the
+    /// experiments of earlier sessions, and tries what others found.
+    pub(super) fn new(
         research: Research,
         plan: RunPlan,
         memory: &'a mut Memory,
         board: Board,
         view: &'a mut View,
-        requests: &'a mut mpsc::Receiver<(Request, Responder)>,
-        deadline: Option<Instant>,
-    ) -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
+        inputs: Inputs<'a>,
+    ) -> Self {
+        Self {
             research,
             plan,
             memory,
             board,
             view,
-            requests,
+            inputs,
             tries: Vec::new(),
             next_ticket: 0,
             first_try: None,
-            runs: JoinSet::new(),
             controls: Vec::new(),
             waiting: BTreeSet::new(),
             pricing: Arc::default(),
-            progress: mpsc::channel(PROGRESS_QUEUE),
-            signals: (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?),
-            deadline,
             paused_by_person: false,
             on_battery: false,
             ticks: 0,
             interrupts: 0,
             ending: None,
             halted: None,
-            swarm: None,
             history: Vec::new(),
             has_news: false,
-        })
+        }
     }
 
     /// Begins with a person's change, after the baseline where there is none yet.
     #[must_use]
-    pub fn with_try(mut self, first_try: Option<(PersonsChange, Responder)>) -> Self {
+    pub(super) fn with_try(mut self, first_try: Option<(PersonsChange, Responder)>) -> Self {
         self.first_try = first_try;
         self
     }
 
-    /// Works in a swarm: tells what was found here, also in the experiments of earlier sessions, and tries what others
-    /// found.
+    /// Tells the swarm what it does not know of these experiments of earlier sessions.
     #[must_use]
-    pub fn in_swarm(mut self, swarm: Option<&'a mut SwarmSide>, history: Vec<Experiment>) -> Self {
-        self.swarm = swarm;
+    pub(super) fn after(mut self, history: Vec<Experiment>) -> Self {
         self.history = history;
         self
     }
 
     /// Runs the session to its end.
-    pub async fn run(mut self) -> anyhow::Result<Ending> {
+    pub(super) async fn run(mut self) -> anyhow::Result<Ending> {
         self.begin_first_try()?;
         let actions = self.research.handle(Happening::Start, unix_now());
         self.perform(actions)?;
         self.catch_up()?;
         self.consider()?;
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while !(self.ending.is_some() && self.runs.is_empty()) {
-            let event = self.next_event(&mut tick).await;
+        while !(self.ending.is_some() && self.inputs.runs.is_empty()) {
+            let event = self.inputs.next_event().await;
             self.handle_event(event)?;
         }
         self.board.refresh(&self.research);
@@ -190,7 +140,7 @@ impl<'a> EventLoop<'a> {
                 .responder
                 .finish(Reply::refused("the node ended before the verdict".to_owned(), goes_on));
         }
-        if let Some(swarm) = self.swarm.as_deref_mut() {
+        if let Some(swarm) = self.inputs.swarm.as_deref_mut() {
             let shown = swarm.tell_waiting(unix_now(), true);
             self.tell_all(&shown)?;
         }
@@ -199,30 +149,6 @@ impl<'a> EventLoop<'a> {
         match self.halted {
             Some(why) => bail!(why),
             None => Ok(self.ending.unwrap_or(Ending::Done)),
-        }
-    }
-
-    async fn next_event(&mut self, tick: &mut tokio::time::Interval) -> Event {
-        let deadline = self.deadline.filter(|_| self.ending.is_none());
-        let until_deadline = async {
-            match deadline {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            _ = self.signals.0.recv() => Event::Interrupt,
-            _ = self.signals.1.recv() => Event::Interrupt,
-            () = until_deadline => Event::Deadline,
-            Some(joined) = self.runs.join_next() => match joined {
-                Ok(result) => Event::RunEnded(Box::new(result)),
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
-            },
-            Some((request, responder)) = self.requests.recv() => Event::Request(request, responder),
-            Some(heard) = heard_from(&mut self.swarm) => Event::Heard(heard),
-            Some(progress) = self.progress.1.recv() => Event::Progress(progress),
-            _ = tick.tick() => Event::Tick,
         }
     }
 
@@ -311,7 +237,7 @@ impl<'a> EventLoop<'a> {
     }
 
     fn heard(&mut self, heard: &Heard) -> anyhow::Result<()> {
-        let Some(swarm) = self.swarm.as_deref_mut() else { return Ok(()) };
+        let Some(swarm) = self.inputs.swarm.as_deref_mut() else { return Ok(()) };
         let event = swarm.heard(heard, unix_now());
         self.has_news = true;
         event.map_or(Ok(()), |event| self.tell(&event))
@@ -321,7 +247,8 @@ impl<'a> EventLoop<'a> {
     /// and lets the search know what others tried.
     fn consider(&mut self) -> anyhow::Result<()> {
         self.has_news = false;
-        let (Some(swarm), Some(incumbent)) = (self.swarm.as_deref_mut(), self.research.incumbent()) else {
+        let (Some(swarm), Some(incumbent)) = (self.inputs.swarm.as_deref_mut(), self.research.incumbent())
+        else {
             return Ok(());
         };
         if self.ending.is_some() {
@@ -354,7 +281,7 @@ impl<'a> EventLoop<'a> {
 
     /// Tells the swarm what an experiment showed.
     fn publish(&mut self, experiment: &Experiment) -> anyhow::Result<()> {
-        let Some(swarm) = self.swarm.as_deref_mut() else { return Ok(()) };
+        let Some(swarm) = self.inputs.swarm.as_deref_mut() else { return Ok(()) };
         let pair_sd = self.research.noise().pair_sd(experiment.group);
         let shown = swarm.publish(experiment, pair_sd);
         swarm.discoveries.observe(experiment);
@@ -411,7 +338,8 @@ impl<'a> EventLoop<'a> {
     fn claim(&mut self, number: u32) -> anyhow::Result<()> {
         let of = self.research.pending().iter().find(|active| active.number == number);
         let own = of.filter(|active| active.parent.is_some() && active.rerun.is_none());
-        let (Some(swarm), Some(config)) = (self.swarm.as_deref_mut(), own.map(|active| active.child.hash()))
+        let (Some(swarm), Some(config)) =
+            (self.inputs.swarm.as_deref_mut(), own.map(|active| active.child.hash()))
         else {
             return Ok(());
         };
@@ -425,7 +353,8 @@ impl<'a> EventLoop<'a> {
         self.controls.push((order.id, control));
         self.board.run_started(order);
         let spec = self.plan.spec(order);
-        self.runs.spawn(priced_run(spec, Arc::clone(&self.pricing), self.progress.0.clone(), watch));
+        let run = priced_run(spec, Arc::clone(&self.pricing), self.inputs.progress(), watch);
+        self.inputs.runs.spawn(run);
     }
 
     fn is_paused(&self) -> bool {
@@ -443,7 +372,7 @@ impl<'a> EventLoop<'a> {
         }
         self.ticks += 1;
         self.look_at_swarm();
-        if let Some(swarm) = self.swarm.as_deref_mut() {
+        if let Some(swarm) = self.inputs.swarm.as_deref_mut() {
             let shown = swarm.tell_waiting(unix_now(), false);
             self.tell_all(&shown)?;
         }
@@ -456,7 +385,7 @@ impl<'a> EventLoop<'a> {
     }
 
     fn look_at_swarm(&mut self) {
-        let Some(swarm) = self.swarm.as_deref_mut() else { return };
+        let Some(swarm) = self.inputs.swarm.as_deref_mut() else { return };
         let overview = swarm.overview(self.research.pending(), unix_now());
         self.board.swarm(swarm.network.view(), overview);
     }
@@ -490,7 +419,7 @@ impl<'a> EventLoop<'a> {
         let done = |text: &str| Reply::Done { text: text.to_owned() };
         let reply = match request {
             Request::Status => {
-                if let Some(swarm) = self.swarm.as_deref_mut() {
+                if let Some(swarm) = self.inputs.swarm.as_deref_mut() {
                     swarm.look_now();
                 }
                 self.look_at_swarm();
@@ -509,26 +438,19 @@ impl<'a> EventLoop<'a> {
                 Ok(experiment) => Reply::Experiment { experiment: Box::new(experiment) },
                 Err(reason) => Reply::refused(reason, Some("`node experiments` lists them")),
             },
-            Request::Discoveries { filter } => match self.swarm.as_deref() {
-                Some(swarm) => Reply::Discoveries { listing: swarm.discoveries.list(&filter) },
-                None => Reply::refused("this node works alone", Some("`node join` takes part in a swarm")),
-            },
-            Request::Discovery { id } => match self.swarm.as_deref().map(|swarm| swarm.discoveries.find(&id))
-            {
-                Some(Ok(details)) => {
-                    let incumbent = self.research.incumbent();
-                    let incumbent = incumbent.map(|incumbent| Box::new((*incumbent.config).clone()));
-                    Reply::Discovery { details: Box::new(details), incumbent }
+            Request::Discoveries { .. } | Request::Discovery { .. } => {
+                let incumbent = self.research.incumbent().map(|incumbent| &*incumbent.config);
+                match self.inputs.swarm.as_deref().and_then(|swarm| swarm.answer(&request, incumbent)) {
+                    Some(reply) => reply,
+                    None => alone(),
                 }
-                Some(Err(reason)) => Reply::refused(reason, None),
-                None => Reply::refused("this node works alone", Some("`node join` takes part in a swarm")),
-            },
-            Request::Sync => match self.swarm.as_deref() {
+            }
+            Request::Sync => match self.inputs.swarm.as_deref() {
                 Some(swarm) => {
                     swarm.sync(responder);
                     return Ok(());
                 }
-                None => Reply::refused("this node works alone", Some("`node join` takes part in a swarm")),
+                None => alone(),
             },
             Request::Pause => {
                 self.set_paused(true, self.on_battery)?;
@@ -593,4 +515,9 @@ impl<'a> EventLoop<'a> {
     fn tell(&mut self, event: &Happened) -> anyhow::Result<()> {
         self.view.happened(unix_now(), event).context("cannot print what happened")
     }
+}
+
+/// Answers what concerns the swarm where there is none.
+fn alone() -> Reply {
+    Reply::refused("this node works alone", Some("`node join` takes part in a swarm"))
 }

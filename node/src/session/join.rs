@@ -9,13 +9,11 @@ use autoswarm_protocol::{
     record::Hardware,
 };
 use libp2p::identity::Keypair;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::Session;
 use crate::{
     base::clock::unix_now,
     cli::settings::Settings,
-    control::{Reply, Request, Responder},
     events::Happened,
     objectives::train::{plan::RunPlan, probe::Probe},
     session::swarm::SwarmSide,
@@ -111,64 +109,5 @@ impl Session<'_> {
         };
         let (context, budget_seconds) = (plan.context as usize, plan.budget_seconds);
         swarm.settle(Here { arena, context, budget, budget_seconds, hardware });
-    }
-
-    /// Serves records until told to stop.
-    async fn observe(&mut self) -> anyhow::Result<()> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        let (mut interrupt, mut terminate) =
-            (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-        self.note("observing: serves records and relays, trains nothing")?;
-        loop {
-            let Some(swarm) = &mut self.swarm else { return Ok(()) };
-            tokio::select! {
-                _ = interrupt.recv() => return self.note("interrupted"),
-                _ = terminate.recv() => return self.note("asked to end"),
-                Some((request, responder)) = self.requests.recv() => {
-                    if self.answer_observing(request, responder)? {
-                        return Ok(());
-                    }
-                }
-                Some(heard) = swarm.network.heard() => {
-                    if let Some(event) = swarm.heard(&heard, unix_now()) {
-                        self.tell(&event)?;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Answers a request; true when it was to stop.
-    fn answer_observing(&mut self, request: Request, responder: Responder) -> anyhow::Result<bool> {
-        let Some(swarm) = &mut self.swarm else { return Ok(true) };
-        let reply = match request {
-            Request::Status => {
-                swarm.look_now();
-                let overview = swarm.overview(&[], unix_now());
-                Reply::Network { view: Box::new(swarm.network.view()), swarm: Box::new(overview) }
-            }
-            Request::Discoveries { filter } => {
-                Reply::Discoveries { listing: swarm.discoveries.list(&filter) }
-            }
-            Request::Discovery { id } => match swarm.discoveries.find(&id) {
-                Ok(details) => Reply::Discovery { details: Box::new(details), incumbent: None },
-                Err(reason) => Reply::refused(reason, None),
-            },
-            Request::Sync => {
-                swarm.sync(responder);
-                return Ok(false);
-            }
-            Request::Stop => {
-                responder.finish(Reply::Done { text: "the node stops".to_owned() });
-                self.note("asked to stop")?;
-                return Ok(true);
-            }
-            _ => Reply::refused(
-                "this node observes and trains nothing",
-                Some("`node join` without `--observe` does"),
-            ),
-        };
-        responder.finish(reply);
-        Ok(false)
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, str::FromStr};
 
 use autoswarm_protocol::{
-    Experiment,
+    Experiment, TrainConfig,
     id::{ArenaId, ConfigHash, RecordId},
     record::{self, Body, Claim, Line},
     swarm_config::Objective,
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     base::text,
-    control::{Reply, Responder},
+    control::{Reply, Request, Responder},
     events::Happened,
     research::{Hearsay, Incumbent, Proposal, Rerun, active::Active, verdict::NoiseModel},
     swarm::{
@@ -164,6 +164,23 @@ impl SwarmSide {
             best: lately.best.clone(),
             newest: lately.news.iter().map(news).collect(),
             trying: self.discoveries.trying(pending),
+        }
+    }
+
+    /// Answers what concerns discoveries alone, beside this node's incumbent where it has one; none for anything else.
+    pub fn answer(&self, request: &Request, incumbent: Option<&TrainConfig>) -> Option<Reply> {
+        match request {
+            Request::Discoveries { filter } => {
+                Some(Reply::Discoveries { listing: self.discoveries.list(filter) })
+            }
+            Request::Discovery { id } => Some(match self.discoveries.find(id) {
+                Ok(details) => Reply::Discovery {
+                    details: Box::new(details),
+                    incumbent: incumbent.cloned().map(Box::new),
+                },
+                Err(reason) => Reply::refused(reason, None),
+            }),
+            _ => None,
         }
     }
 

@@ -1,0 +1,63 @@
+//! A session that trains nothing: it serves records and answers until told to stop.
+
+use std::time::Duration;
+
+use super::{
+    Session,
+    inputs::{Event, Inputs},
+    swarm::SwarmSide,
+};
+use crate::{
+    base::clock::unix_now,
+    control::{Reply, Request, Responder},
+};
+
+/// How often an observer wakes where nothing happens: it has nothing to draw.
+const TICK: Duration = Duration::from_mins(1);
+
+impl Session<'_> {
+    /// Serves records until told to stop.
+    pub(super) async fn observe(&mut self) -> anyhow::Result<()> {
+        self.note("observing: serves records and relays, trains nothing")?;
+        let mut inputs = Inputs::new(&mut self.requests, self.swarm.as_mut(), self.deadline, TICK)?;
+        let why = loop {
+            let event = inputs.next_event().await;
+            let Some(swarm) = inputs.swarm.as_deref_mut() else { return Ok(()) };
+            match event {
+                Event::Interrupt => break "interrupted",
+                Event::Deadline => break "the hours asked for are over",
+                Event::Request(Request::Stop, responder) => {
+                    responder.finish(Reply::Done { text: "the node stops".to_owned() });
+                    break "asked to stop";
+                }
+                Event::Request(request, responder) => answer(swarm, &request, responder),
+                Event::Heard(heard) => {
+                    if let Some(event) = swarm.heard(&heard, unix_now()) {
+                        super::show(&mut self.view, &event)?;
+                    }
+                }
+                // Nothing runs here, and nothing is drawn.
+                Event::RunEnded(_) | Event::Progress(_) | Event::Tick => {}
+            }
+        };
+        self.note(why)
+    }
+}
+
+fn answer(swarm: &mut SwarmSide, request: &Request, responder: Responder) {
+    let reply = match request {
+        Request::Sync => return swarm.sync(responder),
+        Request::Status => {
+            swarm.look_now();
+            let overview = swarm.overview(&[], unix_now());
+            Reply::Network { view: Box::new(swarm.network.view()), swarm: Box::new(overview) }
+        }
+        other => swarm.answer(other, None).unwrap_or_else(|| {
+            Reply::refused(
+                "this node observes and trains nothing",
+                Some("`node join` without `--observe` does"),
+            )
+        }),
+    };
+    responder.finish(reply);
+}
