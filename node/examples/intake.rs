@@ -11,7 +11,9 @@ use autoswarm_protocol::{
     Bpb, Budget, Estimate, Patch, SwarmConfig, TrainConfig, codec,
     experiment::Comparison,
     id::{ArenaId, ConfigHash, RecordId},
-    record::{Attestation, Body, Digest, Discovery, Ending, Hardware, Line, Signed, sign, verify},
+    record::{
+        Attestation, Body, Digest, DigestEnding, DigestLine, Discovery, Hardware, Signed, sign, verify,
+    },
     swarm_config::Objective,
 };
 use libp2p::identity::Keypair;
@@ -165,12 +167,12 @@ fn body(objective: &Objective, n: u32) -> Body {
     }
 }
 
-fn line(n: u32, m: u32, estimate: Estimate) -> Line {
+fn line(n: u32, m: u32, estimate: Estimate) -> DigestLine {
     let patch = PATCHES[(n + m) as usize % PATCHES.len()];
-    Line {
+    DigestLine {
         config: ConfigHash::of(&[n.to_le_bytes(), m.to_le_bytes()].concat()),
         patch: Patch::parse(patch, &TrainConfig::new()).expect("a patch"),
-        ending: Ending::Discarded,
+        ending: DigestEnding::Discarded,
         found: Some(estimate),
     }
 }

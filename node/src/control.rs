@@ -24,8 +24,8 @@ pub use socket::{ControlSocket, bind, socket_path};
 use crate::{
     base::hint::hint_of,
     events::{
-        Happened, Snapshot,
-        rows::{Filter, Row},
+        NodeEvent, Snapshot,
+        rows::{ExperimentFilter, ExperimentRow},
     },
     research::beliefs::Importance,
     swarm::{
@@ -55,7 +55,7 @@ pub enum Request {
     /// What has been done?
     Experiments {
         /// Which ones.
-        filter: Filter,
+        filter: ExperimentFilter,
     },
     /// What does the search believe?
     Importance,
@@ -67,7 +67,7 @@ pub enum Request {
     /// What came from the swarm?
     Discoveries {
         /// Which ones.
-        filter: discoveries::Filter,
+        filter: discoveries::DiscoveryFilter,
     },
     /// Everything about one discovery.
     Discovery {
@@ -98,7 +98,7 @@ pub enum Reply {
     /// Not final: something happened that the request caused.
     Event {
         /// What.
-        event: Happened,
+        event: NodeEvent,
     },
     /// To [`Request::Status`].
     Status {
@@ -115,7 +115,7 @@ pub enum Reply {
     /// To [`Request::Experiments`].
     Experiments {
         /// Those that the filter leaves, newest last.
-        rows: Vec<Row>,
+        rows: Vec<ExperimentRow>,
     },
     /// To [`Request::Importance`].
     Importance {
@@ -187,7 +187,7 @@ impl Responder {
     }
 
     /// Tells the client of something that happened; dropped when the client reads too slowly.
-    pub fn event(&self, event: &Happened) {
+    pub fn event(&self, event: &NodeEvent) {
         // The last place is kept free for the final reply.
         if self.0.capacity() > 1 {
             // A client that is gone needs no event.

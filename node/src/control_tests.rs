@@ -47,9 +47,9 @@ async fn small_node(request: Request, responder: Responder) {
         Request::Status => responder.finish(Reply::Status { snapshot: Box::new(snapshot()) }),
         Request::Pause => responder.finish(Reply::refused("already paused", Some("resume first"))),
         Request::Try { patch, because } => {
-            let proposed = Happened::Proposed { number: 1, patch: patch.clone(), because };
+            let proposed = NodeEvent::Proposed { number: 1, patch: patch.clone(), because };
             responder.event(&proposed);
-            responder.event(&Happened::Concluded {
+            responder.event(&NodeEvent::Concluded {
                 number: 1,
                 patch,
                 verdict: Verdict::Baseline,
@@ -92,8 +92,8 @@ fn events_come_before_the_verdict() {
             matches!(
                 &seen[..],
                 [
-                    Reply::Event { event: Happened::Proposed { .. } },
-                    Reply::Event { event: Happened::Concluded { .. } }
+                    Reply::Event { event: NodeEvent::Proposed { .. } },
+                    Reply::Event { event: NodeEvent::Concluded { .. } }
                 ]
             ),
             "{seen:?}"
@@ -190,7 +190,7 @@ fn more_clients_than_places_are_turned_away_and_places_come_back() {
 #[test]
 fn a_client_that_does_not_read_never_blocks_the_node() {
     let (responder, mut replies) = Responder::channel();
-    let event = Happened::Paused { reason: None };
+    let event = NodeEvent::Paused { reason: None };
     for _ in 0..10_000 {
         responder.event(&event);
     }
@@ -209,6 +209,6 @@ fn a_client_that_left_is_noticed() {
     assert!(!responder.is_gone());
     drop(replies);
     assert!(responder.is_gone());
-    responder.event(&Happened::Paused { reason: None });
+    responder.event(&NodeEvent::Paused { reason: None });
     responder.finish(Reply::Done { text: String::new() });
 }

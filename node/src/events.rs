@@ -13,7 +13,7 @@ use crate::swarm::{discoveries::SwarmView, network::NetworkView};
 /// Something that happened: one plain line, or one JSON line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Happened {
+pub enum NodeEvent {
     /// The node is ready to work.
     Started {
         /// The home.
@@ -116,12 +116,12 @@ pub enum Happened {
         finishing: String,
     },
     /// The node ended; what it found, also if that is nothing.
-    Summary(Box<Summary>),
+    Summary(Box<SessionSummary>),
 }
 
 /// What a session found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
+pub struct SessionSummary {
     /// Experiments of this session, the baseline apart.
     pub experiments: u32,
     /// Keeps of this session.
@@ -147,7 +147,7 @@ pub struct Summary {
 /// What a slot is doing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
+pub enum SlotPhase {
     /// Nothing.
     Idle,
     /// The trainer loads and builds.
@@ -170,7 +170,7 @@ pub struct SlotView {
     /// Its name, such as `cpu:0-1`.
     pub name: String,
     /// What it is doing.
-    pub phase: Phase,
+    pub phase: SlotPhase,
     /// The experiment that it works for.
     pub number: Option<u32>,
     /// What the run is for, such as `screen` or `pair 2, incumbent`.

@@ -3,12 +3,12 @@
 pub mod active;
 pub mod beliefs;
 pub mod core;
-pub mod hearsay;
 pub mod messages;
-pub mod race;
+pub mod peer_results;
+pub mod pruning;
 pub mod verdict;
 
 pub use core::Research;
-pub use hearsay::{Hearsay, Rumour};
-pub use messages::{Action, Event, Incumbent, Proposal, Propose, Rerun, Rules, RunOrder};
+pub use messages::{Action, Incumbent, Input, Proposal, Propose, Reproduction, Rules, RunOrder};
+pub use peer_results::{PeerResult, PeerResults};
 pub use verdict::Policy;

@@ -7,7 +7,7 @@ mod inputs;
 mod join;
 pub mod memory;
 mod observer;
-mod rerun;
+mod replay;
 pub mod swarm;
 
 use std::{
@@ -23,14 +23,14 @@ use autoswarm_protocol::{
 };
 use tokio::sync::mpsc;
 
-pub use join::{RECORDS, Taking, join};
-pub use rerun::{LOCKED, read_locked, replay};
+pub use join::{JoinOptions, RECORDS, join};
+pub use replay::{LOCKED, read_locked, replay};
 
 use crate::{
     base::clock::unix_now,
     cli::settings::Settings,
     control::{self, Reply, Request, Responder},
-    events::{Happened, Snapshot, sentences},
+    events::{NodeEvent, Snapshot, sentences},
     home::{Home, journal::Recorded},
     machine::{
         guest,
@@ -53,7 +53,7 @@ use crate::{
         event_loop::EventLoop,
         inputs::Inputs,
         memory::Memory,
-        swarm::SwarmSide,
+        swarm::SwarmSession,
     },
     ui::view::View,
 };
@@ -77,7 +77,7 @@ struct Session<'a> {
     requests: mpsc::Receiver<(Request, Responder)>,
     deadline: Option<Instant>,
     first_try: Option<(PersonsChange, Responder)>,
-    swarm: Option<SwarmSide>,
+    swarm: Option<SwarmSession>,
 }
 
 /// Runs `node solo`.
@@ -131,7 +131,7 @@ impl<'a> Session<'a> {
         let mut session =
             Self { settings, memory, recorded, view, requests, deadline, first_try, swarm: None };
         for note in notes {
-            session.tell(&Happened::Note { text: note, fix: None })?;
+            session.tell(&NodeEvent::Note { text: note, fix: None })?;
         }
         Ok(session)
     }
@@ -173,7 +173,7 @@ impl<'a> Session<'a> {
         let view = &mut self.view;
         let news = |stage: &str, done, total| {
             // A view that cannot print shows at the next event; preparing goes on.
-            let _ = view.happened(unix_now(), &Happened::Working { stage: stage.to_owned(), done, total });
+            let _ = view.happened(unix_now(), &NodeEvent::Working { stage: stage.to_owned(), done, total });
         };
         let data = self.memory.home().data();
         let dataset = dataset::prepare(objective, &settings.trainer, &data, threads, news).await?;
@@ -215,7 +215,7 @@ impl<'a> Session<'a> {
         let view = &mut self.view;
         let total = (layouts.len() + 1) as u64;
         let mut working = |done: usize| {
-            let event = Happened::Working { stage: "probe".to_owned(), done: done as u64, total };
+            let event = NodeEvent::Working { stage: "probe".to_owned(), done: done as u64, total };
             let _ = view.happened(unix_now(), &event);
         };
         let mut probes = Vec::new();
@@ -246,7 +246,7 @@ impl<'a> Session<'a> {
         let (budget, budget_seconds) = probe.budget();
         let tokens_per_second = probe.tokens_per_second();
         let slots = probe.slots;
-        self.tell(&Happened::Probed { slots, tokens_per_second, budget, budget_seconds })?;
+        self.tell(&NodeEvent::Probed { slots, tokens_per_second, budget, budget_seconds })?;
         Ok(probe)
     }
 
@@ -305,7 +305,7 @@ impl<'a> Session<'a> {
         let pending = self.memory.pending(arena);
         let research = Research::new(rules, Box::new(searcher), &journal, pending, self.memory.next_number());
         let board = Board::new(self.snapshot(plan, budget, &arena.fmt_short(), &journal));
-        self.tell(&Happened::Started {
+        self.tell(&NodeEvent::Started {
             home: self.memory.home().path().display().to_string(),
             objective: settings.name.clone(),
             arena: arena.fmt_short(),
@@ -361,16 +361,16 @@ impl<'a> Session<'a> {
     }
 
     fn note(&mut self, text: &str) -> anyhow::Result<()> {
-        self.tell(&Happened::Note { text: text.to_owned(), fix: None })
+        self.tell(&NodeEvent::Note { text: text.to_owned(), fix: None })
     }
 
-    fn tell(&mut self, event: &Happened) -> anyhow::Result<()> {
+    fn tell(&mut self, event: &NodeEvent) -> anyhow::Result<()> {
         show(&mut self.view, event)
     }
 }
 
 /// Shows an event that happens now.
-fn show(view: &mut View, event: &Happened) -> anyhow::Result<()> {
+fn show(view: &mut View, event: &NodeEvent) -> anyhow::Result<()> {
     view.happened(unix_now(), event).context("cannot print what happened")
 }
 

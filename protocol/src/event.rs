@@ -1,7 +1,7 @@
 //! What a trainer tells its parent: one JSON object a line on standard output.
 //!
 //! The order of a run is `starting`, (`priced`), `training_started`, `progress`…, `evaluating`…, and last `finished`,
-//! `raced` or `failed`. Of a preparation it is `preparing`… and last `prepared` or `failed`. A parent treats anything else as
+//! `pruned` or `failed`. Of a preparation it is `preparing`… and last `prepared` or `failed`. A parent treats anything else as
 //! [`CrashClass::BadOutput`]; a line is at most [`MAX_LINE_BYTES`] long.
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{ConfigHash, CorpusHash, TokenizerHash},
     outcome::{CrashClass, RunReport, Split},
-    race::Raced,
+    pruning::Pruned,
 };
 
 /// Longest line of the protocol. A report with its curve takes about 6 KB.
@@ -115,9 +115,11 @@ pub enum TrainerEvent {
         report: Box<RunReport>,
     },
     /// The run was stopped early, too far behind what it was told to keep up with.
-    Raced {
+    #[serde(rename = "raced")] // the name in trainers' output
+    Pruned {
         /// When, and how far behind.
-        raced: Raced,
+        #[serde(rename = "raced")]
+        pruned: Pruned,
     },
     /// The run gave none.
     Failed {

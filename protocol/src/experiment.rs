@@ -182,7 +182,8 @@ pub enum DiscardReason {
     /// It won against an incumbent that was replaced meanwhile; its patch is tried again on the new one.
     Superseded,
     /// Its training was so far behind the incumbent's that its run was stopped early.
-    Raced,
+    #[serde(rename = "raced")] // the name in journals
+    Pruned,
 }
 
 impl DiscardReason {
@@ -194,7 +195,7 @@ impl DiscardReason {
             Self::BelowMinEffect => "below the smallest effect worth keeping",
             Self::Inconclusive => "inconclusive",
             Self::Superseded => "superseded",
-            Self::Raced => "raced",
+            Self::Pruned => "pruned",
         }
     }
 }
@@ -267,7 +268,8 @@ pub enum Verdict {
         message: String,
     },
     /// A peer's discovery, run again for its author: it changes nothing here.
-    Rerun {
+    #[serde(rename = "rerun")] // the name in journals
+    Reproduction {
         /// What was compared.
         comparison: Comparison,
         /// What the fresh pairs showed, or how the change failed.
@@ -283,7 +285,7 @@ impl Verdict {
             Self::Keep { .. } => "keep",
             Self::Discard { .. } => "discard",
             Self::Crash { .. } => "crash",
-            Self::Rerun { .. } => "re-run",
+            Self::Reproduction { .. } => "re-run",
         }
     }
 }
@@ -349,7 +351,7 @@ pub fn confirmation_seed(
 
 /// Returns the seed of pair `index` of an attester's re-run of a discovery: neither the author nor the attester chooses it,
 /// and no two attesters run the same.
-pub fn rerun_seed(discovery: RecordId, attester: Author, index: u16) -> u64 {
+pub fn reproduction_seed(discovery: RecordId, attester: Author, index: u16) -> u64 {
     let key = codec::encode(&(discovery, attester, index)).expect("a key is far below the codec's limit");
     let hash = blake3::derive_key("autoswarm 1 re-run seed", &key);
     u64::from_le_bytes(hash[..8].try_into().expect("eight of 32 bytes")) >> 1

@@ -9,7 +9,7 @@ pub mod id;
 pub mod knobs;
 pub mod outcome;
 pub mod patch;
-pub mod race;
+pub mod pruning;
 pub mod record;
 pub mod swarm_config;
 pub mod train_config;
@@ -21,6 +21,6 @@ pub use experiment::{Estimate, Experiment, Hypothesis, Proposer, Run, RunRole, V
 pub use knobs::{Knob, KnobGroup};
 pub use outcome::{Crash, CrashClass, Outcome, RunReport, Split};
 pub use patch::Patch;
-pub use race::Raced;
+pub use pruning::Pruned;
 pub use swarm_config::SwarmConfig;
 pub use train_config::{ConfigError, EffectiveConfig, TrainConfig, Value};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bpb::Bpb,
     id::{ConfigHash, CorpusHash, TokenizerHash},
-    race::{RACE_POINTS, Raced, curve_point},
+    pruning::{PRUNE_POINTS, Pruned, curve_point},
 };
 
 /// The number of the trainer's semantics; it moves only when the golden-loss test does.
@@ -147,10 +147,10 @@ impl RunReport {
     }
 }
 
-/// Returns the smoothed losses of a finished run at [`RACE_POINTS`], nats per token; none where a run is too short to have them.
-pub fn early_losses(report: &RunReport) -> Option<[f64; RACE_POINTS.len()]> {
-    let mut losses = [0.0; RACE_POINTS.len()];
-    for (loss, wanted) in losses.iter_mut().zip(RACE_POINTS) {
+/// Returns the smoothed losses of a finished run at [`PRUNE_POINTS`], nats per token; none where a run is too short to have them.
+pub fn early_losses(report: &RunReport) -> Option<[f64; PRUNE_POINTS.len()]> {
+    let mut losses = [0.0; PRUNE_POINTS.len()];
+    for (loss, wanted) in losses.iter_mut().zip(PRUNE_POINTS) {
         let at = report.curve.iter().find(|point| curve_point(point.step, report.steps) == Some(wanted))?;
         *loss = at.loss;
     }
@@ -249,7 +249,8 @@ pub enum Outcome {
     /// It gave none.
     Crashed(Crash),
     /// It was stopped early, too far behind the incumbent.
-    Raced(Raced),
+    #[serde(rename = "raced")] // the name in journals
+    Pruned(Pruned),
 }
 
 impl Outcome {
@@ -257,7 +258,7 @@ impl Outcome {
     pub fn report(&self) -> Option<&RunReport> {
         match self {
             Self::Finished(report) => Some(report),
-            Self::Crashed(_) | Self::Raced(_) => None,
+            Self::Crashed(_) | Self::Pruned(_) => None,
         }
     }
 }

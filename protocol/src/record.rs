@@ -118,7 +118,7 @@ pub struct Attestation {
 /// How an experiment ended, in a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ending {
+pub enum DigestEnding {
     /// Kept.
     Kept,
     /// Discarded.
@@ -129,13 +129,13 @@ pub enum Ending {
 
 /// One result in a digest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Line {
+pub struct DigestLine {
     /// The child.
     pub config: ConfigHash,
     /// What was changed.
     pub patch: Patch,
     /// What became of it.
-    pub ending: Ending,
+    pub ending: DigestEnding,
     /// Child − parent as far as it was measured, screening included: good enough to learn from, not to claim by.
     pub found: Option<Estimate>,
 }
@@ -147,7 +147,7 @@ pub struct Digest {
     pub arena: ArenaId,
     /// Oldest first.
     #[serde(deserialize_with = "bounded::list::<MAX_DIGEST, _, _>")]
-    pub lines: Vec<Line>,
+    pub lines: Vec<DigestLine>,
 }
 
 /// "I am on it": soft and short-lived, never reconciled.

@@ -16,7 +16,7 @@ use autoswarm_node::{
     home::{identity, journal::Journal},
     swarm::{
         git::{
-            AtRest, Writer, import, incoming,
+            ArchiveAtRest, Writer, import, incoming,
             remote::{Ours, Remote},
             sync_folder,
         },
@@ -26,7 +26,7 @@ use autoswarm_node::{
 use autoswarm_protocol::{
     Bpb, Budget, Estimate, Patch, SwarmConfig, TrainConfig,
     id::{ArenaId, Author, ConfigHash, RecordId},
-    record::{Body, Digest, Discovery, Ending, Hardware, Line, Signed, sign},
+    record::{Body, Digest, DigestEnding, DigestLine, Discovery, Hardware, Signed, sign},
     swarm_config::Objective,
 };
 use git2::Repository;
@@ -75,10 +75,10 @@ fn discovery(n: u32, inspirations: Vec<RecordId>) -> Body {
 
 fn digest(n: u32) -> Body {
     let patch = Patch::parse("warmup 0.1", &TrainConfig::new()).expect("a patch");
-    let line = |m: u32| Line {
+    let line = |m: u32| DigestLine {
         config: ConfigHash::of(&[n.to_le_bytes(), m.to_le_bytes()].concat()),
         patch: patch.clone(),
-        ending: Ending::Discarded,
+        ending: DigestEnding::Discarded,
         found: None,
     };
     Body::Digest(Digest { arena: ArenaId::of(b"a"), lines: (0..3).map(line).collect() })
@@ -428,7 +428,7 @@ fn thousands_of_records_are_written_carried_and_read() {
         let started = Instant::now();
         let journal = home.join("journal");
         let mut writer = Writer::open(&journal, node(home), objective()).expect("opens");
-        writer.round(&mut AtRest { archive, now: NOW }, &AtomicBool::new(false)).expect("writes");
+        writer.round(&mut ArchiveAtRest { archive, now: NOW }, &AtomicBool::new(false)).expect("writes");
         started.elapsed()
     };
     println!("written into git in {:.1?}", write(&a, &mut archive));
@@ -451,7 +451,8 @@ fn thousands_of_records_are_written_carried_and_read() {
         println!("read from it in {:.1?}", started.elapsed());
         let started = Instant::now();
         let mut empty = Archive::in_memory(objective());
-        let taken = import(&incoming(&b), &mut AtRest { archive: &mut empty, now: NOW }).expect("readable");
+        let taken =
+            import(&incoming(&b), &mut ArchiveAtRest { archive: &mut empty, now: NOW }).expect("readable");
         assert_eq!((taken.new, empty.fingerprint()), (count, archive.fingerprint()));
         println!("judged and taken in {:.1?}", started.elapsed());
     }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use autoswarm_node::swarm::network::{Counts, PeerView, Switches, archive::Archive, exchange};
+use autoswarm_node::swarm::network::{NetworkCounts, PeerView, Switches, archive::Archive, exchange};
 use autoswarm_protocol::{
     Bpb, Budget, Estimate, Patch, TrainConfig,
     id::ArenaId,
@@ -185,7 +185,7 @@ fn flood(hostile: &Hostile, records: impl IntoIterator<Item = Vec<u8>> + Send + 
 }
 
 /// Waits until the first of a flood has arrived at both.
-async fn begun(pair: &Pair, what: impl Fn(Counts) -> bool) {
+async fn begun(pair: &Pair, what: impl Fn(NetworkCounts) -> bool) {
     until("the attack arrives", async || {
         let counts = [pair.alice.counts().await, pair.bob.counts().await];
         if counts.iter().all(|counts| what(*counts)) { Ok(()) } else { Err(counts) }

@@ -8,7 +8,7 @@ mod many;
 mod network;
 mod nights;
 mod nodes;
-mod racing;
+mod pruning;
 #[cfg(feature = "real-trainer")]
 mod real;
 mod relays;

@@ -13,13 +13,14 @@ use std::{
 use autoswarm_node::{
     cli::settings::BUILT_IN,
     swarm::network::{
-        Counts, Heard, Network, NetworkConfig, NetworkView, Other, PeerView, Switches, archive::Archive,
+        Network, NetworkConfig, NetworkCounts, NetworkEvent, NetworkView, Other, PeerView, Switches,
+        archive::Archive,
     },
 };
 use autoswarm_protocol::{
     Patch, SwarmConfig, TrainConfig,
     id::{ArenaId, ConfigHash, RecordId},
-    record::{Body, Digest, Ending, Line, Signed, sign},
+    record::{Body, Digest, DigestEnding, DigestLine, Signed, sign},
     swarm_config::Objective,
 };
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
@@ -46,10 +47,10 @@ pub(crate) fn keys(n: u32) -> Keypair {
 /// Record `n` of an author: a digest of three results, about as large as an attestation.
 pub(crate) fn record(objective: &Objective, keys: &Keypair, n: u32) -> Signed {
     let patch = Patch::parse("warmup 0.1", &TrainConfig::new()).expect("a patch");
-    let line = |m: u32| Line {
+    let line = |m: u32| DigestLine {
         config: ConfigHash::of(&[n.to_le_bytes(), m.to_le_bytes()].concat()),
         patch: patch.clone(),
-        ending: Ending::Discarded,
+        ending: DigestEnding::Discarded,
         found: None,
     };
     let body = Body::Digest(Digest { arena: ArenaId::of(b"a"), lines: (0..3).map(line).collect() });
@@ -156,11 +157,11 @@ async fn live(
                 }
                 None => return,
             },
-            heard = network.heard() => match heard {
-                Some(Heard::Record { record, .. }) => {
+            heard = network.next_event() => match heard {
+                Some(NetworkEvent::Record { record, .. }) => {
                     arrivals.lock().expect("no panic in it").entry(record.id()).or_insert_with(Instant::now);
                 }
-                Some(Heard::Note(note)) => notes.lock().expect("no panic in it").push(note),
+                Some(NetworkEvent::Note(note)) => notes.lock().expect("no panic in it").push(note),
                 Some(_) => {}
                 None => return,
             },
@@ -179,7 +180,7 @@ impl Node {
         view.await.expect("the node lives")
     }
 
-    pub(crate) async fn counts(&self) -> Counts {
+    pub(crate) async fn counts(&self) -> NetworkCounts {
         self.view().await.counts
     }
 

@@ -56,7 +56,7 @@ fn a_baseline_and_two_experiments_are_trained_and_add_up() {
     // A hopeless screening run is stopped early and reports nothing.
     let was_trained = |recorded: &Recorded| {
         let outcomes = recorded.experiment.runs.iter().map(|run| &run.outcome);
-        outcomes.filter(|it| matches!(it, Outcome::Finished(_) | Outcome::Raced(_))).count() > 0
+        outcomes.filter(|it| matches!(it, Outcome::Finished(_) | Outcome::Pruned(_))).count() > 0
     };
     assert!(recorded.iter().all(was_trained), "{printed}");
     assert!(reports.len() >= 3, "the baseline's: {printed}");

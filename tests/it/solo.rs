@@ -13,7 +13,7 @@ use std::{
 };
 
 use autoswarm_node::home::{
-    index::{Found, Store},
+    index::{Index, IndexState},
     journal::{Journal, Recorded},
 };
 use autoswarm_protocol::{CrashClass, Verdict};
@@ -77,8 +77,11 @@ impl Place {
     pub(crate) fn read(&self) -> Vec<Recorded> {
         let opened = Journal::open(&self.home()).expect("a readable journal");
         assert!(opened.damaged.is_empty(), "{:?}", opened.damaged);
-        let (_, found) = Store::open(&self.home().join("index"), &opened.experiments).expect("an index");
-        assert!(matches!(found, Found::Equal | Found::Behind(0..=1) | Found::Missing), "{found:?}");
+        let (_, found) = Index::open(&self.home().join("index"), &opened.experiments).expect("an index");
+        assert!(
+            matches!(found, IndexState::Equal | IndexState::Behind(0..=1) | IndexState::Missing),
+            "{found:?}"
+        );
         opened.experiments
     }
 }

@@ -52,7 +52,7 @@ impl Bench {
             context: 256,
             evaluation_tokens: 1024,
             min_steps: Some(10),
-            race: None,
+            prune: None,
             save: None,
             limits: Limits {
                 startup: Duration::from_secs(30),

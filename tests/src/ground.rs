@@ -14,8 +14,8 @@ mod surface;
 mod trainer;
 
 use autoswarm_protocol::{
-    Budget, EffectiveConfig, Outcome, Raced,
-    race::{RaceBounds, curve_point},
+    Budget, EffectiveConfig, Outcome, Pruned,
+    pruning::{PruneBounds, curve_point},
 };
 
 pub use memo::Memo;
@@ -69,7 +69,7 @@ impl Answer {
     /// Returns what the trainer would have made of the run under bounds: it is stopped where its curve first passes one. A run
     /// without a curve goes to its end.
     #[must_use]
-    pub fn raced(self, bounds: Option<RaceBounds>) -> Self {
+    pub fn pruned(self, bounds: Option<PruneBounds>) -> Self {
         let (Outcome::Finished(report), Some(bounds)) = (&self.outcome, bounds) else { return self };
         let passed = report.curve.iter().find_map(|at| {
             let point = curve_point(at.step, report.steps)?;
@@ -78,7 +78,7 @@ impl Answer {
         let Some((step, loss, bound)) = passed else { return self };
         let share = step as f64 / report.steps as f64;
         let seconds = share * self.seconds;
-        let outcome = Outcome::Raced(Raced {
+        let outcome = Outcome::Pruned(Pruned {
             step,
             steps: report.steps,
             tokens: report.tokens,

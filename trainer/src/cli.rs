@@ -10,7 +10,7 @@ use std::{
     process::ExitCode,
 };
 
-use autoswarm_protocol::{Knob, Split, TrainConfig, TrainerEvent, race::RaceBounds};
+use autoswarm_protocol::{Knob, Split, TrainConfig, TrainerEvent, pruning::PruneBounds};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
@@ -122,7 +122,7 @@ struct TrainArgs {
     save: Option<PathBuf>,
     /// Stop early where the smoothed loss is above these, after about 15, 30 and 50 % of the steps; `inf` for no bound
     #[arg(long, value_name = "L,L,L")]
-    race: Option<RaceBounds>,
+    prune: Option<PruneBounds>,
     /// Report as JSON lines on standard output
     #[arg(long)]
     json: bool,
@@ -258,8 +258,8 @@ fn run_train(args: &TrainArgs, only_price: bool) -> ExitCode {
     });
     match result {
         Ok(None) => ExitCode::SUCCESS,
-        Ok(Some((Ended::Raced(raced), _))) => {
-            voice.tell(&TrainerEvent::Raced { raced });
+        Ok(Some((Ended::Pruned(pruned), _))) => {
+            voice.tell(&TrainerEvent::Pruned { pruned });
             ExitCode::SUCCESS
         }
         Ok(Some((Ended::Finished(report), depth))) => {
@@ -305,7 +305,7 @@ fn train_settings(args: &TrainArgs) -> Result<Settings, Failure> {
         rule: args.rule.rule()?,
         min_steps: args.min_steps,
         save: args.save.clone(),
-        race: args.race,
+        prune: args.prune,
     })
 }
 

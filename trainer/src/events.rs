@@ -123,10 +123,10 @@ fn narrate(event: &TrainerEvent, out: &mut dyn Write) -> io::Result<()> {
         }
         E::Failed { class: CrashClass::Failed, message } => writeln!(out, "error: {message}"),
         E::Failed { class, message } => writeln!(out, "\nerror: {class}: {message}"),
-        E::Raced { raced } => writeln!(
+        E::Pruned { pruned } => writeln!(
             out,
             "\nstopped after {} of {} steps: the loss is {:.4}, and at most {:.4} was allowed",
-            raced.step, raced.steps, raced.loss, raced.bound
+            pruned.step, pruned.steps, pruned.loss, pruned.bound
         ),
         E::Finished { .. } | E::Preparing { .. } | E::Prepared { .. } => Ok(()),
     }

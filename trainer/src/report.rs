@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, fs};
 
-use autoswarm_protocol::{RunReport, outcome::CurvePoint, race::curve_point};
+use autoswarm_protocol::{RunReport, outcome::CurvePoint, pruning::curve_point};
 
 /// How much of the smoothed loss a step replaces. // karpathy/autoresearch
 const SMOOTHING: f64 = 0.1;
@@ -40,7 +40,7 @@ impl Curve {
         self.smoothed / (1.0 - (1.0 - SMOOTHING).powi(self.seen.max(1)))
     }
 
-    /// Returns the points, at most [`autoswarm_protocol::race::CURVE_POINTS`].
+    /// Returns the points, at most [`autoswarm_protocol::pruning::CURVE_POINTS`].
     pub fn into_points(self) -> Vec<CurvePoint> {
         self.points
     }
@@ -87,7 +87,7 @@ pub fn summary(report: &RunReport, depth: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use autoswarm_protocol::race::CURVE_POINTS;
+    use autoswarm_protocol::pruning::CURVE_POINTS;
 
     use super::*;
 

@@ -3,8 +3,8 @@
 use std::{path::PathBuf, time::Instant};
 
 use autoswarm_protocol::{
-    CrashClass, EffectiveConfig, Knob, Raced, RunReport, Split, TrainConfig, TrainerEvent,
-    outcome::TRAINER_SEMANTICS, race::RaceBounds,
+    CrashClass, EffectiveConfig, Knob, Pruned, RunReport, Split, TrainConfig, TrainerEvent,
+    outcome::TRAINER_SEMANTICS, pruning::PruneBounds,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -58,8 +58,8 @@ pub struct Settings {
     pub min_steps: u64,
     /// Where to save the model.
     pub save: Option<PathBuf>,
-    /// How far behind a run may be; none for a run that is not raced.
-    pub race: Option<RaceBounds>,
+    /// How far behind a run may be; none for a run that is not pruned.
+    pub prune: Option<PruneBounds>,
 }
 
 /// How a run ended that did not fail.
@@ -68,7 +68,7 @@ pub enum Ended {
     /// It gave a number.
     Finished(Box<RunReport>),
     /// It was too far behind.
-    Raced(Raced),
+    Pruned(Pruned),
 }
 
 /// A run that is set up: its input read, its device open.
@@ -98,7 +98,7 @@ struct Trained {
 /// How training ended.
 enum Training {
     Done(Trained),
-    Raced(Raced),
+    Pruned(Pruned),
 }
 
 /// Runs one experiment and returns how it ended; `emit` hears of everything but the end.
@@ -109,7 +109,7 @@ pub fn run(settings: &Settings, watch: &Watch, emit: Sink<'_>) -> Result<Ended, 
         Budget::Tokens(_) => None,
     };
     match run.train(price.as_ref(), emit)? {
-        (_, Training::Raced(raced)) => Ok(Ended::Raced(raced)),
+        (_, Training::Pruned(pruned)) => Ok(Ended::Pruned(pruned)),
         (learner, Training::Done(trained)) => {
             run.finish(&learner.model, trained, emit).map(|report| Ended::Finished(Box::new(report)))
         }
@@ -219,7 +219,7 @@ impl<'a> Run<'a> {
         emit(TrainerEvent::TrainingStarted { tokens, steps, cap_seconds: cap.unwrap_or(NO_CAP) });
         self.watch.set(&deadline);
         let (started, cpu) = (Instant::now(), process_cpu_seconds());
-        let mut log = Log::new(steps, self.tokens_per_step(), started, self.settings.race);
+        let mut log = Log::new(steps, self.tokens_per_step(), started, self.settings.prune);
         for step in 0..steps {
             deadline.check()?;
             let loss = learner.step(step as f64 / steps as f64, &deadline)?;
@@ -234,7 +234,7 @@ impl<'a> Run<'a> {
         self.watch.lift();
         let (seconds, cpu_seconds) = (started.elapsed().as_secs_f64(), process_cpu_seconds() - cpu);
         if let Some(Passed { step, loss, bound }) = log.passed {
-            let raced = Raced {
+            let pruned = Pruned {
                 step,
                 steps,
                 tokens,
@@ -244,7 +244,7 @@ impl<'a> Run<'a> {
                 training_cpu_seconds: cpu_seconds,
                 startup_seconds,
             };
-            return Ok((learner, Training::Raced(raced)));
+            return Ok((learner, Training::Pruned(pruned)));
         }
         let (initial_loss, curve) = (log.initial, log.curve);
         let trained = Trained { steps, tokens, seconds, cpu_seconds, startup_seconds, initial_loss, curve };
@@ -333,7 +333,7 @@ struct Passed {
 /// Reads losses one step late, so that a GPU always has its next step queued, and tells of them.
 struct Log {
     curve: Curve,
-    race: Option<RaceBounds>,
+    prune: Option<PruneBounds>,
     passed: Option<Passed>,
     initial: f64,
     tokens_per_step: u64,
@@ -344,10 +344,10 @@ struct Log {
 }
 
 impl Log {
-    fn new(steps: u64, tokens_per_step: u64, started: Instant, race: Option<RaceBounds>) -> Self {
+    fn new(steps: u64, tokens_per_step: u64, started: Instant, prune: Option<PruneBounds>) -> Self {
         Self {
             curve: Curve::new(steps),
-            race,
+            prune,
             passed: None,
             initial: f64::NAN,
             tokens_per_step,
@@ -373,9 +373,9 @@ impl Log {
             self.initial = loss;
         }
         let tokens = self.done * self.tokens_per_step;
-        if let (Some(point), Some(race)) = (self.curve.push(self.done, tokens, loss), self.race) {
+        if let (Some(point), Some(prune)) = (self.curve.push(self.done, tokens, loss), self.prune) {
             let loss = self.curve.smoothed();
-            self.passed = race.passed(point, loss).map(|bound| Passed { step: self.done, loss, bound });
+            self.passed = prune.passed(point, loss).map(|bound| Passed { step: self.done, loss, bound });
         }
         if self.limiter.ready() {
             let seconds = self.started.elapsed().as_secs_f64();

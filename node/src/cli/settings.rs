@@ -32,7 +32,7 @@ const LAST: &str = "last-session.json";
 
 /// What a session works on, as it was asked for: enough to go on with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TextChoice {
+pub struct SessionSpec {
     /// The swarm config: a file or a name; none for the default.
     pub swarm_config: Option<String>,
     /// A folder or file of the user's own text.
@@ -41,7 +41,7 @@ pub struct TextChoice {
     pub budget: Option<Budget>,
 }
 
-impl TextChoice {
+impl SessionSpec {
     /// Returns this choice, or where it leaves everything open, that of the home's last `solo`.
     #[must_use]
     pub fn or_last(self, home: &Path) -> Self {
@@ -79,7 +79,7 @@ impl TextChoice {
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// What it works on, as asked for.
-    pub text: TextChoice,
+    pub text: SessionSpec,
     /// The swarm config's name.
     pub name: String,
     /// What to optimise.
@@ -105,11 +105,11 @@ pub struct Settings {
 impl Settings {
     /// Resolves `probe`'s arguments: the default objective's text on the devices asked for.
     pub fn for_probe(args: &ProbeArgs) -> anyhow::Result<Self> {
-        Self::for_text(TextChoice::default(), &args.devices)
+        Self::for_text(SessionSpec::default(), &args.devices)
     }
 
     /// Resolves what a command needs that trains without searching: an objective, its text, and devices.
-    pub fn for_text(text: TextChoice, devices: &DeviceRequest) -> anyhow::Result<Self> {
+    pub fn for_text(text: SessionSpec, devices: &DeviceRequest) -> anyhow::Result<Self> {
         let mut swarm_config = load_swarm_config(text.swarm_config.as_deref().unwrap_or("default"))?;
         let text = text.absolute()?;
         if let Some(data) = &text.data {
@@ -137,7 +137,7 @@ impl Settings {
 
     /// Resolves what `try` needs on a home where no node runs: one experiment where the last session left off.
     pub fn for_try(home: &Path) -> anyhow::Result<Self> {
-        let text = TextChoice::default().or_last(home);
+        let text = SessionSpec::default().or_last(home);
         Ok(Self { experiments: Some(0), ..Self::for_text(text, &DeviceRequest::All)? })
     }
 
@@ -148,7 +148,7 @@ impl Settings {
 
     /// Resolves the flags of everything that researches.
     pub fn for_session(swarm_config: Option<String>, args: &SessionArgs) -> anyhow::Result<Self> {
-        let text = TextChoice { swarm_config, data: args.data.clone(), budget: args.machine.budget };
+        let text = SessionSpec { swarm_config, data: args.data.clone(), budget: args.machine.budget };
         Ok(Self {
             experiments: args.experiments,
             hours: args.hours,

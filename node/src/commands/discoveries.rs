@@ -18,7 +18,7 @@ use crate::{
     home::identity,
     session,
     swarm::{
-        discoveries::{self, Details, Discoveries, Filter, Listing, Whose},
+        discoveries::{self, Details, Discoveries, DiscoveryFilter, Listing, Whose},
         network::archive::Archive,
     },
     ui::view::{
@@ -41,7 +41,8 @@ pub fn run(home: &Path, args: DiscoveriesArgs) -> anyhow::Result<()> {
 
 fn list(home: &Path, args: &DiscoveryListArgs) -> anyhow::Result<()> {
     let filter = filter(args, unix_now());
-    let takes_all = filter == Filter { sort: filter.sort, limit: filter.limit, ..Filter::default() };
+    let takes_all =
+        filter == DiscoveryFilter { sort: filter.sort, limit: filter.limit, ..DiscoveryFilter::default() };
     let Listing { rows, left_out } = some(home, &filter)?;
     if args.output.json {
         rows.iter().try_for_each(|row| write_line(&mut io::stdout(), row))?;
@@ -55,8 +56,8 @@ fn list(home: &Path, args: &DiscoveryListArgs) -> anyhow::Result<()> {
 }
 
 /// Makes what was typed into a filter, at `now`, seconds since 1970.
-fn filter(args: &DiscoveryListArgs, now: u64) -> Filter {
-    Filter {
+fn filter(args: &DiscoveryListArgs, now: u64) -> DiscoveryFilter {
+    DiscoveryFilter {
         id: None,
         status: args.status,
         author: args.author.clone(),
@@ -130,7 +131,8 @@ fn diff(home: &Path, args: &DiffArgs) -> anyhow::Result<()> {
 fn export(home: &Path, args: ExportArgs) -> anyhow::Result<()> {
     let form = if args.json { ExportForm::Json } else { args.form };
     if form == ExportForm::Tsv {
-        let Listing { rows, left_out } = some(home, &Filter { id: args.id.clone(), ..Filter::default() })?;
+        let Listing { rows, left_out } =
+            some(home, &DiscoveryFilter { id: args.id.clone(), ..DiscoveryFilter::default() })?;
         if let (Some(id), true) = (&args.id, rows.is_empty()) {
             bail!("there is no discovery `{id}`; `node discoveries` lists them");
         }
@@ -149,7 +151,7 @@ fn export(home: &Path, args: ExportArgs) -> anyhow::Result<()> {
 }
 
 /// Returns what a filter leaves.
-fn some(home: &Path, filter: &Filter) -> anyhow::Result<Listing> {
+fn some(home: &Path, filter: &DiscoveryFilter) -> anyhow::Result<Listing> {
     match control::ask(home, &Request::Discoveries { filter: filter.clone() }, &mut |_| {}) {
         Ok(Reply::Discoveries { listing }) => Ok(listing),
         Ok(other) => bail!("the running node answered with something else: {other:?}"),
@@ -181,7 +183,7 @@ fn at_rest(home: &Path) -> anyhow::Result<(Discoveries, Option<TrainConfig>)> {
     let (archive, _) = Archive::open(&home.join(session::RECORDS), swarm_config.objective, unix_now())?;
     let mut discoveries = Discoveries::new(own);
     for held in archive.iter() {
-        discoveries.hear(&held.record, None, unix_now());
+        discoveries.add(&held.record, None, unix_now());
     }
     let mut incumbent = None;
     for found in crate::home::journal::Journal::open(held_home.path())?.experiments {

@@ -21,7 +21,7 @@ use crate::{
     control::{self, Request},
     home::{
         Home, HomeError,
-        index::{Found, Store},
+        index::{Index, IndexState},
         journal::Journal,
     },
     machine::guest,
@@ -113,10 +113,12 @@ fn of_memory(home: &Home) -> Vec<Finding> {
             "run `git fsck` in the folder `journal` of the home; the rest is used",
         ),
     };
-    let index = match Store::open(&home.index(), &opened.experiments) {
-        Ok((_, Found::Equal | Found::Missing)) => Finding::ok("index", "equal to the journal"),
-        Ok((_, Found::Behind(n))) => Finding::ok("index", format!("was {n} behind the journal, now equal")),
-        Ok((_, Found::Damaged { reason, moved_to })) => Finding::ok(
+    let index = match Index::open(&home.index(), &opened.experiments) {
+        Ok((_, IndexState::Equal | IndexState::Missing)) => Finding::ok("index", "equal to the journal"),
+        Ok((_, IndexState::Behind(n))) => {
+            Finding::ok("index", format!("was {n} behind the journal, now equal"))
+        }
+        Ok((_, IndexState::Damaged { reason, moved_to })) => Finding::ok(
             "index",
             format!("was damaged ({reason}) and is rebuilt; the old one is at {}", moved_to.display()),
         ),

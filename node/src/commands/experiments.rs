@@ -13,10 +13,10 @@ use crate::{
     base::{clock::unix_now, hint::hinted},
     cli::{
         args::{ExperimentsAction, ExperimentsArgs, ListArgs, ShowArgs},
-        settings::{TextChoice, load_swarm_config},
+        settings::{SessionSpec, load_swarm_config},
     },
     control::{self, ControlError, Reply, Request},
-    events::rows::{Filter, Row},
+    events::rows::{ExperimentFilter, ExperimentRow},
     home::journal::Journal,
     machine::guest,
     proposers::{
@@ -44,14 +44,14 @@ pub fn run(home: &Path, args: ExperimentsArgs) -> anyhow::Result<()> {
 
 fn list(home: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let verdict = args.verdict.map(|verdict| verdict.name().to_owned());
-    let rows = rows(home, &Filter { verdict, limit: args.limit })?;
+    let rows = rows(home, &ExperimentFilter { verdict, limit: args.limit })?;
     if args.output.json {
         return rows.iter().try_for_each(|row| Ok(json::write_line(&mut io::stdout(), row)?));
     }
     print(&lists::table(&rows, unix_now(), stdout_width()))
 }
 
-fn rows(home: &Path, filter: &Filter) -> anyhow::Result<Vec<Row>> {
+fn rows(home: &Path, filter: &ExperimentFilter) -> anyhow::Result<Vec<ExperimentRow>> {
     match control::ask(home, &Request::Experiments { filter: filter.clone() }, &mut |_| {}) {
         Ok(Reply::Experiments { rows }) => Ok(rows),
         Ok(other) => bail!("the running node answered with something else: {other:?}"),
@@ -91,7 +91,7 @@ fn importance_from_journal(home: &Path) -> anyhow::Result<Importance> {
     experiments.retain(|experiment| experiment.arena == arena);
     let mut reports = experiments.iter().flat_map(|it| &it.runs).filter_map(|run| run.outcome.report());
     let seconds = reports.next_back().ok_or_else(nothing)?.training_seconds;
-    let last = TextChoice::default().or_last(home);
+    let last = SessionSpec::default().or_last(home);
     let objective = load_swarm_config(last.swarm_config.as_deref().unwrap_or("default"))?.objective;
     let threads = guest::default_threads(guest::cores()) as u16;
     let machine = Machine::cpu(threads, guest::memory_bytes(), VOCABULARY);

@@ -17,10 +17,10 @@ use crate::{
     base::{files, hint::hinted, words},
     cli::{
         args::{JoinArgs, NetworkArgs, SeedArgs, SessionArgs},
-        settings::{self, Settings, TextChoice},
+        settings::{self, SessionSpec, Settings},
     },
     home::{Home, identity},
-    session::{self, Taking},
+    session::{self, JoinOptions},
     swarm::network::{self, NetworkConfig, Switches, Ticket},
     ui::view::View,
 };
@@ -119,7 +119,7 @@ fn take_part(
     files::replace(&file, config.swarm_config.as_bytes())
         .with_context(|| format!("cannot keep the swarm config in `{}`", file.display()))?;
     let settings = Settings::for_session(Some(path_text(&file)?), &session)?;
-    let taking = Taking { network: config, observe, show_sent: network.show_sent, greeting };
+    let taking = JoinOptions { network: config, observe, show_sent: network.show_sent, greeting };
     let view = View::for_stdout(session.output.json);
     runtime.block_on(session::join(&settings, home, view, taking))
 }
@@ -131,7 +131,7 @@ fn known_place(home: &Path, shared: &Objective) -> Option<PathBuf> {
     }
     let file = home.join(SWARM_CONFIG);
     let (before, _) = held(&file)?;
-    let last = TextChoice::default().or_last(home);
+    let last = SessionSpec::default().or_last(home);
     let of_that_file = fs::canonicalize(last.swarm_config?).ok()? == fs::canonicalize(&file).ok()?;
     last.data.filter(|_| of_that_file && before.objective.id() == shared.id())
 }

@@ -10,7 +10,7 @@ use crate::{
     base::{hint::hinted, words::signed},
     cli::{
         args::{DeviceRequest, ReplayArgs},
-        settings::{Settings, TextChoice},
+        settings::{SessionSpec, Settings},
     },
     session,
     ui::view::{View, json::write_line},
@@ -29,7 +29,7 @@ struct Replay {
 
 /// Runs the verb.
 pub fn run(home: &Path, args: &ReplayArgs) -> anyhow::Result<()> {
-    let choice = TextChoice { swarm_config: args.config.clone(), data: args.data.clone(), budget: None };
+    let choice = SessionSpec { swarm_config: args.config.clone(), data: args.data.clone(), budget: None };
     let settings = Settings::for_text(choice.or_last(home), &DeviceRequest::All)?;
     let args = &args.show;
     let view = View::beside_result(args.output.json);
@@ -37,7 +37,7 @@ pub fn run(home: &Path, args: &ReplayArgs) -> anyhow::Result<()> {
         runtime()?.block_on(session::replay(&settings, home, view, &args.id))?;
     let report = match &outcome {
         Outcome::Finished(report) => report,
-        Outcome::Raced(_) => anyhow::bail!("the trainer stopped a run early that was not raced"),
+        Outcome::Pruned(_) => anyhow::bail!("the trainer stopped a run early that was not pruned"),
         Outcome::Crashed(crash) => {
             return Err(hinted(
                 format!("the replay gave no number: {} ({})", crash.class, crash.message),

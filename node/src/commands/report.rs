@@ -10,7 +10,7 @@ use crate::{
     base::{files, hint::hinted},
     cli::{
         args::ReportArgs,
-        settings::{Settings, TextChoice},
+        settings::{SessionSpec, Settings},
     },
     home::journal::Journal,
     session,
@@ -69,7 +69,7 @@ pub fn run(home: &Path, args: &ReportArgs) -> anyhow::Result<()> {
 fn read(home: &Path, args: &ReportArgs) -> anyhow::Result<(Story, Option<Reading>, usize)> {
     // Looked at first, because opening a session would make a home where there is none.
     drop(open_existing(home)?);
-    let text = TextChoice { swarm_config: args.swarm_config.clone(), data: args.data.clone(), budget: None };
+    let text = SessionSpec { swarm_config: args.swarm_config.clone(), data: args.data.clone(), budget: None };
     let settings = Settings::for_text(text.or_last(home), &args.devices)?;
     let view = View::beside_result(args.output.json);
     runtime()?.block_on(session::read_locked(&settings, home, view, args.again))

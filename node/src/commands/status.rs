@@ -20,7 +20,7 @@ use crate::{
     swarm::{discoveries::SwarmView, network::NetworkView},
     ui::view::{
         json,
-        lists::{self, AtRest},
+        lists::{self, HomeAtRest},
         swarm,
     },
 };
@@ -55,7 +55,7 @@ fn once(home: &Path, as_json: bool) -> anyhow::Result<String> {
             let _held = open_existing(home)?;
             let opened = Journal::open(home)?;
             let experiments: Vec<_> = opened.experiments.into_iter().map(|found| found.experiment).collect();
-            let state = AtRest::of(&experiments, RECENT_VERDICTS);
+            let state = HomeAtRest::of(&experiments, RECENT_VERDICTS);
             if as_json { line(&state) } else { Ok(lists::at_rest(&state, unix_now(), stdout_width())) }
         }
         Err(error) => Err(error.into()),

@@ -23,7 +23,7 @@ use crate::{
     session,
     swarm::{
         git::{
-            AtRest, Imported, Writer, import, incoming,
+            ArchiveAtRest, Imported, Writer, import, incoming,
             remote::{Ours, Remote},
             restore, sync_folder,
         },
@@ -134,7 +134,7 @@ fn at_rest(home: &Path, node: Author, objective: Objective) -> anyhow::Result<Im
     if archive.is_empty() {
         restore(&journal, node, &mut archive, now)?;
     }
-    let mut records = AtRest { archive: &mut archive, now };
+    let mut records = ArchiveAtRest { archive: &mut archive, now };
     let imported = import(&incoming(home), &mut records)?;
     records.archive.flush()?;
     Writer::open(&journal, node, objective)?.round(&mut records, &AtomicBool::new(false))?;

@@ -10,21 +10,24 @@ pub const MAX_ROWS: u32 = 10_000;
 
 /// Which experiments a list holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Filter {
+pub struct ExperimentFilter {
     /// Only those with this verdict, by its name.
     pub verdict: Option<String>,
     /// At most this many, the newest.
     pub limit: u32,
 }
 
-impl Filter {
+impl ExperimentFilter {
     /// Returns the rows that are left of `experiments`, which come oldest first; newest last.
-    pub fn apply<'a>(&self, experiments: impl DoubleEndedIterator<Item = &'a Experiment>) -> Vec<Row> {
-        let mut rows: Vec<Row> = experiments
+    pub fn apply<'a>(
+        &self,
+        experiments: impl DoubleEndedIterator<Item = &'a Experiment>,
+    ) -> Vec<ExperimentRow> {
+        let mut rows: Vec<ExperimentRow> = experiments
             .rev()
             .filter(|experiment| self.verdict.as_deref().is_none_or(|name| name == experiment.verdict.name()))
             .take(self.limit.min(MAX_ROWS) as usize)
-            .map(Row::of)
+            .map(ExperimentRow::of)
             .collect();
         rows.reverse();
         rows
@@ -33,7 +36,7 @@ impl Filter {
 
 /// An experiment in a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct ExperimentRow {
     /// Its place in this node's history.
     pub number: u32,
     /// Its id's first digits.
@@ -54,7 +57,7 @@ pub struct Row {
     pub finished_at: u64,
 }
 
-impl Row {
+impl ExperimentRow {
     /// Returns an experiment's row.
     pub fn of(experiment: &Experiment) -> Self {
         Self {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use autoswarm_protocol::{CrashClass, Estimate, Experiment, Verdict};
 
-use crate::{base::words, events::Summary};
+use crate::{base::words, events::SessionSummary};
 
 /// Changes that a summary names one by one.
 const RULED_OUT_SHOWN: usize = 5;
@@ -23,8 +23,10 @@ pub fn findings(verdict: &Verdict) -> String {
         }
         Verdict::Discard { reason, .. } => reason.to_string(),
         Verdict::Crash { class, message } => crash(*class, message),
-        Verdict::Rerun { comparison, found: Ok(estimate) } => format!("{estimate}  {}", comparison.name()),
-        Verdict::Rerun { comparison, found: Err(class) } => format!("{class}  {}", comparison.name()),
+        Verdict::Reproduction { comparison, found: Ok(estimate) } => {
+            format!("{estimate}  {}", comparison.name())
+        }
+        Verdict::Reproduction { comparison, found: Err(class) } => format!("{class}  {}", comparison.name()),
     }
 }
 
@@ -68,7 +70,7 @@ pub fn verdict_line(patch: &str, verdict: &Verdict) -> String {
 }
 
 /// Prints what a session found, one line each; without a keep, what was learned instead.
-pub fn summary(summary: &Summary) -> Vec<String> {
+pub fn summary(summary: &SessionSummary) -> Vec<String> {
     let mut lines = vec![format!(
         "done       after {}: {}, {} kept, {} crashed",
         words::duration(summary.hours * 3600.0),

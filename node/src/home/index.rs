@@ -5,7 +5,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `e` number | the [`Entry`] |
+//! | `e` number | the [`IndexEntry`] |
 //! | `c` config hash, number | nothing |
 //! | `v` verdict's first letter, number | nothing |
 
@@ -29,7 +29,7 @@ const CACHE_BYTES: u64 = 32 << 20;
 
 /// What is wrong with an index.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub enum IndexError {
     /// It cannot be opened even after it was moved aside, or it broke at work.
     #[error("the index `{}`: {reason}; delete the folder, it is rebuilt from the journal", path.display())]
     Broken {
@@ -50,7 +50,7 @@ pub enum StoreError {
 
 /// What is known of an experiment without reading its commit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct IndexEntry {
     /// Its number.
     pub number: u32,
     /// Its commit, 40 hexadecimal digits.
@@ -65,7 +65,7 @@ pub struct Entry {
     pub description: String,
 }
 
-impl Entry {
+impl IndexEntry {
     /// Summarises an experiment and its commit.
     pub fn new(experiment: &Experiment, commit: &str) -> Self {
         let hypothesis = &experiment.hypothesis;
@@ -86,7 +86,7 @@ impl Entry {
 
 /// In what state the index was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum IndexState {
     /// Equal to the journal.
     Equal,
     /// Behind the journal by so many experiments, which were added: a kill came between the two.
@@ -104,44 +104,44 @@ pub enum Found {
 
 /// An open index.
 #[derive(Debug)]
-pub struct Store {
+pub struct Index {
     path: PathBuf,
     database: sled::Db,
 }
 
-impl Store {
+impl Index {
     /// Opens the index in `path` and makes it equal to `journal`, which is sorted by number.
-    pub fn open(path: &Path, journal: &[Recorded]) -> Result<(Self, Found), StoreError> {
-        let entries: Vec<Entry> =
-            journal.iter().map(|recorded| Entry::new(&recorded.experiment, &recorded.commit)).collect();
+    pub fn open(path: &Path, journal: &[Recorded]) -> Result<(Self, IndexState), IndexError> {
+        let entries: Vec<IndexEntry> =
+            journal.iter().map(|recorded| IndexEntry::new(&recorded.experiment, &recorded.commit)).collect();
         let existed = path.exists();
         let first = guarded(|| Self::try_open(path, &entries, existed));
         let reason = match first {
             Ok((store, added)) => {
                 let found = match added {
-                    _ if !existed => Found::Missing,
-                    0 => Found::Equal,
-                    added => Found::Behind(added),
+                    _ if !existed => IndexState::Missing,
+                    0 => IndexState::Equal,
+                    added => IndexState::Behind(added),
                 };
                 return Ok((store, found));
             }
             Err(reason) => reason,
         };
-        let stuck = |source| StoreError::Stuck { path: path.to_owned(), source };
+        let stuck = |source| IndexError::Stuck { path: path.to_owned(), source };
         let moved_to = files::move_aside(path).map_err(stuck)?;
         match guarded(|| Self::try_open(path, &entries, false)) {
-            Ok((store, _)) => Ok((store, Found::Damaged { reason, moved_to })),
-            Err(reason) => Err(StoreError::Broken { path: path.to_owned(), reason }),
+            Ok((store, _)) => Ok((store, IndexState::Damaged { reason, moved_to })),
+            Err(reason) => Err(IndexError::Broken { path: path.to_owned(), reason }),
         }
     }
 
     /// Opens and compares; returns how many experiments were missing.
-    fn try_open(path: &Path, entries: &[Entry], existed: bool) -> Result<(Self, usize), String> {
+    fn try_open(path: &Path, entries: &[IndexEntry], existed: bool) -> Result<(Self, usize), String> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let database = open_patiently(&config).map_err(|error| error.to_string())?;
         let store = Self { path: path.to_owned(), database };
         let held = store.read_all()?;
-        let journal: BTreeMap<u32, &Entry> = entries.iter().map(|entry| (entry.number, entry)).collect();
+        let journal: BTreeMap<u32, &IndexEntry> = entries.iter().map(|entry| (entry.number, entry)).collect();
         if held.iter().any(|held| journal.get(&held.number) != Some(&held)) {
             return Err("it says something else than the journal".to_owned());
         }
@@ -155,13 +155,14 @@ impl Store {
         }
         // Experiments end in another order than they begin, so what a kill kept from the index need not be the last.
         let held: BTreeSet<u32> = held.iter().map(|entry| entry.number).collect();
-        let missing: Vec<&Entry> = entries.iter().filter(|entry| !held.contains(&entry.number)).collect();
+        let missing: Vec<&IndexEntry> =
+            entries.iter().filter(|entry| !held.contains(&entry.number)).collect();
         missing.iter().try_for_each(|entry| store.insert(entry))?;
         store.database.flush().map_err(|error| error.to_string())?;
         Ok((store, missing.len()))
     }
 
-    fn read_all(&self) -> Result<Vec<Entry>, String> {
+    fn read_all(&self) -> Result<Vec<IndexEntry>, String> {
         self.database
             .scan_prefix(b"e")
             .values()
@@ -172,7 +173,7 @@ impl Store {
             .collect()
     }
 
-    fn insert(&self, entry: &Entry) -> Result<(), String> {
+    fn insert(&self, entry: &IndexEntry) -> Result<(), String> {
         let number = entry.number.to_be_bytes();
         let value = codec::encode(entry).map_err(|error| error.to_string())?;
         let mut batch = sled::Batch::default();
@@ -183,20 +184,20 @@ impl Store {
     }
 
     /// Adds an experiment that the journal holds already, durably.
-    pub fn add(&self, experiment: &Experiment, commit: &str) -> Result<(), StoreError> {
+    pub fn add(&self, experiment: &Experiment, commit: &str) -> Result<(), IndexError> {
         self.guard(|store| {
-            store.insert(&Entry::new(experiment, commit))?;
+            store.insert(&IndexEntry::new(experiment, commit))?;
             store.database.flush().map(drop).map_err(|error| error.to_string())
         })
     }
 
     /// Returns every entry, by rising number.
-    pub fn entries(&self) -> Result<Vec<Entry>, StoreError> {
+    pub fn entries(&self) -> Result<Vec<IndexEntry>, IndexError> {
         self.guard(Self::read_all)
     }
 
     /// Returns an entry by its number.
-    pub fn entry(&self, number: u32) -> Result<Option<Entry>, StoreError> {
+    pub fn entry(&self, number: u32) -> Result<Option<IndexEntry>, IndexError> {
         self.guard(|store| {
             let key = [b"e", &number.to_be_bytes()[..]].concat();
             let bytes = store.database.get(key).map_err(|error| error.to_string())?;
@@ -205,16 +206,16 @@ impl Store {
     }
 
     /// Returns the numbers of the experiments with this effective config.
-    pub fn with_config(&self, config: ConfigHash) -> Result<Vec<u32>, StoreError> {
+    pub fn with_config(&self, config: ConfigHash) -> Result<Vec<u32>, IndexError> {
         self.numbers(&[b"c", &config.as_bytes()[..]].concat())
     }
 
     /// Returns the numbers of the experiments with this verdict: `baseline`, `keep`, `discard` or `crash`.
-    pub fn with_verdict(&self, verdict: &str) -> Result<Vec<u32>, StoreError> {
+    pub fn with_verdict(&self, verdict: &str) -> Result<Vec<u32>, IndexError> {
         self.numbers(&[b"v", verdict.as_bytes().get(..1).unwrap_or(b"-")].concat())
     }
 
-    fn numbers(&self, prefix: &[u8]) -> Result<Vec<u32>, StoreError> {
+    fn numbers(&self, prefix: &[u8]) -> Result<Vec<u32>, IndexError> {
         self.guard(|store| {
             let keys = store.database.scan_prefix(prefix).keys();
             keys.map(|key| {
@@ -226,8 +227,8 @@ impl Store {
         })
     }
 
-    fn guard<T>(&self, work: impl FnOnce(&Self) -> Result<T, String>) -> Result<T, StoreError> {
-        guarded(|| work(self)).map_err(|reason| StoreError::Broken { path: self.path.clone(), reason })
+    fn guard<T>(&self, work: impl FnOnce(&Self) -> Result<T, String>) -> Result<T, IndexError> {
+        guarded(|| work(self)).map_err(|reason| IndexError::Broken { path: self.path.clone(), reason })
     }
 }
 

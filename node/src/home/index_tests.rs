@@ -25,24 +25,26 @@ fn journal(count: u32) -> Vec<Recorded> {
 fn built(count: u32) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("index");
-    let (store, found) = Store::open(&path, &journal(count)).expect("built");
-    assert_eq!(found, Found::Missing);
+    let (store, found) = Index::open(&path, &journal(count)).expect("built");
+    assert_eq!(found, IndexState::Missing);
     check_equal(&store, count);
     (folder, path)
 }
 
 #[track_caller]
-fn check_equal(store: &Store, count: u32) {
-    let expected: Vec<Entry> =
-        journal(count).iter().map(|recorded| Entry::new(&recorded.experiment, &recorded.commit)).collect();
+fn check_equal(store: &Index, count: u32) {
+    let expected: Vec<IndexEntry> = journal(count)
+        .iter()
+        .map(|recorded| IndexEntry::new(&recorded.experiment, &recorded.commit))
+        .collect();
     assert_eq!(store.entries().expect("readable"), expected);
 }
 
 #[test]
 fn look_ups_by_number_config_and_verdict() {
     let (_folder, path) = built(5);
-    let (store, found) = Store::open(&path, &journal(5)).expect("opens");
-    assert_eq!(found, Found::Equal);
+    let (store, found) = Index::open(&path, &journal(5)).expect("opens");
+    assert_eq!(found, IndexState::Equal);
     let entry = store.entry(3).expect("readable").expect("there");
     assert_eq!(entry.number, 3);
     assert_eq!(store.entry(9).expect("readable"), None);
@@ -59,44 +61,44 @@ fn look_ups_by_number_config_and_verdict() {
 #[test]
 fn an_added_experiment_survives() {
     let (_folder, path) = built(2);
-    let (store, _) = Store::open(&path, &journal(2)).expect("opens");
+    let (store, _) = Index::open(&path, &journal(2)).expect("opens");
     let third = &journal(3)[2];
     store.add(&third.experiment, &third.commit).expect("added");
     drop(store);
-    let (store, found) = Store::open(&path, &journal(3)).expect("opens");
-    assert_eq!(found, Found::Equal);
+    let (store, found) = Index::open(&path, &journal(3)).expect("opens");
+    assert_eq!(found, IndexState::Equal);
     check_equal(&store, 3);
 }
 
 #[test]
 fn an_index_behind_the_journal_catches_up() {
     let (_folder, path) = built(2);
-    let (store, found) = Store::open(&path, &journal(4)).expect("opens");
-    assert_eq!(found, Found::Behind(2));
+    let (store, found) = Index::open(&path, &journal(4)).expect("opens");
+    assert_eq!(found, IndexState::Behind(2));
     check_equal(&store, 4);
 }
 
 #[test]
 fn an_index_that_lacks_an_experiment_before_its_last_catches_up() {
     let (_folder, path) = built(2);
-    let (store, _) = Store::open(&path, &journal(2)).expect("opens");
+    let (store, _) = Index::open(&path, &journal(2)).expect("opens");
     // The fourth ended before the third, and a kill came between the third's commit and its entry.
     let fourth = &journal(4)[3];
     store.add(&fourth.experiment, &fourth.commit).expect("added");
     drop(store);
-    let (store, found) = Store::open(&path, &journal(4)).expect("opens");
-    assert_eq!(found, Found::Behind(1));
+    let (store, found) = Index::open(&path, &journal(4)).expect("opens");
+    assert_eq!(found, IndexState::Behind(1));
     check_equal(&store, 4);
 }
 
 #[track_caller]
 fn check_rebuilt(path: &Path, count: u32) {
-    let (store, found) = Store::open(path, &journal(count)).expect("rebuilt");
-    let Found::Damaged { reason, moved_to } = found else { panic!("{found:?}") };
+    let (store, found) = Index::open(path, &journal(count)).expect("rebuilt");
+    let IndexState::Damaged { reason, moved_to } = found else { panic!("{found:?}") };
     assert!(!reason.is_empty() && moved_to.exists());
     check_equal(&store, count);
     drop(store);
-    assert_eq!(Store::open(path, &journal(count)).expect("opens").1, Found::Equal);
+    assert_eq!(Index::open(path, &journal(count)).expect("opens").1, IndexState::Equal);
 }
 
 #[test]
@@ -105,16 +107,16 @@ fn an_index_of_another_journal_is_rebuilt() {
     check_rebuilt(&path, 2); // it knows more than the journal
     let mut other = journal(2);
     other[1].commit = "f".repeat(40); // pruned: another commit
-    let (_, found) = Store::open(&path, &other).expect("rebuilt");
-    assert!(matches!(found, Found::Damaged { .. }), "{found:?}");
+    let (_, found) = Index::open(&path, &other).expect("rebuilt");
+    assert!(matches!(found, IndexState::Damaged { .. }), "{found:?}");
 }
 
 #[test]
 fn a_deleted_index_is_rebuilt() {
     let (_folder, path) = built(3);
     fs::remove_dir_all(&path).expect("removable");
-    let (store, found) = Store::open(&path, &journal(3)).expect("rebuilt");
-    assert_eq!(found, Found::Missing);
+    let (store, found) = Index::open(&path, &journal(3)).expect("rebuilt");
+    assert_eq!(found, IndexState::Missing);
     check_equal(&store, 3);
 }
 
@@ -149,8 +151,8 @@ fn garbage_at_any_place_never_makes_a_wrong_index() {
             *byte ^= 0x5A;
         }
         fs::write(&file, bytes).expect("writable");
-        let (store, found) = Store::open(&path, &journal(40)).expect("rebuilt");
-        assert_ne!(found, Found::Missing, "at {start} of {used}");
+        let (store, found) = Index::open(&path, &journal(40)).expect("rebuilt");
+        assert_ne!(found, IndexState::Missing, "at {start} of {used}");
         check_equal(&store, 40);
     }
 }

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::base::files;
 
-pub use upkeep::{Caps, Upkeep};
+pub use upkeep::{JournalCaps, Upkeep};
 
 /// The number of the layout of `result.json`; another number is refused.
 const FORMAT: u32 = 1;

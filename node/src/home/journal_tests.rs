@@ -313,7 +313,7 @@ fn what_was_in_flight_is_remembered_unless_it_was_recorded() {
 fn loose_objects_become_packs_and_nothing_changes() {
     let (home, mut journal, mut history) = filled(9);
     let before: Vec<_> = journal.commits().collect();
-    let caps = Caps { loose_objects: 10, packs: 2, ..Caps::default() };
+    let caps = JournalCaps { loose_objects: 10, packs: 2, ..JournalCaps::default() };
     assert!(journal.tidy(caps).expect("packed").packed > 10);
     assert_eq!(journal.tidy(caps).expect("nothing to do").packed, 0);
     assert_eq!(journal.commits().collect::<Vec<_>>(), before);
@@ -322,7 +322,7 @@ fn loose_objects_become_packs_and_nothing_changes() {
         let next = experiment(number, if number % 2 == 0 { keep() } else { discard() });
         journal.record(&next).expect("written");
         history.push(next);
-        journal.tidy(Caps { loose_objects: 3, ..caps }).expect("packed");
+        journal.tidy(JournalCaps { loose_objects: 3, ..caps }).expect("packed");
     }
     let packs = fs::read_dir(journal.path().join("objects/pack")).expect("a folder").count();
     assert!(packs <= 2 * (caps.packs + 1), "{packs}");
@@ -335,7 +335,8 @@ fn loose_objects_become_packs_and_nothing_changes() {
 fn curves_of_old_discards_go_first_and_nothing_kept_is_touched() {
     let (home, mut journal, mut history) = filled(9);
     let before: Vec<_> = journal.commits().collect();
-    let done = journal.tidy(Caps { bytes: 0, recent_curves: 2, ..Caps::default() }).expect("pruned");
+    let done =
+        journal.tidy(JournalCaps { bytes: 0, recent_curves: 2, ..JournalCaps::default() }).expect("pruned");
     // Discards and crashes are 1, 3, 4, 6 and 7.
     assert_eq!(done.pruned, 3);
     let after: Vec<_> = journal.commits().collect();
@@ -346,7 +347,13 @@ fn curves_of_old_discards_go_first_and_nothing_kept_is_touched() {
             page::strip_curves(&mut history[number]);
         }
     }
-    assert_eq!(journal.tidy(Caps { bytes: 0, recent_curves: 2, ..Caps::default() }).expect("done").pruned, 0);
+    assert_eq!(
+        journal
+            .tidy(JournalCaps { bytes: 0, recent_curves: 2, ..JournalCaps::default() })
+            .expect("done")
+            .pruned,
+        0
+    );
     drop(journal);
     check_reads_back(&home, &history);
     git(&home, &["fsck", "--strict"]);

@@ -10,7 +10,7 @@ use crate::{
         evolve::Evolve,
         program::{self, Direction},
     },
-    research::{Hearsay, Proposal, Propose, beliefs::Importance},
+    research::{PeerResults, Proposal, Propose, beliefs::Importance},
 };
 
 /// Changes that the summary lists as ruled out: what a person reads.
@@ -72,8 +72,8 @@ impl Propose for Searcher {
         self.evolve.observe(experiment);
     }
 
-    fn hear(&mut self, hearsay: Hearsay) {
-        self.evolve.hear(hearsay);
+    fn take_peer_results(&mut self, peer_results: PeerResults) {
+        self.evolve.take_peer_results(peer_results);
     }
 
     fn propose(

@@ -38,7 +38,7 @@ use crate::{
     research::{
         Proposal, Propose,
         beliefs::Importance,
-        hearsay::{Hearsay, MOST_RUMOURS},
+        peer_results::{MAX_PEER_RESULTS, PeerResults},
     },
 };
 use importance::importance;
@@ -58,7 +58,7 @@ pub struct Evolve {
     seed: u64,
     direction: Direction,
     ledger: Ledger,
-    hearsay: Hearsay,
+    peer_results: PeerResults,
     /// Proposals of late, to know the patches of what is in flight.
     recent: VecDeque<(ConfigHash, Patch)>,
     exhausted: Option<Exhausted>,
@@ -74,7 +74,7 @@ impl Evolve {
             seed,
             direction: Direction::default(),
             ledger: Ledger::default(),
-            hearsay: Hearsay::default(),
+            peer_results: PeerResults::default(),
             recent: VecDeque::new(),
             exhausted: None,
         }
@@ -138,7 +138,7 @@ impl Evolve {
             direction: &self.direction,
             budget_seconds: self.budget_seconds,
             machine: self.machine,
-            hearsay: &self.hearsay,
+            peer_results: &self.peer_results,
         }
     }
 }
@@ -148,9 +148,9 @@ impl Propose for Evolve {
         self.ledger.observe(experiment);
     }
 
-    fn hear(&mut self, mut hearsay: Hearsay) {
-        hearsay.rumours.truncate(MOST_RUMOURS);
-        self.hearsay = hearsay;
+    fn take_peer_results(&mut self, mut peer_results: PeerResults) {
+        peer_results.results.truncate(MAX_PEER_RESULTS);
+        self.peer_results = peer_results;
     }
 
     fn propose(

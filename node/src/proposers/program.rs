@@ -283,14 +283,14 @@ impl Lines<'_> {
 
 /// Where a program.md was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum ProgramSource {
     /// A file.
     File(PathBuf),
     /// The one that the program brings.
     BuiltIn,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for ProgramSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
@@ -301,19 +301,24 @@ impl fmt::Display for Source {
 
 /// Returns which program.md applies: the one asked for, `./program.md`, the home's, or the built-in one. One that was
 /// asked for applies even where `exists` denies it, so that reading it says what is wrong.
-pub fn locate(asked: Option<&Path>, folder: &Path, home: &Path, exists: impl Fn(&Path) -> bool) -> Source {
+pub fn locate(
+    asked: Option<&Path>,
+    folder: &Path,
+    home: &Path,
+    exists: impl Fn(&Path) -> bool,
+) -> ProgramSource {
     if let Some(path) = asked {
-        return Source::File(path.to_owned());
+        return ProgramSource::File(path.to_owned());
     }
     let candidates = [folder.join("program.md"), home.join("program.md")];
-    candidates.into_iter().find(|path| exists(path)).map_or(Source::BuiltIn, Source::File)
+    candidates.into_iter().find(|path| exists(path)).map_or(ProgramSource::BuiltIn, ProgramSource::File)
 }
 
 /// Reads the text of a program.md.
-pub fn read(source: &Source) -> io::Result<String> {
+pub fn read(source: &ProgramSource) -> io::Result<String> {
     match source {
-        Source::File(path) => std::fs::read_to_string(path),
-        Source::BuiltIn => Ok(BUILT_IN.to_owned()),
+        ProgramSource::File(path) => std::fs::read_to_string(path),
+        ProgramSource::BuiltIn => Ok(BUILT_IN.to_owned()),
     }
 }
 

@@ -120,5 +120,5 @@ fn the_nearest_program_applies() {
     assert_eq!(at(None, &["/here/program.md", "/home/program.md"]), "/here/program.md");
     assert_eq!(at(None, &["/home/program.md"]), "/home/program.md");
     assert_eq!(at(None, &[]), "the built-in program.md");
-    assert_eq!(read(&Source::BuiltIn).expect("built in"), BUILT_IN);
+    assert_eq!(read(&ProgramSource::BuiltIn).expect("built in"), BUILT_IN);
 }

@@ -7,8 +7,8 @@ use autoswarm_protocol::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    messages::{Proposal, Rerun, RerunTerms, RunOrder},
-    verdict::{Evidence, Screen, Source},
+    messages::{Proposal, Reproduction, ReproductionTerms, RunOrder},
+    verdict::{Evidence, IdeaSource, Screen},
 };
 
 /// Which config a run trains.
@@ -35,7 +35,7 @@ pub struct Need {
 
 /// Two runs on one seed: bits per byte on validation as far as they are known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
+pub struct SeedPair {
     /// The seed of both.
     pub seed: u64,
     /// The place of a screening seed in the fixed list.
@@ -46,7 +46,7 @@ pub struct Comparison {
     pub incumbent: Option<f64>,
 }
 
-impl Comparison {
+impl SeedPair {
     /// A finished comparison of which only the difference matters.
     const fn known(seed: u64, difference: f64) -> Self {
         Self { seed, screening_index: None, child: Some(difference), incumbent: Some(0.0) }
@@ -77,14 +77,14 @@ pub struct Active {
     /// The group whose noise applies.
     pub group: KnobGroup,
     /// Screening runs against the incumbent's cached ones.
-    pub screens: Vec<Comparison>,
+    pub screens: Vec<SeedPair>,
     /// Fresh pairs.
-    pub pairs: Vec<Comparison>,
+    pub pairs: Vec<SeedPair>,
     /// Seeds and values of a baseline.
     baseline: Vec<(u64, Option<f64>)>,
     /// How it is run, where it is a peer's.
-    #[serde(default)]
-    pub rerun: Option<RerunTerms>,
+    #[serde(default, rename = "rerun")] // the name in `pending.json`
+    pub reproduction: Option<ReproductionTerms>,
     /// Every run that ended.
     pub runs: Vec<Run>,
     /// Runs that were repeated through no fault of the config.
@@ -115,7 +115,7 @@ impl Active {
             screens: Vec::new(),
             pairs: Vec::new(),
             baseline: Vec::new(),
-            rerun: None,
+            reproduction: None,
             runs: Vec::new(),
             repeats: 0,
             started_at: now,
@@ -136,8 +136,10 @@ impl Active {
             screens: Vec::new(),
             pairs: Vec::new(),
             baseline: Vec::new(),
-            rerun: match experiment.verdict {
-                Verdict::Rerun { comparison, .. } => Some(RerunTerms { comparison, tokens: None }),
+            reproduction: match experiment.verdict {
+                Verdict::Reproduction { comparison, .. } => {
+                    Some(ReproductionTerms { comparison, tokens: None })
+                }
                 _ => None,
             },
             runs: experiment.runs.clone(),
@@ -155,7 +157,7 @@ impl Active {
         active.screens = seeds
             .into_iter()
             .zip(&experiment.screens)
-            .map(|(seed, &difference)| Comparison::known(seed, difference))
+            .map(|(seed, &difference)| SeedPair::known(seed, difference))
             .collect();
         active.pairs = comparisons(&experiment.runs, RunRole::Child, RunRole::Incumbent);
         active
@@ -164,7 +166,7 @@ impl Active {
     /// Ends the experiment.
     pub fn into_experiment(self, verdict: Verdict, now: u64) -> Experiment {
         Experiment {
-            screens: self.screens.iter().filter_map(Comparison::difference).collect(),
+            screens: self.screens.iter().filter_map(SeedPair::difference).collect(),
             number: self.number,
             arena: self.arena,
             parent: self.parent_hash,
@@ -180,10 +182,16 @@ impl Active {
     }
 
     /// Begins the re-run of a peer's discovery: fresh pairs on these seeds and nothing else.
-    pub(super) fn rerun(arena: ArenaId, number: u32, rerun: Rerun, attempt: u16, now: u64) -> Self {
-        let Rerun { child, parent, terms, seeds, hypothesis, .. } = rerun;
+    pub(super) fn reproduction(
+        arena: ArenaId,
+        number: u32,
+        reproduction: Reproduction,
+        attempt: u16,
+        now: u64,
+    ) -> Self {
+        let Reproduction { child, parent, terms, seeds, hypothesis, .. } = reproduction;
         let mut active = Self::new(arena, number, Proposal { child, hypothesis }, Some(parent), attempt, now);
-        active.rerun = Some(terms);
+        active.reproduction = Some(terms);
         for seed in seeds {
             active.add_pair(seed);
         }
@@ -192,7 +200,7 @@ impl Active {
 
     /// Returns the tokens of a side's runs that were agreed on beforehand.
     pub fn agreed_tokens(&self, side: Side) -> Option<u64> {
-        let (child, parent) = self.rerun?.tokens?;
+        let (child, parent) = self.reproduction?.tokens?;
         Some(if side == Side::Child { child } else { parent })
     }
 
@@ -209,11 +217,11 @@ impl Active {
     }
 
     pub(super) fn add_screen(&mut self, index: u32, seed: u64, incumbent: Option<f64>) {
-        self.screens.push(Comparison { seed, screening_index: Some(index), child: None, incumbent });
+        self.screens.push(SeedPair { seed, screening_index: Some(index), child: None, incumbent });
     }
 
     pub(super) fn add_pair(&mut self, seed: u64) {
-        self.pairs.push(Comparison { seed, screening_index: None, child: None, incumbent: None });
+        self.pairs.push(SeedPair { seed, screening_index: None, child: None, incumbent: None });
     }
 
     /// Returns the place of a screening seed in the fixed list.
@@ -256,7 +264,7 @@ impl Active {
     /// Stores a value where it is missing.
     pub(super) fn fill(&mut self, role: RunRole, seed: u64, value: f64) {
         let of_seed =
-            |list: &mut Vec<Comparison>| list.iter_mut().position(|comparison| comparison.seed == seed);
+            |list: &mut Vec<SeedPair>| list.iter_mut().position(|comparison| comparison.seed == seed);
         match role {
             RunRole::Baseline => {
                 if let Some(entry) = self.baseline.iter_mut().find(|entry| entry.0 == seed) {
@@ -303,9 +311,9 @@ impl Active {
                 .iter()
                 .filter_map(|screen| Some(Screen { seed: screen.seed, difference: screen.difference()? }))
                 .collect(),
-            pairs: self.pairs.iter().filter_map(Comparison::difference).collect(),
+            pairs: self.pairs.iter().filter_map(SeedPair::difference).collect(),
             removes_something: self.hypothesis.simplifies,
-            source: if self.hypothesis.inspired_by.is_empty() { Source::Own } else { Source::Peers },
+            source: if self.hypothesis.inspired_by.is_empty() { IdeaSource::Own } else { IdeaSource::Peers },
         }
     }
 
@@ -328,11 +336,11 @@ impl Active {
 }
 
 /// Pairs up the finished runs of two roles by their seeds; of repeated runs the last counts.
-fn comparisons(runs: &[Run], child: RunRole, incumbent: RunRole) -> Vec<Comparison> {
-    let mut out: Vec<Comparison> = Vec::new();
+fn comparisons(runs: &[Run], child: RunRole, incumbent: RunRole) -> Vec<SeedPair> {
+    let mut out: Vec<SeedPair> = Vec::new();
     for run in runs.iter().filter(|run| run.role == child || run.role == incumbent) {
         let index = out.iter().position(|comparison| comparison.seed == run.seed).unwrap_or_else(|| {
-            out.push(Comparison { seed: run.seed, screening_index: None, child: None, incumbent: None });
+            out.push(SeedPair { seed: run.seed, screening_index: None, child: None, incumbent: None });
             out.len() - 1
         });
         let half = if run.role == child { &mut out[index].child } else { &mut out[index].incumbent };

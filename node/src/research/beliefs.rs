@@ -16,7 +16,8 @@ pub struct Importance {
     /// Experiments that the beliefs rest on.
     pub trials: u32,
     /// Changes that peers reported and that count too.
-    pub rumours: u32,
+    #[serde(rename = "rumours")] // the name in `--json`
+    pub peer_results: u32,
     /// Experiments since the last keep.
     pub since_keep: u32,
     /// Shares of the proposals that may change two to four knobs, and more.
@@ -39,12 +40,12 @@ pub struct KnobBelief {
     /// Standard deviation of what one step of it does, bits per byte, as its trials taught: how much it matters.
     pub effect: f64,
     /// The most promising step from the incumbent, where there is one.
-    pub step: Option<Step>,
+    pub step: Option<BeliefStep>,
 }
 
 /// A step of one knob and what is expected of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+pub struct BeliefStep {
     /// The value.
     pub to: String,
     /// The expected difference, bits per byte, negative is better.

@@ -13,18 +13,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use autoswarm_protocol::{
     Crash, CrashClass, EffectiveConfig, Estimate, Experiment, Hypothesis, Outcome, Patch, Proposer as Author,
-    Raced, Run, RunRole, Verdict,
+    Pruned, Run, RunRole, Verdict,
     experiment::{DiscardReason, confirmation_seed, screening_seed},
     id::{ConfigHash, SpeedHash},
 };
 
 use super::{
     active::{Active, Need},
-    messages::{Action, Event, Incumbent, Proposal, Propose, Rerun, Rules, RunOrder},
-    race::{Early, RaceModel},
+    messages::{Action, Incumbent, Input, Proposal, Propose, Reproduction, Rules, RunOrder},
+    pruning::{Early, PruneModel},
     verdict::{Next, NoiseModel, Policy, ScreeningCache},
 };
-use crate::research::messages::RerunTerms;
+use crate::research::messages::ReproductionTerms;
 
 /// Runs of the baseline: two give a standard deviation, a third makes it worth something.
 pub const BASELINE_SEEDS: u32 = 3;
@@ -57,7 +57,7 @@ pub struct Research {
     baseline_mean: Option<f64>,
     gain: Option<Estimate>,
     screening: ScreeningCache,
-    race: RaceModel,
+    prune: PruneModel,
     /// Of the incumbent's screening runs, by seed.
     early: BTreeMap<u64, Early>,
     prices: BTreeMap<SpeedHash, u64>,
@@ -67,7 +67,7 @@ pub struct Research {
     /// By child and parent.
     attempts: BTreeMap<(ConfigHash, Option<ConfigHash>), Attempts>,
     queue: VecDeque<Queued>,
-    rerun: Option<Rerun>,
+    reproduction: Option<Reproduction>,
     next_run: u64,
     next_number: u32,
     finished_runs: u64,
@@ -105,7 +105,7 @@ impl Research {
             baseline_mean: None,
             gain: None,
             screening: ScreeningCache::default(),
-            race: RaceModel::default(),
+            prune: PruneModel::default(),
             early: BTreeMap::new(),
             prices: BTreeMap::new(),
             pricing: BTreeSet::new(),
@@ -113,7 +113,7 @@ impl Research {
             running: BTreeMap::new(),
             attempts: BTreeMap::new(),
             queue: VecDeque::new(),
-            rerun: None,
+            reproduction: None,
             next_run: 0,
             next_number,
             finished_runs: 0,
@@ -157,12 +157,12 @@ impl Research {
             || self
                 .active
                 .iter()
-                .any(|active| active.rerun.is_none() && !active.hypothesis.inspired_by.is_empty())
+                .any(|active| active.reproduction.is_none() && !active.hypothesis.inspired_by.is_empty())
     }
 
     /// Returns whether a re-run for somebody else waits or runs.
-    pub fn is_rerunning(&self) -> bool {
-        self.rerun.is_some() || self.active.iter().any(|active| active.rerun.is_some())
+    pub fn is_reproducing(&self) -> bool {
+        self.reproduction.is_some() || self.active.iter().any(|active| active.reproduction.is_some())
     }
 
     /// Returns the experiments in flight: what a restart needs to go on without repeating a run.
@@ -238,18 +238,18 @@ impl Research {
     }
 
     /// Takes an event and returns what must be done. `now` is in seconds since 1970.
-    pub fn handle(&mut self, event: Event, now: u64) -> Vec<Action> {
+    pub fn handle(&mut self, event: Input, now: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Start => {
+            Input::Start => {
                 for index in (0..self.active.len()).rev() {
                     self.judge(index, now, &mut actions);
                 }
             }
-            Event::RunEnded { id, started_at, outcome, better_tokens } => {
+            Input::RunEnded { id, started_at, outcome, better_tokens } => {
                 self.run_ended(id, started_at, *outcome, better_tokens, now, &mut actions);
             }
-            Event::Try(ticket, proposal) => {
+            Input::Try(ticket, proposal) => {
                 let refusal = if self.ending {
                     Some("the node is ending".to_owned())
                 } else if self.queue.len() >= MAX_QUEUED {
@@ -262,14 +262,14 @@ impl Research {
                     None => self.queue.push_back(Queued { ticket: Some(ticket), proposal: *proposal }),
                 }
             }
-            Event::Inspire(proposal) => {
+            Input::Inspire(proposal) => {
                 if self.queue.len() < MAX_QUEUED {
                     self.queue.push_back(Queued { ticket: None, proposal: *proposal });
                 }
             }
-            Event::Rerun(rerun) => self.rerun = Some(*rerun),
-            Event::Hearsay(hearsay) => self.proposer.hear(*hearsay),
-            Event::Stop => self.ending = true,
+            Input::Reproduction(reproduction) => self.reproduction = Some(*reproduction),
+            Input::PeerResults(peer_results) => self.proposer.take_peer_results(*peer_results),
+            Input::Stop => self.ending = true,
         }
         self.fill_slots(now, &mut actions);
         actions
@@ -325,12 +325,12 @@ impl Research {
         self.next_run += 1;
         let Need { role, seed, pair, .. } = need;
         let foreign_tokens = agreed.is_some();
-        let race = self
+        let prune = self
             .early
             .get(&seed)
             .filter(|_| role == RunRole::Screen)
-            .and_then(|early| self.race.bounds(group, config.hash(), early));
-        Some(RunOrder { id, number, slot, role, pair, config, seed, tokens, patch, foreign_tokens, race })
+            .and_then(|early| self.prune.bounds(group, config.hash(), early));
+        Some(RunOrder { id, number, slot, role, pair, config, seed, tokens, patch, foreign_tokens, prune })
     }
 
     fn begin_experiment(&mut self, now: u64, actions: &mut Vec<Action>) -> bool {
@@ -341,8 +341,8 @@ impl Research {
         if self.active.len() > self.rules.slots {
             return false;
         }
-        if let Some(rerun) = self.rerun.take() {
-            self.begin_rerun(rerun, now, actions);
+        if let Some(reproduction) = self.reproduction.take() {
+            self.begin_reproduction(reproduction, now, actions);
             return true;
         }
         let (ticket, proposal) = if let Some(queued) = self.next_queued(&incumbent, actions) {
@@ -373,13 +373,13 @@ impl Research {
         true
     }
 
-    fn begin_rerun(&mut self, rerun: Rerun, now: u64, actions: &mut Vec<Action>) {
+    fn begin_reproduction(&mut self, reproduction: Reproduction, now: u64, actions: &mut Vec<Action>) {
         let number = self.next_number;
         self.next_number += 1;
-        let key = (rerun.child.hash(), Some(rerun.parent.hash()));
+        let key = (reproduction.child.hash(), Some(reproduction.parent.hash()));
         let attempt = self.attempts.get(&key).map_or(0, |attempts| attempts.made);
-        actions.push(Action::Propose { number, hypothesis: rerun.hypothesis.clone() });
-        self.active.push(Active::rerun(self.rules.arena, number, rerun, attempt, now));
+        actions.push(Action::Propose { number, hypothesis: reproduction.hypothesis.clone() });
+        self.active.push(Active::reproduction(self.rules.arena, number, reproduction, attempt, now));
     }
 
     /// Takes the first change in the queue that still changes something, put onto the incumbent of the moment.
@@ -476,10 +476,10 @@ impl Research {
         let crash = match &run.outcome {
             Outcome::Crashed(crash) => Some(crash.clone()),
             Outcome::Finished(_) => None,
-            Outcome::Raced(raced) => {
-                let raced = *raced;
+            Outcome::Pruned(pruned) => {
+                let pruned = *pruned;
                 self.active[owner].runs.push(run);
-                self.raced(owner, &raced, order.seed, now, actions);
+                self.pruned(owner, &pruned, order.seed, now, actions);
                 return;
             }
         };
@@ -538,11 +538,12 @@ impl Research {
     }
 
     /// Drops a candidate whose run was stopped early.
-    fn raced(&mut self, index: usize, raced: &Raced, seed: u64, now: u64, actions: &mut Vec<Action>) {
+    fn pruned(&mut self, index: usize, pruned: &Pruned, seed: u64, now: u64, actions: &mut Vec<Action>) {
         let active = self.active.remove(index);
-        let expected = self.early.get(&seed).and_then(|early| self.race.expected(active.group, raced, early));
+        let expected =
+            self.early.get(&seed).and_then(|early| self.prune.expected(active.group, pruned, early));
         let verdict = Verdict::Discard {
-            reason: DiscardReason::Raced,
+            reason: DiscardReason::Pruned,
             screened: expected.or_else(|| active.evidence().screened()),
             estimate: None,
         };
@@ -562,8 +563,10 @@ impl Research {
             actions.push(Action::Halt(format!("the baseline gave no number: {class} ({message})")));
             return;
         }
-        let verdict = match active.rerun {
-            Some(RerunTerms { comparison, .. }) => Verdict::Rerun { comparison, found: Err(class) },
+        let verdict = match active.reproduction {
+            Some(ReproductionTerms { comparison, .. }) => {
+                Verdict::Reproduction { comparison, found: Err(class) }
+            }
             None => Verdict::Crash { class, message },
         };
         self.conclude(active, verdict, now, actions);
@@ -581,12 +584,12 @@ impl Research {
         }
         let group = self.active[index].group;
         let evidence = self.active[index].evidence();
-        if let Some(RerunTerms { comparison, .. }) = self.active[index].rerun {
+        if let Some(ReproductionTerms { comparison, .. }) = self.active[index].reproduction {
             let active = self.active.remove(index);
             let estimate = evidence.estimate(self.noise.pair_sd(group));
             // Without a pair there is nothing to say; a re-run is made with at least one.
             let found = estimate.ok_or(CrashClass::BadOutput);
-            self.conclude(active, Verdict::Rerun { comparison, found }, now, actions);
+            self.conclude(active, Verdict::Reproduction { comparison, found }, now, actions);
             return;
         }
         match self.rules.policy.next(&evidence, &self.noise, group) {
@@ -675,7 +678,7 @@ impl Research {
             if let (RunRole::Screen, Some(report), Some(early)) =
                 (run.role, run.outcome.report(), self.early.get(&run.seed))
             {
-                self.race.observe(experiment.group, report, early);
+                self.prune.observe(experiment.group, report, early);
             }
         }
         let values = || -> Vec<f64> {
@@ -707,8 +710,8 @@ impl Research {
                 self.early.clear();
             }
             // What was stopped early is no difference at the end, and the share of gains is of what got there.
-            Verdict::Discard { reason: DiscardReason::Raced, .. } | Verdict::Crash { .. } => {}
-            Verdict::Discard { .. } | Verdict::Rerun { .. } => {
+            Verdict::Discard { reason: DiscardReason::Pruned, .. } | Verdict::Crash { .. } => {}
+            Verdict::Discard { .. } | Verdict::Reproduction { .. } => {
                 self.noise.observe(experiment.group, &active.evidence());
             }
         }
@@ -747,7 +750,7 @@ impl Research {
 
     fn learn_price(&mut self, active: &Active, run: &Run) {
         // The tokens of a re-run may be another node's.
-        let own = run.requested == active.child.hash() && active.rerun.is_none();
+        let own = run.requested == active.child.hash() && active.reproduction.is_none();
         if let (Some(tokens), true) = (run.tokens, own) {
             self.prices.entry(active.child.speed_hash()).or_insert(tokens);
         }

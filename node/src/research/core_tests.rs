@@ -6,7 +6,7 @@ use autoswarm_protocol::{
     Bpb, Crash, CrashClass, Knob, RunReport, TrainConfig, Value,
     id::{ArenaId, RecordId},
     outcome::CurvePoint,
-    race::{CURVE_POINTS, RACE_POINTS, curve_point},
+    pruning::{CURVE_POINTS, PRUNE_POINTS, curve_point},
 };
 
 use super::*;
@@ -122,11 +122,11 @@ impl Session {
             halted: None,
             runs_made: Vec::new(),
         };
-        session.give(Event::Start);
+        session.give(Input::Start);
         session
     }
 
-    fn give(&mut self, event: Event) {
+    fn give(&mut self, event: Input) {
         for action in self.research.handle(event, self.now) {
             match action {
                 Action::Run(order) => {
@@ -148,7 +148,7 @@ impl Session {
         self.now = at;
         self.runs_made.push((order.config.hash(), order.seed, order.role));
         let outcome = Box::new(outcome(&order));
-        self.give(Event::RunEnded {
+        self.give(Input::RunEnded {
             id: order.id,
             started_at: at - RUN_SECONDS,
             outcome,
@@ -413,7 +413,7 @@ fn a_persons_try_goes_first_and_on_top_of_the_count() {
         simplifies: false,
         inspired_by: Vec::new(),
     };
-    session.give(Event::Try(7, Box::new(Proposal { child, hypothesis })));
+    session.give(Input::Try(7, Box::new(Proposal { child, hypothesis })));
     let session = session.run();
     assert_eq!(session.journal.iter().filter(|e| e.hypothesis.proposer == Author::Person).count(), 1);
     assert_eq!(session.journal.len(), 4);
@@ -435,14 +435,14 @@ fn every_try_is_answered_with_its_experiment_or_a_reason() {
         };
         actions.into_iter().filter_map(answer).collect()
     };
-    assert_eq!(answers(session.research.handle(Event::Try(1, first), 0)), [Ok(1)]);
+    assert_eq!(answers(session.research.handle(Input::Try(1, first), 0)), [Ok(1)]);
     // One runs and one more may be prepared; the rest waits, and what finds no room is refused.
     let more: Vec<_> =
-        (2..40).flat_map(|n| answers(session.research.handle(Event::Try(n, second.clone()), 0))).collect();
+        (2..40).flat_map(|n| answers(session.research.handle(Input::Try(n, second.clone()), 0))).collect();
     assert_eq!(more.len(), 1 + 38 - 1 - MAX_QUEUED, "{more:?}");
     assert!(more[1..].iter().all(Result::is_err));
-    assert_eq!(answers(session.research.handle(Event::Stop, 0)), []);
-    assert_eq!(answers(session.research.handle(Event::Try(99, second), 0)), [Err(99)]);
+    assert_eq!(answers(session.research.handle(Input::Stop, 0)), []);
+    assert_eq!(answers(session.research.handle(Input::Try(99, second), 0)), [Err(99)]);
 }
 
 #[test]
@@ -466,7 +466,7 @@ fn a_second_try_of_the_same_change_repeats_no_run_of_the_first() {
         Outcome::Finished(Box::new(RunReport { validation, ..*report }))
     };
     for ticket in 1..4 {
-        session.give(Event::Try(ticket, Box::new(proposal.clone())));
+        session.give(Input::Try(ticket, Box::new(proposal.clone())));
         while session.step(fades) {}
     }
     let of_child = |experiment: &&Experiment| experiment.config.hash() == child;
@@ -507,7 +507,7 @@ fn stop_starts_nothing_new() {
     for _ in 0..5 {
         session.step(finish);
     }
-    session.give(Event::Stop);
+    session.give(Input::Stop);
     while session.step(finish) {}
     assert!(!session.research.pending().is_empty(), "what was cut off waits for the next start");
 }
@@ -518,7 +518,7 @@ fn a_wrong_price_is_replaced_and_its_run_repeated() {
     let ((at, _), order) = session.ends.pop_first().expect("the first run");
     assert_eq!(order.tokens, None);
     let outcome = Box::new(report(&order.config, order.seed, 900));
-    session.give(Event::RunEnded { id: order.id, started_at: at, outcome, better_tokens: Some(1000) });
+    session.give(Input::RunEnded { id: order.id, started_at: at, outcome, better_tokens: Some(1000) });
     let ((_, _), again) = session.ends.first_key_value().map(|(k, v)| (*k, v.clone())).expect("again");
     assert_eq!((again.seed, again.tokens), (order.seed, Some(1000)));
     let session = session.run();
@@ -543,7 +543,7 @@ fn a_keeps_audit_is_of_the_runs_that_counted() {
         if spoil {
             report.audit = Some(Bpb::new(9.0).expect("finite"));
         }
-        session.give(Event::RunEnded {
+        session.give(Input::RunEnded {
             id: order.id,
             started_at: at - RUN_SECONDS,
             outcome: Box::new(Outcome::Finished(report)),
@@ -574,7 +574,7 @@ fn the_journal_by_its_numbers_has_the_incumbent_of_the_night() {
 }
 
 /// A re-run of halving the matrix rate, at another node's token counts.
-fn rerun(tokens: Option<(u64, u64)>) -> Box<Rerun> {
+fn reproduction(tokens: Option<(u64, u64)>) -> Box<Reproduction> {
     let rate = |rate| TrainConfig::new().with(Knob::MatrixRate, Value::Number(rate)).expect("in range");
     let (parent, child) = (rate(0.1).effective(CONTEXT), rate(0.05).effective(CONTEXT));
     let hypothesis = Hypothesis {
@@ -585,11 +585,11 @@ fn rerun(tokens: Option<(u64, u64)>) -> Box<Rerun> {
         inspired_by: vec!["d".to_owned()],
     };
     let comparison = autoswarm_protocol::experiment::Comparison::Reproduced;
-    Box::new(Rerun {
+    Box::new(Reproduction {
         discovery: RecordId::of(b"d"),
         child,
         parent,
-        terms: RerunTerms { comparison, tokens },
+        terms: ReproductionTerms { comparison, tokens },
         seeds: vec![11, 12, 13],
         hypothesis,
     })
@@ -602,10 +602,10 @@ fn a_re_run_makes_its_pairs_and_changes_nothing_here() {
         while session.research.incumbent().is_none() {
             assert!(session.step(finish), "no baseline");
         }
-        let order = rerun(Some((777, 555)));
+        let order = reproduction(Some((777, 555)));
         let (child, parent) = (order.child.hash(), order.parent.hash());
-        session.give(Event::Rerun(order));
-        assert!(session.research.is_rerunning() && !session.research.is_inspired());
+        session.give(Input::Reproduction(order));
+        assert!(session.research.is_reproducing() && !session.research.is_inspired());
         let mut seen = Vec::new();
         while session.step(|order| {
             if order.foreign_tokens {
@@ -615,9 +615,11 @@ fn a_re_run_makes_its_pairs_and_changes_nothing_here() {
         }) {
             seen.extend(session.runs_made.last().copied());
         }
-        let is_rerun = |experiment: &&Experiment| matches!(experiment.verdict, Verdict::Rerun { .. });
+        let is_rerun = |experiment: &&Experiment| matches!(experiment.verdict, Verdict::Reproduction { .. });
         let done = session.journal.iter().find(is_rerun).expect("a re-run");
-        let Verdict::Rerun { found: Ok(estimate), .. } = done.verdict else { panic!("{:?}", done.verdict) };
+        let Verdict::Reproduction { found: Ok(estimate), .. } = done.verdict else {
+            panic!("{:?}", done.verdict)
+        };
         assert!((estimate.delta + 0.1 * 2f64.ln()).abs() < 0.01 && estimate.pairs == 3, "{estimate}");
         for config in [child, parent] {
             let mut seeds: Vec<u64> =
@@ -652,27 +654,30 @@ fn a_re_run_that_crashes_says_so_and_waits_for_a_restart_if_cut_off() {
     while session.research.incumbent().is_none() {
         assert!(session.step(finish), "no baseline");
     }
-    let order = rerun(None);
+    let order = reproduction(None);
     let child = order.child.hash();
-    session.give(Event::Rerun(order));
+    session.give(Input::Reproduction(order));
     let pending = session.research.pending().to_vec();
     let kept: Vec<Active> =
         serde_json::from_str(&serde_json::to_string(&pending).expect("JSON")).expect("the same");
     assert_eq!(kept, pending);
     let mut again = Session::resume(rules(1, 0), session.journal.clone(), kept);
-    assert!(again.research.is_rerunning());
+    assert!(again.research.is_reproducing());
     let killed = |order: &RunOrder| {
         if order.config.hash() == child { crash(CrashClass::OutOfMemory) } else { finish(order) }
     };
     while again.step(killed) {}
     let last = again.journal.last().expect("the re-run");
-    assert!(matches!(last.verdict, Verdict::Rerun { found: Err(CrashClass::OutOfMemory), .. }), "{last:?}");
+    assert!(
+        matches!(last.verdict, Verdict::Reproduction { found: Err(CrashClass::OutOfMemory), .. }),
+        "{last:?}"
+    );
 }
 
-/// Steps of a run that is long enough to be raced.
+/// Steps of a run that is long enough to be pruned.
 const RACED_STEPS: u64 = 640;
 
-/// How many times its final distance a run is behind up to each look of a race, and after the last: as real ones are whose steps stay as many.
+/// How many times its final distance a run is behind up to each look of pruning, and after the last: as real ones are whose steps stay as many.
 const BEHIND: [f64; 4] = [1.0 / 0.41, 1.0 / 0.50, 1.0 / 0.74, 1.0];
 
 /// A finished run whose losses are behind from the beginning on, and catch up.
@@ -681,7 +686,7 @@ fn with_losses(order: &RunOrder) -> RunReport {
     let level = report.validation.get();
     let point = |k: u64| {
         let step = k * RACED_STEPS / CURVE_POINTS;
-        let behind = BEHIND[RACE_POINTS.partition_point(|at| *at < k)];
+        let behind = BEHIND[PRUNE_POINTS.partition_point(|at| *at < k)];
         CurvePoint {
             step,
             tokens: step,
@@ -693,11 +698,11 @@ fn with_losses(order: &RunOrder) -> RunReport {
 }
 
 /// What a trainer makes of an order: it stops where a loss passes its bound.
-fn raced(order: &RunOrder) -> Outcome {
+fn pruned(order: &RunOrder) -> Outcome {
     let report = with_losses(order);
     let stopped = report.curve.iter().find_map(|at| {
-        let bound = order.race?.passed(curve_point(at.step, report.steps)?, at.loss)?;
-        Some(Raced {
+        let bound = order.prune?.passed(curve_point(at.step, report.steps)?, at.loss)?;
+        Some(Pruned {
             step: at.step,
             steps: report.steps,
             tokens: report.tokens,
@@ -708,19 +713,19 @@ fn raced(order: &RunOrder) -> Outcome {
             startup_seconds: 0.0,
         })
     });
-    stopped.map_or_else(|| Outcome::Finished(Box::new(report)), Outcome::Raced)
+    stopped.map_or_else(|| Outcome::Finished(Box::new(report)), Outcome::Pruned)
 }
 
-fn was_raced(experiment: &Experiment) -> bool {
-    matches!(experiment.verdict, Verdict::Discard { reason: DiscardReason::Raced, .. })
+fn was_pruned(experiment: &Experiment) -> bool {
+    matches!(experiment.verdict, Verdict::Discard { reason: DiscardReason::Pruned, .. })
 }
 
 #[test]
 fn hopeless_runs_are_stopped_early_and_no_gain_is() {
     let mut session = Session::resume(rules(1, 40), Vec::new(), Vec::new());
-    while session.halted.is_none() && session.step(raced) {}
+    while session.halted.is_none() && session.step(pruned) {}
     assert!(session.finished, "{:?}", session.halted);
-    let stopped: Vec<&Experiment> = session.journal.iter().filter(|it| was_raced(it)).collect();
+    let stopped: Vec<&Experiment> = session.journal.iter().filter(|it| was_pruned(it)).collect();
     assert!(stopped.len() >= 5, "{}", stopped.len());
     for experiment in stopped {
         let Verdict::Discard { screened: Some(expected), .. } = experiment.verdict else {
@@ -731,7 +736,7 @@ fn hopeless_runs_are_stopped_early_and_no_gain_is() {
         let truth = surface(&experiment.config, 0) - surface(&parent, 0);
         assert!(truth > 0.0 && (expected - truth).abs() < 0.5 * truth, "{expected} {truth}");
     }
-    // What is kept is what is kept without racing; the dropout changes nothing on the surface.
+    // What is kept is what is kept without pruning; the dropout changes nothing on the surface.
     let whole = Session::new(1, 40).run();
     let rate = |session: &Session| {
         session.research.incumbent().map(|incumbent| incumbent.config.number(Knob::MatrixRate))
@@ -744,31 +749,31 @@ fn hopeless_runs_are_stopped_early_and_no_gain_is() {
 fn a_restart_races_as_if_nothing_had_happened() {
     let mut session = Session::resume(rules(1, 20), Vec::new(), Vec::new());
     let order = |session: &Session| {
-        session.ends.values().next().map(|order| (order.config.hash(), order.seed, order.race))
+        session.ends.values().next().map(|order| (order.config.hash(), order.seed, order.prune))
     };
     // On the way, just before a screening run.
     for made in 0..60 {
-        if made >= 25 && order(&session).is_some_and(|(.., race)| race.is_some()) {
+        if made >= 25 && order(&session).is_some_and(|(.., prune)| prune.is_some()) {
             break;
         }
-        session.step(raced);
+        session.step(pruned);
     }
     let (journal, pending) = (session.journal.clone(), session.research.pending().to_vec());
     let again = Session::resume(rules(1, 20), journal, pending);
     assert_eq!(order(&session), order(&again));
-    assert!(order(&again).is_some_and(|(.., race)| race.is_some()), "a screening run is next");
+    assert!(order(&again).is_some_and(|(.., prune)| prune.is_some()), "a screening run is next");
 }
 
 #[test]
-fn only_screening_runs_are_raced() {
+fn only_screening_runs_are_pruned() {
     let mut session = Session::resume(rules(2, 30), Vec::new(), Vec::new());
     let mut seen = 0;
     while session.halted.is_none() {
         for order in session.ends.values() {
-            seen += usize::from(order.race.is_some());
-            assert!(order.race.is_none() || order.role == RunRole::Screen, "{order:?}");
+            seen += usize::from(order.prune.is_some());
+            assert!(order.prune.is_none() || order.role == RunRole::Screen, "{order:?}");
         }
-        if !session.step(raced) {
+        if !session.step(pruned) {
             break;
         }
     }

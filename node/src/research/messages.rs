@@ -4,12 +4,12 @@ use autoswarm_protocol::{
     EffectiveConfig, Experiment, Hypothesis, KnobGroup, Outcome, Patch, RunRole,
     experiment::Comparison,
     id::{ArenaId, ConfigHash, RecordId},
-    race::RaceBounds,
+    pruning::PruneBounds,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{beliefs::Importance, hearsay::Hearsay, verdict::Policy};
+use super::{beliefs::Importance, peer_results::PeerResults, verdict::Policy};
 
 /// What stays the same for a whole session.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ pub trait Propose {
     }
 
     /// Takes what peers say of their own experiments, in place of what they said before.
-    fn hear(&mut self, _hearsay: Hearsay) {}
+    fn take_peer_results(&mut self, _peer_results: PeerResults) {}
 
     /// Returns the changes that were ruled out, newest first.
     fn ruled_out(&self) -> Vec<String> {
@@ -76,7 +76,7 @@ pub struct Proposal {
 
 /// A peer's discovery to run again, for its author and for whoever wonders.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rerun {
+pub struct Reproduction {
     /// The discovery.
     pub discovery: RecordId,
     /// The author's config.
@@ -84,7 +84,7 @@ pub struct Rerun {
     /// The config that the author's change starts from.
     pub parent: EffectiveConfig,
     /// What is compared, and at how many tokens.
-    pub terms: RerunTerms,
+    pub terms: ReproductionTerms,
     /// One seed a pair.
     pub seeds: Vec<u64>,
     /// Names the discovery and its author's reason.
@@ -93,7 +93,7 @@ pub struct Rerun {
 
 /// How a peer's discovery is run again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RerunTerms {
+pub struct ReproductionTerms {
     /// What is compared.
     pub comparison: Comparison,
     /// Training tokens of a run with the change and of one without; none for what this node's own budget buys.
@@ -123,13 +123,13 @@ pub struct RunOrder {
     pub patch: Patch,
     /// Whether the tokens are another node's, so that the budget's seconds say nothing about them.
     pub foreign_tokens: bool,
-    /// How far behind it may be at a few looks; none for a run that is not raced.
-    pub race: Option<RaceBounds>,
+    /// How far behind it may be at a few looks; none for a run that is not pruned.
+    pub prune: Option<PruneBounds>,
 }
 
 /// What came of an action, or what a person wants.
 #[derive(Debug, Clone)]
-pub enum Event {
+pub enum Input {
     /// Begin, or go on after a restart.
     Start,
     /// A run ended.
@@ -148,9 +148,9 @@ pub enum Event {
     /// Somebody else's idea: try it when its turn comes.
     Inspire(Box<Proposal>),
     /// Run a peer's discovery again when its turn comes; one at a time.
-    Rerun(Box<Rerun>),
+    Reproduction(Box<Reproduction>),
     /// What peers say of their own experiments, in place of what they said before.
-    Hearsay(Box<Hearsay>),
+    PeerResults(Box<PeerResults>),
     /// Start nothing new; what runs will be cancelled by the driver.
     Stop,
 }

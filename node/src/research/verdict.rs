@@ -17,7 +17,7 @@ use autoswarm_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use noise::{Belief, NoiseModel};
+pub use noise::{NoiseBelief, NoiseModel};
 pub use screening::{ScreenPlan, ScreeningCache};
 
 /// The differences one experiment has gathered against one incumbent (bpb, child − incumbent, oldest first).
@@ -30,12 +30,12 @@ pub struct Evidence {
     /// The change removes something (an ablation, a smaller model): it may be kept for that alone.
     pub removes_something: bool,
     /// Who had the idea.
-    pub source: Source,
+    pub source: IdeaSource,
 }
 
 /// Who had an idea. Their chances differ tenfold, so each kind has its own share of gains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Source {
+pub enum IdeaSource {
     /// This node, or whoever sits before it.
     #[default]
     Own,
@@ -179,7 +179,7 @@ impl Policy {
     }
 
     /// A change that removes something only has to be shown not to lose `min_effect` (an equivalence test).
-    fn next_removal(&self, evidence: &Evidence, all: &Belief) -> Next {
+    fn next_removal(&self, evidence: &Evidence, all: &NoiseBelief) -> Next {
         let Some(raw) = raw_estimate(evidence, all.pair_sd) else {
             return if all.loss > CLEAR_LOSS {
                 Next::Discard(DiscardReason::ClearLoser, None)
@@ -227,7 +227,7 @@ fn raw_estimate(evidence: &Evidence, pair_sd: f64) -> Option<Estimate> {
     Some(Estimate { delta, standard_error: pair_sd / (count as f64).sqrt(), pairs: count as u16 })
 }
 
-fn reason(belief: &Belief) -> DiscardReason {
+fn reason(belief: &NoiseBelief) -> DiscardReason {
     if belief.loss > CLEAR_LOSS { DiscardReason::ClearLoser } else { DiscardReason::NoGain }
 }
 

@@ -29,7 +29,7 @@ use autoswarm_protocol::{
     Crash, CrashClass, EffectiveConfig, Knob, Split,
     arena::Dtype,
     id::{CorpusHash, TokenizerHash},
-    race::RaceBounds,
+    pruning::PruneBounds,
 };
 use tokio::{
     sync::{mpsc, watch as channel},
@@ -45,7 +45,7 @@ use links::Links;
 use pre_exec::Habits;
 use process::{ErrorTail, Launch};
 use supervision::{AFTERMATH, Supervision};
-use watch::{Expected, Fault, Goal, Watch};
+use watch::{CallFault, ExpectedReport, Goal, Watch};
 
 /// What a run may use up.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -89,8 +89,8 @@ pub struct RunSpec {
     pub min_steps: Option<u64>,
     /// Where to save the model.
     pub save: Option<PathBuf>,
-    /// How far behind it may be; none for a run that is not raced.
-    pub race: Option<RaceBounds>,
+    /// How far behind it may be; none for a run that is not pruned.
+    pub prune: Option<PruneBounds>,
     /// The bounds that are enforced.
     pub limits: Limits,
     /// A folder of the run's own: its config and its log go there.
@@ -156,8 +156,8 @@ pub async fn prepare(
 }
 
 impl RunSpec {
-    fn expected(&self) -> Expected {
-        Expected {
+    fn expected(&self) -> ExpectedReport {
+        ExpectedReport {
             config: self.config.hash(),
             seed: self.seed,
             corpus: self.corpus,
@@ -168,7 +168,7 @@ impl RunSpec {
                 RunBudget::Seconds(_) => None,
             },
             splits: self.splits.clone(),
-            race: self.race,
+            prune: self.prune,
         }
     }
 
@@ -202,8 +202,8 @@ impl RunSpec {
             if let Some(path) = &self.save {
                 put("--save", path);
             }
-            if let Some(race) = &self.race {
-                put("--race", &race.to_string());
+            if let Some(prune) = &self.prune {
+                put("--prune", &prune.to_string());
             }
         }
         list.push("--json".into());
@@ -223,7 +223,7 @@ impl RunSpec {
         if let Err(error) = written {
             let message =
                 format!("cannot write `{}`: {error}; free space or check permissions", config.display());
-            return Ended::failed(Fault::new(CrashClass::NotStarted, message));
+            return Ended::failed(CallFault::new(CrashClass::NotStarted, message));
         }
         let call = Call {
             run: self.run,
@@ -293,7 +293,7 @@ fn fresh_mark() -> String {
     format!("{}-{}-{run}", std::process::id(), since_epoch.as_nanos())
 }
 
-fn not_started(program: &Path, error: &io::Error) -> Fault {
+fn not_started(program: &Path, error: &io::Error) -> CallFault {
     let fix = match error.kind() {
         io::ErrorKind::NotFound => {
             "there is no such file; build it with `scripts/run.sh`, or put it beside `node`"
@@ -302,5 +302,5 @@ fn not_started(program: &Path, error: &io::Error) -> Fault {
         _ => "check that it is a program for this machine and that processes may be started",
     };
     let message = format!("cannot start the trainer `{}`: {error}; {fix}", program.display());
-    Fault::new(CrashClass::NotStarted, message)
+    CallFault::new(CrashClass::NotStarted, message)
 }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Instant};
 use autoswarm_protocol::{Experiment, KnobGroup, Outcome, Patch, RunRole, TrainerEvent, Verdict};
 
 use crate::{
-    events::{Happened, Phase, RECENT_VERDICTS, SlotView, Snapshot, Summary, sentences},
+    events::{NodeEvent, RECENT_VERDICTS, SessionSummary, SlotPhase, SlotView, Snapshot, sentences},
     research::{Research, RunOrder},
     runs::supervisor::RunProgress,
     swarm::{discoveries::SwarmView, network::NetworkView},
@@ -50,7 +50,7 @@ impl Board {
     pub fn idle_slot(name: String) -> SlotView {
         SlotView {
             name,
-            phase: Phase::Idle,
+            phase: SlotPhase::Idle,
             number: None,
             role: String::new(),
             patch: String::new(),
@@ -93,7 +93,7 @@ impl Board {
         self.run_starts[order.slot] = Some(Instant::now());
         let slot = &mut self.snapshot.slots[order.slot];
         *slot = SlotView {
-            phase: Phase::Starting,
+            phase: SlotPhase::Starting,
             number: Some(order.number),
             role: role(order.role, order.pair),
             patch: if order.patch.is_empty() { String::new() } else { order.patch.to_string() },
@@ -119,13 +119,13 @@ impl Board {
         let Some(slot) = self.runs.iter().position(|run| *run == Some(progress.run)) else { return };
         let view = &mut self.snapshot.slots[slot];
         match &progress.event {
-            TrainerEvent::Starting { .. } => view.phase = Phase::Pricing,
+            TrainerEvent::Starting { .. } => view.phase = SlotPhase::Pricing,
             TrainerEvent::Priced { tokens, tokens_per_second, .. } => {
                 view.total = *tokens;
                 view.tokens_per_second = *tokens_per_second;
             }
             TrainerEvent::TrainingStarted { tokens, .. } => {
-                view.phase = Phase::Training;
+                view.phase = SlotPhase::Training;
                 (view.done, view.total) = (0, *tokens);
             }
             TrainerEvent::Progress { tokens, loss, tokens_per_second, .. } => {
@@ -136,11 +136,11 @@ impl Board {
                 view.remaining_seconds = (*tokens_per_second > 0.0).then(|| left / tokens_per_second);
             }
             TrainerEvent::Evaluating { done, total, .. } => {
-                view.phase = Phase::Evaluating;
+                view.phase = SlotPhase::Evaluating;
                 (view.done, view.total, view.remaining_seconds) = (*done, *total, None);
             }
             event if event.is_starved() => {
-                view.phase = Phase::Waiting;
+                view.phase = SlotPhase::Waiting;
                 (view.done, view.total, view.remaining_seconds) = (0, 0, None);
             }
             _ => {}
@@ -158,8 +158,8 @@ impl Board {
         self.snapshot.swarm = Some(swarm);
     }
 
-    /// An experiment ended.
-    pub fn concluded(&mut self, experiment: &Experiment) {
+    /// Counts an experiment that ended.
+    pub fn count(&mut self, experiment: &Experiment) {
         if !matches!(experiment.verdict, Verdict::Baseline) {
             self.concluded += 1;
             self.snapshot.experiments += 1;
@@ -179,26 +179,26 @@ impl Board {
     }
 
     /// Says what a run came to.
-    pub fn run_finished(&self, order: &RunOrder, outcome: &Outcome) -> Happened {
+    pub fn run_finished(&self, order: &RunOrder, outcome: &Outcome) -> NodeEvent {
         let report = outcome.report();
-        Happened::RunFinished {
+        NodeEvent::RunFinished {
             number: order.number,
             slot: self.slot_name(order.slot).to_owned(),
             role: role(order.role, order.pair),
             validation: report.map(|report| report.validation.get()),
             crash: match outcome {
                 Outcome::Crashed(crash) => Some(crash.class),
-                Outcome::Finished(_) | Outcome::Raced(_) => None,
+                Outcome::Finished(_) | Outcome::Pruned(_) => None,
             },
             seconds: match outcome {
                 Outcome::Finished(report) => report.training_seconds,
                 Outcome::Crashed(crash) => crash.seconds,
-                Outcome::Raced(raced) => raced.training_seconds,
+                Outcome::Pruned(pruned) => pruned.training_seconds,
             },
             tokens: match outcome {
                 Outcome::Finished(report) => report.tokens,
                 Outcome::Crashed(_) => 0,
-                Outcome::Raced(raced) => raced.tokens / raced.steps.max(1) * raced.step,
+                Outcome::Pruned(pruned) => pruned.tokens / pruned.steps.max(1) * pruned.step,
             },
         }
     }
@@ -217,22 +217,22 @@ impl Board {
         self.snapshot.paused.clone_from(&self.paused);
         for (slot, view) in self.snapshot.slots.iter_mut().enumerate() {
             match (&self.paused, self.runs[slot]) {
-                (Some(_), Some(_)) => view.phase = Phase::Paused,
-                (None, Some(_)) if view.phase == Phase::Paused => view.phase = Phase::Training,
+                (Some(_), Some(_)) => view.phase = SlotPhase::Paused,
+                (None, Some(_)) if view.phase == SlotPhase::Paused => view.phase = SlotPhase::Training,
                 _ => {}
             }
         }
     }
 
     /// Sums the session up.
-    pub fn summary(&self, research: &Research) -> Summary {
+    pub fn summary(&self, research: &Research) -> SessionSummary {
         let (experiments, keeps, crashes) = self.counts();
         let noise = research.noise();
         let resolution = |seconds: f64| {
             let group = KnobGroup::Optimizer;
             research.policy().resolution(noise, group, seconds, self.runs.len())
         };
-        Summary {
+        SessionSummary {
             experiments,
             keeps,
             crashes,

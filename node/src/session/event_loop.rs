@@ -12,10 +12,10 @@ use tokio::sync::{Mutex, watch};
 use crate::{
     base::clock::unix_now,
     control::{Reply, Request, Responder},
-    events::{Happened, sentences},
+    events::{NodeEvent, sentences},
     machine::guest,
     objectives::train::plan::RunPlan,
-    research::{Action, Event as Happening, Research, RunOrder, beliefs::NOTHING_BELIEVED},
+    research::{Action, Input, Research, RunOrder, beliefs::NOTHING_BELIEVED},
     runs::{
         priced::{RunResult, priced_run},
         supervisor::{Control, RunProgress},
@@ -26,7 +26,7 @@ use crate::{
         inputs::{Event, Inputs},
         memory::Memory,
     },
-    swarm::network::Heard,
+    swarm::network::NetworkEvent,
     ui::view::View,
 };
 
@@ -125,7 +125,7 @@ impl<'a> EventLoop<'a> {
     /// Runs the session to its end.
     pub(super) async fn run(mut self) -> anyhow::Result<Ending> {
         self.begin_first_try()?;
-        let actions = self.research.handle(Happening::Start, unix_now());
+        let actions = self.research.handle(Input::Start, unix_now());
         self.perform(actions)?;
         self.catch_up()?;
         self.consider()?;
@@ -145,7 +145,7 @@ impl<'a> EventLoop<'a> {
             self.tell_all(&shown)?;
         }
         let summary = self.board.summary(&self.research);
-        self.tell(&Happened::Summary(Box::new(summary)))?;
+        self.tell(&NodeEvent::Summary(Box::new(summary)))?;
         match self.halted {
             Some(why) => bail!(why),
             None => Ok(self.ending.unwrap_or(Ending::Done)),
@@ -159,7 +159,7 @@ impl<'a> EventLoop<'a> {
             Event::RunEnded(result) => self.run_ended(*result)?,
             Event::Request(request, responder) => self.answer(request, responder)?,
             Event::Progress(progress) => self.progressed(&progress)?,
-            Event::Heard(heard) => self.heard(&heard)?,
+            Event::Network(event) => self.network_event(&event)?,
             Event::Tick => self.tick()?,
         }
         Ok(())
@@ -181,7 +181,7 @@ impl<'a> EventLoop<'a> {
             return Ok(());
         }
         self.ending = Some(Ending::Stopped);
-        let actions = self.research.handle(Happening::Stop, unix_now());
+        let actions = self.research.handle(Input::Stop, unix_now());
         self.perform(actions)?;
         let waiting = self.research.pending().len();
         let finishing = match self.controls.len() {
@@ -193,7 +193,7 @@ impl<'a> EventLoop<'a> {
                 "{why}; ending {n} runs in flight, {waiting} unfinished experiment(s) wait for the next start"
             ),
         };
-        self.tell(&Happened::Stopping { finishing })?;
+        self.tell(&NodeEvent::Stopping { finishing })?;
         for (_, control) in &self.controls {
             control.send_replace(Control::Cancel);
         }
@@ -215,7 +215,7 @@ impl<'a> EventLoop<'a> {
                 None,
             )?;
         }
-        let event = Happening::RunEnded { id, started_at, outcome: Box::new(outcome), better_tokens };
+        let event = Input::RunEnded { id, started_at, outcome: Box::new(outcome), better_tokens };
         let actions = self.research.handle(event, unix_now());
         self.perform(actions)?;
         self.begin_first_try()?;
@@ -236,11 +236,11 @@ impl<'a> EventLoop<'a> {
         Ok(())
     }
 
-    fn heard(&mut self, heard: &Heard) -> anyhow::Result<()> {
+    fn network_event(&mut self, event: &NetworkEvent) -> anyhow::Result<()> {
         let Some(swarm) = self.inputs.swarm.as_deref_mut() else { return Ok(()) };
-        let event = swarm.heard(heard, unix_now());
+        let shown = swarm.network_event(event, unix_now());
         self.has_news = true;
-        event.map_or(Ok(()), |event| self.tell(&event))
+        shown.map_or(Ok(()), |shown| self.tell(&shown))
     }
 
     /// Tries what somebody else found and runs somebody else's claim again, one of each at a time and within their shares,
@@ -255,14 +255,16 @@ impl<'a> EventLoop<'a> {
             return Ok(());
         }
         let mut events = Vec::new();
-        events.extend(swarm.hearsay(unix_now()).map(|hearsay| Happening::Hearsay(Box::new(hearsay))));
+        events.extend(
+            swarm.peer_results(unix_now()).map(|peer_results| Input::PeerResults(Box::new(peer_results))),
+        );
         if !self.research.is_inspired() {
             let proposal = swarm.next_to_try(incumbent);
-            events.extend(proposal.map(|proposal| Happening::Inspire(Box::new(proposal))));
+            events.extend(proposal.map(|proposal| Input::Inspire(Box::new(proposal))));
         }
-        if !self.research.is_rerunning() {
-            let rerun = swarm.next_rerun(self.research.noise());
-            events.extend(rerun.map(|rerun| Happening::Rerun(Box::new(rerun))));
+        if !self.research.is_reproducing() {
+            let reproduction = swarm.next_reproduction(self.research.noise());
+            events.extend(reproduction.map(|reproduction| Input::Reproduction(Box::new(reproduction))));
         }
         for event in events {
             let actions = self.research.handle(event, unix_now());
@@ -295,7 +297,7 @@ impl<'a> EventLoop<'a> {
                 Action::Propose { number, hypothesis } => {
                     self.claim(number)?;
                     let patch = hypothesis.patch.to_string();
-                    self.tell(&Happened::Proposed { number, patch, because: hypothesis.because })?;
+                    self.tell(&NodeEvent::Proposed { number, patch, because: hypothesis.because })?;
                     self.memory.save_pending(self.research.pending())?;
                 }
                 Action::TryBegan { ticket, number } => {
@@ -309,13 +311,13 @@ impl<'a> EventLoop<'a> {
                     }
                 }
                 Action::Conclude(experiment) => {
-                    let commit = self.memory.conclude(&experiment)?;
-                    self.board.concluded(&experiment);
+                    let commit = self.memory.record(&experiment)?;
+                    self.board.count(&experiment);
                     self.answer_tries(&experiment);
                     self.publish(&experiment)?;
                     let patch = sentences::headline(&experiment);
                     let number = experiment.number;
-                    self.tell(&Happened::Concluded { number, patch, verdict: experiment.verdict, commit })?;
+                    self.tell(&NodeEvent::Concluded { number, patch, verdict: experiment.verdict, commit })?;
                 }
                 Action::Note(text) => self.note(&text, None)?,
                 Action::Finish if self.first_try.is_some() => {}
@@ -337,7 +339,7 @@ impl<'a> EventLoop<'a> {
     /// Tells the swarm which config an experiment is about to try.
     fn claim(&mut self, number: u32) -> anyhow::Result<()> {
         let of = self.research.pending().iter().find(|active| active.number == number);
-        let own = of.filter(|active| active.parent.is_some() && active.rerun.is_none());
+        let own = of.filter(|active| active.parent.is_some() && active.reproduction.is_none());
         let (Some(swarm), Some(config)) =
             (self.inputs.swarm.as_deref_mut(), own.map(|active| active.child.hash()))
         else {
@@ -412,7 +414,7 @@ impl<'a> EventLoop<'a> {
             _ => None,
         };
         self.board.paused(reason.clone());
-        self.tell(&Happened::Paused { reason })
+        self.tell(&NodeEvent::Paused { reason })
     }
 
     fn answer(&mut self, request: Request, responder: Responder) -> anyhow::Result<()> {
@@ -487,7 +489,7 @@ impl<'a> EventLoop<'a> {
                 let ticket = self.next_ticket;
                 self.next_ticket += 1;
                 self.tries.push(Try { ticket, number: None, responder });
-                let actions = self.research.handle(Happening::Try(ticket, Box::new(proposal)), unix_now());
+                let actions = self.research.handle(Input::Try(ticket, Box::new(proposal)), unix_now());
                 self.perform(actions)
             }
             Err(reason) => {
@@ -505,14 +507,14 @@ impl<'a> EventLoop<'a> {
     }
 
     fn note(&mut self, text: &str, fix: Option<&str>) -> anyhow::Result<()> {
-        self.tell(&Happened::Note { text: text.to_owned(), fix: fix.map(str::to_owned) })
+        self.tell(&NodeEvent::Note { text: text.to_owned(), fix: fix.map(str::to_owned) })
     }
 
-    fn tell_all(&mut self, events: &[Happened]) -> anyhow::Result<()> {
+    fn tell_all(&mut self, events: &[NodeEvent]) -> anyhow::Result<()> {
         events.iter().try_for_each(|event| self.tell(event))
     }
 
-    fn tell(&mut self, event: &Happened) -> anyhow::Result<()> {
+    fn tell(&mut self, event: &NodeEvent) -> anyhow::Result<()> {
         self.view.happened(unix_now(), event).context("cannot print what happened")
     }
 }

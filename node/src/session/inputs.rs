@@ -13,11 +13,11 @@ use tokio::{
     time::{Interval, MissedTickBehavior},
 };
 
-use super::swarm::SwarmSide;
+use super::swarm::SwarmSession;
 use crate::{
     control::{Request, Responder},
     runs::{priced::RunResult, supervisor::RunProgress},
-    swarm::network::Heard,
+    swarm::network::NetworkEvent,
 };
 
 /// News of trainers that wait to be shown. More are dropped: they are news, not results.
@@ -37,7 +37,7 @@ pub(super) enum Event {
     /// A trainer said something.
     Progress(RunProgress),
     /// Something came over the network.
-    Heard(Heard),
+    Network(NetworkEvent),
     /// A moment passed.
     Tick,
 }
@@ -45,7 +45,7 @@ pub(super) enum Event {
 /// Where a session's events come from.
 #[derive(Debug)]
 pub(super) struct Inputs<'a> {
-    pub(super) swarm: Option<&'a mut SwarmSide>,
+    pub(super) swarm: Option<&'a mut SwarmSession>,
     pub(super) runs: JoinSet<RunResult>,
     requests: &'a mut mpsc::Receiver<(Request, Responder)>,
     progress: (mpsc::Sender<RunProgress>, mpsc::Receiver<RunProgress>),
@@ -58,7 +58,7 @@ impl<'a> Inputs<'a> {
     /// Listens to everything; `tick` is how often a moment passes.
     pub(super) fn new(
         requests: &'a mut mpsc::Receiver<(Request, Responder)>,
-        swarm: Option<&'a mut SwarmSide>,
+        swarm: Option<&'a mut SwarmSession>,
         deadline: Option<Instant>,
         tick: Duration,
     ) -> anyhow::Result<Self> {
@@ -103,7 +103,7 @@ impl<'a> Inputs<'a> {
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
             Some((request, responder)) = self.requests.recv() => Event::Request(request, responder),
-            Some(heard) = heard_from(&mut self.swarm) => Event::Heard(heard),
+            Some(event) = network_event(&mut self.swarm) => Event::Network(event),
             Some(progress) = self.progress.1.recv() => Event::Progress(progress),
             _ = self.tick.tick() => Event::Tick,
         }
@@ -111,9 +111,9 @@ impl<'a> Inputs<'a> {
 }
 
 /// Waits for the network; for ever where there is none.
-async fn heard_from(swarm: &mut Option<&mut SwarmSide>) -> Option<Heard> {
+async fn network_event(swarm: &mut Option<&mut SwarmSession>) -> Option<NetworkEvent> {
     match swarm {
-        Some(swarm) => swarm.network.heard().await,
+        Some(swarm) => swarm.network.next_event().await,
         None => future::pending().await,
     }
 }

@@ -14,12 +14,12 @@ use super::Session;
 use crate::{
     base::clock::unix_now,
     cli::settings::Settings,
-    events::Happened,
+    events::NodeEvent,
     objectives::train::{plan::RunPlan, probe::Probe},
-    session::swarm::SwarmSide,
+    session::swarm::SwarmSession,
     swarm::{
-        discoveries::{Discoveries, Here},
-        git::{self, SwarmGit},
+        discoveries::{Discoveries, LocalContext},
+        git::{self, GitMirror},
         network::{Network, NetworkConfig, Ticket, archive::Archive},
     },
     ui::view::View,
@@ -30,7 +30,7 @@ pub const RECORDS: &str = "records";
 
 /// How `join` and `seed` take part.
 #[derive(Debug)]
-pub struct Taking {
+pub struct JoinOptions {
     /// Keys, addresses and switches.
     pub network: NetworkConfig,
     /// Whether to train nothing.
@@ -42,7 +42,7 @@ pub struct Taking {
 }
 
 /// Runs `node join` and `node seed`.
-pub async fn join(settings: &Settings, home: &Path, view: View, taking: Taking) -> anyhow::Result<()> {
+pub async fn join(settings: &Settings, home: &Path, view: View, taking: JoinOptions) -> anyhow::Result<()> {
     let mut session = Session::open(settings, home, view)?;
     settings.text.remember(home)?;
     let result = session.take_part(taking).await;
@@ -54,8 +54,8 @@ pub async fn join(settings: &Settings, home: &Path, view: View, taking: Taking) 
 }
 
 impl Session<'_> {
-    async fn take_part(&mut self, taking: Taking) -> anyhow::Result<()> {
-        let Taking { network, observe, show_sent, greeting } = taking;
+    async fn take_part(&mut self, taking: JoinOptions) -> anyhow::Result<()> {
+        let JoinOptions { network, observe, show_sent, greeting } = taking;
         for line in greeting {
             self.note(&line)?;
         }
@@ -76,11 +76,12 @@ impl Session<'_> {
         }
         let mut discoveries = Discoveries::new(own);
         for held in archive.iter() {
-            discoveries.hear(&held.record, None, unix_now());
+            discoveries.add(&held.record, None, unix_now());
         }
         let network = Network::start(network, archive)?;
-        let git = SwarmGit::start(&home, own, objective.clone(), network.records())?;
-        let mut swarm = SwarmSide::new(network, discoveries, keys, objective, show_sent, self.settings.seed);
+        let git = GitMirror::start(&home, own, objective.clone(), network.records())?;
+        let mut swarm =
+            SwarmSession::new(network, discoveries, keys, objective, show_sent, self.settings.seed);
         swarm.git = Some(git);
         self.swarm = Some(swarm);
         self.say_ticket().await?;
@@ -91,10 +92,10 @@ impl Session<'_> {
     async fn say_ticket(&mut self) -> anyhow::Result<()> {
         let Some(swarm) = &mut self.swarm else { return Ok(()) };
         let view = swarm.network.listening().await;
-        self.tell(&Happened::Swarm { text: format!("this node is {}", view.peer) })?;
+        self.tell(&NodeEvent::Swarm { text: format!("this node is {}", view.peer) })?;
         // Whole, since it is there to be copied.
         let limits = view.ticket.parse().ok().and_then(|ticket: Ticket| ticket.limits());
-        self.tell(&Happened::Ticket { ticket: view.ticket })?;
+        self.tell(&NodeEvent::Ticket { ticket: view.ticket })?;
         limits.map_or(Ok(()), |limits| self.note(limits))
     }
 
@@ -108,6 +109,6 @@ impl Session<'_> {
             tokens_per_second: probe.tokens_per_second(),
         };
         let (context, budget_seconds) = (plan.context as usize, plan.budget_seconds);
-        swarm.settle(Here { arena, context, budget, budget_seconds, hardware });
+        swarm.settle(LocalContext { arena, context, budget, budget_seconds, hardware });
     }
 }

@@ -4,11 +4,11 @@ use anyhow::Context;
 use autoswarm_protocol::{Experiment, id::ArenaId};
 
 use crate::{
-    events::rows::Filter,
+    events::rows::ExperimentFilter,
     home::{
         Home,
-        index::{Entry, Found, Store},
-        journal::{Caps, Journal, Recorded},
+        index::{Index, IndexEntry, IndexState},
+        journal::{Journal, JournalCaps, Recorded},
     },
     research::active::Active,
 };
@@ -21,7 +21,7 @@ const TIDY_EVERY: u32 = 32;
 pub struct Memory {
     home: Home,
     journal: Journal,
-    store: Store,
+    store: Index,
     recorded: u32,
 }
 
@@ -31,7 +31,7 @@ impl Memory {
         let opened = Journal::open(home.path()).context("cannot open the journal")?;
         let mut notes = opened.damaged;
         let (store, found) =
-            Store::open(&home.index(), &opened.experiments).context("cannot open the index")?;
+            Index::open(&home.index(), &opened.experiments).context("cannot open the index")?;
         notes.extend(mended(&found, opened.experiments.len()));
         let memory = Self { home, journal: opened.journal, store, recorded: 0 };
         Ok((memory, opened.experiments, notes))
@@ -60,23 +60,23 @@ impl Memory {
     }
 
     /// Writes an experiment that is over; returns its commit.
-    pub fn conclude(&mut self, experiment: &Experiment) -> anyhow::Result<String> {
+    pub fn record(&mut self, experiment: &Experiment) -> anyhow::Result<String> {
         let commit = self.journal.record(experiment).context("cannot write the journal")?;
         self.store.add(experiment, &commit).context("cannot write the index")?;
         self.recorded += 1;
         if self.recorded.is_multiple_of(TIDY_EVERY) {
-            self.journal.tidy(Caps::default()).context("cannot tidy the journal")?;
+            self.journal.tidy(JournalCaps::default()).context("cannot tidy the journal")?;
         }
         Ok(commit)
     }
 
     /// Returns a short entry for each experiment, by rising number.
-    pub fn entries(&self) -> anyhow::Result<Vec<Entry>> {
+    pub fn entries(&self) -> anyhow::Result<Vec<IndexEntry>> {
         self.store.entries().context("cannot read the index")
     }
 
     /// Returns the newest experiments that a filter leaves, oldest first.
-    pub fn newest(&self, filter: &Filter) -> anyhow::Result<Vec<Experiment>> {
+    pub fn newest(&self, filter: &ExperimentFilter) -> anyhow::Result<Vec<Experiment>> {
         let mut entries = self.entries()?;
         entries.retain(|entry| filter.verdict.as_ref().is_none_or(|verdict| *verdict == entry.verdict));
         let skip = entries.len().saturating_sub(filter.limit as usize);
@@ -87,8 +87,9 @@ impl Memory {
     pub fn find(&self, id: &str) -> anyhow::Result<Result<Experiment, String>> {
         let entries = self.entries()?;
         let number = id.trim_start_matches('#').parse::<u32>().ok();
-        let named =
-            |entry: &&Entry| Some(entry.number) == number || (id.len() >= 4 && entry.commit.starts_with(id));
+        let named = |entry: &&IndexEntry| {
+            Some(entry.number) == number || (id.len() >= 4 && entry.commit.starts_with(id))
+        };
         let Some(entry) = entries.iter().find(named) else {
             return Ok(Err(format!("there is no experiment `{}`", crate::base::text::one_line(id, 80))));
         };
@@ -109,15 +110,17 @@ impl Memory {
 }
 
 /// Says what opening the index mended; none where nothing was wrong.
-fn mended(found: &Found, experiments: usize) -> Option<String> {
+fn mended(found: &IndexState, experiments: usize) -> Option<String> {
     match found {
-        Found::Equal => None,
-        Found::Missing if experiments == 0 => None,
-        Found::Missing => {
+        IndexState::Equal => None,
+        IndexState::Missing if experiments == 0 => None,
+        IndexState::Missing => {
             Some(format!("the index was missing; rebuilt from the journal's {experiments} experiments"))
         }
-        Found::Behind(count) => Some(format!("the index lacked {count} of the journal's experiments; added")),
-        Found::Damaged { reason, moved_to } => Some(format!(
+        IndexState::Behind(count) => {
+            Some(format!("the index lacked {count} of the journal's experiments; added"))
+        }
+        IndexState::Damaged { reason, moved_to } => Some(format!(
             "the index was damaged ({reason}); rebuilt from the journal's {experiments} experiments, the old one is in `{}`",
             moved_to.display()
         )),

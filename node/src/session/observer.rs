@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Session,
     inputs::{Event, Inputs},
-    swarm::SwarmSide,
+    swarm::SwarmSession,
 };
 use crate::{
     base::clock::unix_now,
@@ -31,8 +31,8 @@ impl Session<'_> {
                     break "asked to stop";
                 }
                 Event::Request(request, responder) => answer(swarm, &request, responder),
-                Event::Heard(heard) => {
-                    if let Some(event) = swarm.heard(&heard, unix_now()) {
+                Event::Network(event) => {
+                    if let Some(event) = swarm.network_event(&event, unix_now()) {
                         super::show(&mut self.view, &event)?;
                     }
                 }
@@ -44,7 +44,7 @@ impl Session<'_> {
     }
 }
 
-fn answer(swarm: &mut SwarmSide, request: &Request, responder: Responder) {
+fn answer(swarm: &mut SwarmSession, request: &Request, responder: Responder) {
     let reply = match request {
         Request::Sync => return swarm.sync(responder),
         Request::Status => {

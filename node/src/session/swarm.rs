@@ -5,7 +5,7 @@ use std::{collections::VecDeque, str::FromStr};
 use autoswarm_protocol::{
     Experiment, TrainConfig,
     id::{ArenaId, ConfigHash, RecordId},
-    record::{self, Body, Claim, Line},
+    record::{self, Body, Claim, DigestLine},
     swarm_config::Objective,
 };
 use libp2p::{
@@ -19,12 +19,14 @@ use tokio::sync::oneshot;
 use crate::{
     base::text,
     control::{Reply, Request, Responder},
-    events::Happened,
-    research::{Hearsay, Incumbent, Proposal, Rerun, active::Active, verdict::NoiseModel},
+    events::NodeEvent,
+    research::{Incumbent, PeerResults, Proposal, Reproduction, active::Active, verdict::NoiseModel},
     swarm::{
-        discoveries::{Arrivals, Discoveries, Here, News, PeerFacts, Row, SwarmView, digest},
-        git::SwarmGit,
-        network::{Heard, Network, NetworkView},
+        discoveries::{
+            Arrivals, Discoveries, DiscoveryRow, LocalContext, News, PeerFacts, SwarmView, digest,
+        },
+        git::GitMirror,
+        network::{Network, NetworkEvent, NetworkView},
     },
 };
 
@@ -42,21 +44,21 @@ const LOOK_REST: u64 = 5;
 
 /// What a session needs of the swarm.
 #[derive(Debug)]
-pub struct SwarmSide {
+pub struct SwarmSession {
     /// The running network.
     pub network: Network,
     /// What came over it, and this node's own.
     pub discoveries: Discoveries,
     /// Where this node works; none before the probe, and for one that observes.
-    here: Option<Here>,
+    here: Option<LocalContext>,
     /// What keeps git level with the records.
-    pub git: Option<SwarmGit>,
+    pub git: Option<GitMirror>,
     keys: Keypair,
     objective: Objective,
     /// Whether to show each record that leaves.
     show_sent: bool,
     /// Results that no digest told of, with the end of the oldest.
-    untold: Vec<Line>,
+    untold: Vec<DigestLine>,
     untold_since: u64,
     /// Draws which of the others' ideas are tried.
     rng: ChaCha8Rng,
@@ -70,15 +72,15 @@ struct Lately {
     /// Others' discoveries with the time they came, newest last; at most [`NEWEST`].
     newest: VecDeque<(u64, RecordId)>,
     /// As of the last look through everything.
-    news: Vec<(u64, Row)>,
-    best: Vec<Row>,
+    news: Vec<(u64, DiscoveryRow)>,
+    best: Vec<DiscoveryRow>,
     peers: Vec<PeerFacts>,
     /// Whether something came since, and when that look was.
     is_stale: bool,
     looked_at: u64,
 }
 
-impl SwarmSide {
+impl SwarmSession {
     /// Puts the parts together; `seed` decides which of the others' ideas are drawn.
     pub fn new(
         network: Network,
@@ -105,16 +107,16 @@ impl SwarmSide {
     }
 
     /// Says where this node works from now on.
-    pub fn settle(&mut self, here: Here) {
+    pub fn settle(&mut self, here: LocalContext) {
         self.here = Some(here);
     }
 
     /// Takes news at `now`, seconds since 1970; returns what to show of it.
-    pub fn heard(&mut self, heard: &Heard, now: u64) -> Option<Happened> {
+    pub fn network_event(&mut self, event: &NetworkEvent, now: u64) -> Option<NodeEvent> {
         self.lately.is_stale = true;
-        let text = match heard {
-            Heard::Record { record, relayed_by } => {
-                let is_foreign = self.discoveries.hear(record, Some(*relayed_by), now);
+        let text = match event {
+            NetworkEvent::Record { record, relayed_by } => {
+                let is_foreign = self.discoveries.add(record, Some(*relayed_by), now);
                 self.lately.arrivals.count(record.value(), now);
                 if is_foreign {
                     self.lately.newest.push_back((now, record.id()));
@@ -136,11 +138,11 @@ impl SwarmSide {
                     _ => return None,
                 }
             }
-            Heard::Connected(peer) => format!("peer {peer} is there"),
-            Heard::Disconnected(peer) => format!("peer {peer} left"),
-            Heard::Note(text) => text.clone(),
+            NetworkEvent::Connected(peer) => format!("peer {peer} is there"),
+            NetworkEvent::Disconnected(peer) => format!("peer {peer} left"),
+            NetworkEvent::Note(text) => text.clone(),
         };
-        Some(Happened::Swarm { text: text::one_line(&text, 300) })
+        Some(NodeEvent::Swarm { text: text::one_line(&text, 300) })
     }
 
     /// Lets the next [`Self::overview`] look through everything: a person asked.
@@ -157,7 +159,8 @@ impl SwarmSide {
             lately.peers = peers(&self.network.view(), &self.discoveries);
             lately.news = self.discoveries.rows_of(lately.newest.make_contiguous());
         }
-        let news = |(at, row): &(u64, Row)| News { seconds_ago: now.saturating_sub(*at), row: row.clone() };
+        let news =
+            |(at, row): &(u64, DiscoveryRow)| News { seconds_ago: now.saturating_sub(*at), row: row.clone() };
         SwarmView {
             peers: lately.peers.clone(),
             arrived: lately.arrivals.arrived(now),
@@ -201,8 +204,8 @@ impl SwarmSide {
     }
 
     /// Returns what peers say of their own experiments, if there is anything new.
-    pub fn hearsay(&mut self, now: u64) -> Option<Hearsay> {
-        self.discoveries.take_hearsay(self.here.as_ref()?.arena, now)
+    pub fn peer_results(&mut self, now: u64) -> Option<PeerResults> {
+        self.discoveries.take_peer_results(self.here.as_ref()?.arena, now)
     }
 
     /// Returns the next of the others' ideas to try on this incumbent.
@@ -211,16 +214,16 @@ impl SwarmSide {
     }
 
     /// Returns the next of the others' discoveries to run again for them.
-    pub fn next_rerun(&mut self, noise: &NoiseModel) -> Option<Rerun> {
-        self.discoveries.next_rerun(self.here.as_ref()?, |group| noise.pair_sd(group))
+    pub fn next_reproduction(&mut self, noise: &NoiseModel) -> Option<Reproduction> {
+        self.discoveries.next_reproduction(self.here.as_ref()?, |group| noise.pair_sd(group))
     }
 
     /// Tells the swarm what an experiment of this node showed, as far as it was not told before; returns what to show.
-    pub fn publish(&mut self, experiment: &Experiment, pair_sd: f64) -> Vec<Happened> {
+    pub fn publish(&mut self, experiment: &Experiment, pair_sd: f64) -> Vec<NodeEvent> {
         let Some(here) = self.here.clone() else { return Vec::new() };
         let at = experiment.finished_at;
         let bodies = self.discoveries.to_publish(experiment, &here.hardware, here.budget, pair_sd);
-        let mut shown: Vec<Happened> = bodies.into_iter().flat_map(|body| self.send(&body, at)).collect();
+        let mut shown: Vec<NodeEvent> = bodies.into_iter().flat_map(|body| self.send(&body, at)).collect();
         if let Some(line) = self.discoveries.line(experiment, pair_sd) {
             if self.untold.is_empty() {
                 self.untold_since = at;
@@ -234,7 +237,7 @@ impl SwarmSide {
     }
 
     /// Tells the results that waited long enough, at `now`, seconds since 1970; all of them at the end of a session.
-    pub fn tell_waiting(&mut self, now: u64, is_end: bool) -> Vec<Happened> {
+    pub fn tell_waiting(&mut self, now: u64, is_end: bool) -> Vec<NodeEvent> {
         let is_due = is_end || now.saturating_sub(self.untold_since) >= DIGEST_SECONDS;
         match &self.here {
             Some(here) if is_due && !self.untold.is_empty() => self.tell_results(here.arena, now),
@@ -242,20 +245,20 @@ impl SwarmSide {
         }
     }
 
-    fn tell_results(&mut self, arena: ArenaId, at: u64) -> Vec<Happened> {
+    fn tell_results(&mut self, arena: ArenaId, at: u64) -> Vec<NodeEvent> {
         let lines = std::mem::take(&mut self.untold);
         self.send(&digest(arena, lines), at)
     }
 
     /// Says that this node is at a config, so that others try something else first.
-    pub fn claim(&mut self, config: ConfigHash, now: u64) -> Vec<Happened> {
+    pub fn claim(&mut self, config: ConfigHash, now: u64) -> Vec<NodeEvent> {
         let Some(here) = &self.here else { return Vec::new() };
         let seconds = (CLAIMED_RUNS * here.budget_seconds).ceil() as u32;
         self.send(&Body::Claim(Claim { config, seconds: seconds.clamp(1, record::MAX_CLAIM_SECONDS) }), now)
     }
 
     /// Signs a body made at `at`, seconds since 1970, and hands it to the network; returns what to show.
-    fn send(&mut self, body: &Body, at: u64) -> Vec<Happened> {
+    fn send(&mut self, body: &Body, at: u64) -> Vec<NodeEvent> {
         let signed = match record::sign(body, &self.objective, &self.keys, at) {
             Ok(signed) => signed,
             Err(error) => {
@@ -265,7 +268,7 @@ impl SwarmSide {
         };
         let (id, bytes) = (signed.id, signed.bytes.len());
         let verified = record::verify(&signed.bytes, &self.objective, at);
-        let text = |text| Happened::Swarm { text };
+        let text = |text| NodeEvent::Swarm { text };
         if !self.network.publish(signed) {
             // An intent is of the moment; everything else is in the journal.
             let is_lasting = body.is_reconciled();
@@ -273,7 +276,7 @@ impl SwarmSide {
         }
         if let Ok(verified) = verified {
             self.lately.is_stale = true;
-            self.discoveries.hear(&verified, None, at);
+            self.discoveries.add(&verified, None, at);
         }
         let mut shown = Vec::new();
         match body {
@@ -366,10 +369,10 @@ mod tests {
         };
         let network = Network::start(config, Archive::in_memory(objective.clone())).expect("starts");
         let discoveries = Discoveries::new(Author::of(&keys).expect("ed25519"));
-        let mut side = SwarmSide::new(network, discoveries, keys.clone(), objective.clone(), true, 1);
-        let said = |shown: Vec<Happened>| -> Vec<String> {
+        let mut side = SwarmSession::new(network, discoveries, keys.clone(), objective.clone(), true, 1);
+        let said = |shown: Vec<NodeEvent>| -> Vec<String> {
             let text = |happened| match happened {
-                Happened::Swarm { text } => text,
+                NodeEvent::Swarm { text } => text,
                 other => panic!("something else: {other:?}"),
             };
             shown.into_iter().map(text).collect()

@@ -10,9 +10,9 @@ pub(crate) mod inspect;
 mod lanes;
 mod lineage;
 pub(crate) mod overview;
+mod peer_reports;
 mod promise;
-mod reruns;
-mod rumours;
+mod reproductions;
 mod tell;
 mod transfer;
 mod trust;
@@ -31,14 +31,14 @@ use autoswarm_protocol::{
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
 
+use peer_reports::PeerReports;
 use promise::Promise;
-use rumours::Rumours;
 use transfer::Transfer;
 pub use {
     autoresearch::autoresearch,
     export::{toml, tsv},
-    inspect::{Details, Filter, Listing, MAX_ROWS, ReRun, Row, Says, Sort, Whose},
-    lineage::{Kin, Known, Lineage},
+    inspect::{AttestationRow, Details, DiscoveryFilter, DiscoveryRow, Listing, MAX_ROWS, Says, Sort, Whose},
+    lineage::{Kin, KnownRelative, Lineage},
     overview::{Arrivals, Arrived, Count, News, PeerFacts, SwarmView, Trying},
     tell::digest,
     transfer::SpeedClass,
@@ -47,7 +47,7 @@ pub use {
 
 /// Where this node works: what decides which of the others' findings concern it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Here {
+pub struct LocalContext {
     /// The arena of the session.
     pub arena: ArenaId,
     /// Evaluation context, tokens.
@@ -91,7 +91,7 @@ impl Status {
 
 /// A discovery with what is known of it.
 #[derive(Debug, Clone)]
-struct Found {
+struct KnownDiscovery {
     discovery: Discovery,
     author: Author,
     made_at: u64,
@@ -110,21 +110,21 @@ struct Attested {
 #[derive(Debug, Clone, Copy, Default)]
 struct Spent {
     all: f64,
-    reruns: f64,
+    reproductions: f64,
 }
 
 /// All that is known.
 #[derive(Debug)]
 pub struct Discoveries {
     own: Author,
-    found: BTreeMap<RecordId, Found>,
+    found: BTreeMap<RecordId, KnownDiscovery>,
     /// Re-runs by their discovery, also where that has not come yet. As many as the archive holds.
     attestations: BTreeMap<RecordId, Vec<Attested>>,
     /// What those say of their authors, until another record moves it: judging takes a walk through all of them.
     trust: OnceLock<Trust>,
     /// Discoveries that build on one.
     children: BTreeMap<RecordId, u32>,
-    rumours: Rumours,
+    peer_reports: PeerReports,
     /// Discoveries that an experiment here was inspired by.
     tried: BTreeSet<RecordId>,
     /// Whose ideas help here. It moves no trust.
@@ -148,7 +148,7 @@ impl Discoveries {
             attestations: BTreeMap::new(),
             trust: OnceLock::new(),
             children: BTreeMap::new(),
-            rumours: Rumours::default(),
+            peer_reports: PeerReports::default(),
             tried: BTreeSet::new(),
             promise: Promise::default(),
             settled: BTreeSet::new(),
@@ -162,7 +162,7 @@ impl Discoveries {
 
     /// Takes a record that came from the peer `relayed_by`, at `now`, seconds since 1970; true if it is a discovery of
     /// somebody else.
-    pub fn hear(&mut self, record: &Verified<Body>, relayed_by: Option<PeerId>, now: u64) -> bool {
+    pub fn add(&mut self, record: &Verified<Body>, relayed_by: Option<PeerId>, now: u64) -> bool {
         let author = record.author();
         match record.value() {
             Body::Discovery(discovery) => {
@@ -179,10 +179,10 @@ impl Discoveries {
                 for shown in
                     own.filter(|it| it.author == self.own).filter_map(|it| it.attestation.found.as_ref().ok())
                 {
-                    self.rumours.compare(author, &discovery.estimate, shown);
+                    self.peer_reports.compare(author, &discovery.estimate, shown);
                 }
                 self.trust.take();
-                let found = Found { discovery, author, made_at: record.made_at(), relayed_by };
+                let found = KnownDiscovery { discovery, author, made_at: record.made_at(), relayed_by };
                 self.found.insert(record.id(), found);
                 is_foreign
             }
@@ -203,19 +203,19 @@ impl Discoveries {
                 if let (true, Ok(shown), Some(found)) =
                     (author == self.own, &attestation.found, self.found.get(&attestation.discovery))
                 {
-                    self.rumours.compare(found.author, &found.discovery.estimate, shown);
+                    self.peer_reports.compare(found.author, &found.discovery.estimate, shown);
                 }
                 self.trust.take();
                 of.push(Attested { author, attestation: (**attestation).clone() });
                 false
             }
             Body::Digest(digest) => {
-                self.rumours.hear(author, author == self.own, digest);
+                self.peer_reports.add(author, author == self.own, digest);
                 false
             }
             Body::Claim(claim) => {
                 if author != self.own {
-                    self.rumours.claimed(claim, now);
+                    self.peer_reports.claimed(claim, now);
                 }
                 false
             }
@@ -230,8 +230,8 @@ impl Discoveries {
         let reports = experiment.runs.iter().filter_map(|run| run.outcome.report());
         let seconds: f64 = reports.map(|report| report.training_seconds).sum();
         self.spent.all += seconds;
-        if let Verdict::Rerun { .. } = experiment.verdict {
-            self.spent.reruns += seconds;
+        if let Verdict::Reproduction { .. } = experiment.verdict {
+            self.spent.reproductions += seconds;
             for id in inspirations(experiment) {
                 self.lanes.ran(id, self.found.get(&id).and_then(|found| found.relayed_by), seconds);
             }
@@ -252,13 +252,16 @@ impl Discoveries {
 
     /// Returns what peers say of their own experiments, for a search in the arena `arena` at `now`, if there is anything
     /// new since the last call.
-    pub fn take_hearsay(&mut self, arena: ArenaId, now: u64) -> Option<crate::research::Hearsay> {
-        if !self.rumours.is_news() {
+    pub fn take_peer_results(&mut self, arena: ArenaId, now: u64) -> Option<crate::research::PeerResults> {
+        if !self.peer_reports.is_news() {
             return None;
         }
         self.trust();
         let trust = self.trust.get();
-        Some(self.rumours.take(arena, now, |author| trust.is_some_and(|trust| trust.is_distrusted(author))))
+        Some(
+            self.peer_reports
+                .take(arena, now, |author| trust.is_some_and(|trust| trust.is_distrusted(author))),
+        )
     }
 
     /// Returns what re-runs say of a discovery: reproductions alone, not its author's own, each class of hardware for
@@ -310,13 +313,17 @@ impl Discoveries {
         })
     }
 
-    fn reproductions<'a>(&'a self, id: RecordId, found: &'a Found) -> impl Iterator<Item = &'a Attested> {
+    fn reproductions<'a>(
+        &'a self,
+        id: RecordId,
+        found: &'a KnownDiscovery,
+    ) -> impl Iterator<Item = &'a Attested> {
         let of = self.attestations.get(&id).into_iter().flatten();
         of.filter(|it| it.attestation.comparison == Comparison::Reproduced && it.author != found.author)
     }
 
     /// Returns how likely others' findings help here.
-    fn transfer(&self, here: &Here) -> Transfer {
+    fn transfer(&self, here: &LocalContext) -> Transfer {
         let runs = self.attestations.iter().filter_map(|(id, of)| Some((&self.found.get(id)?.discovery, of)));
         let runs = runs.flat_map(|(discovery, of)| of.iter().map(move |it| (discovery, &it.attestation)));
         Transfer::learn(runs, SpeedClass::of(&here.hardware))

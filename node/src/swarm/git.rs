@@ -13,11 +13,11 @@
 //! What comes from elsewhere is read in the process that asked for it, never checked out, and enters the journal only as
 //! records that the archive took.
 
-mod background;
 pub mod bundle;
 pub mod commit;
 mod git_command;
 pub mod harvest;
+mod mirror;
 mod packs;
 pub mod remote;
 mod writer;
@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::swarm::network::archive::{Archive, Taken};
 
-pub use background::SwarmGit;
+pub use mirror::GitMirror;
 pub use writer::{Writer, restore};
 
 /// Where discoveries' commits are.
@@ -63,14 +63,14 @@ pub trait Records {
 
 /// The records of a home where no node runs.
 #[derive(Debug)]
-pub struct AtRest<'a> {
+pub struct ArchiveAtRest<'a> {
     /// The open archive.
     pub archive: &'a mut Archive,
     /// Seconds since 1970.
     pub now: u64,
 }
 
-impl Records for AtRest<'_> {
+impl Records for ArchiveAtRest<'_> {
     fn ids(&mut self) -> anyhow::Result<Vec<RecordId>> {
         Ok(self.archive.iter().map(|held| held.record.id()).collect())
     }

@@ -1,8 +1,8 @@
 //! The network: one task owns the libp2p swarm and its `select!`; everybody else holds a [`Network`] handle.
 //!
 //! ```text
-//! research ──outbox, Command──▶ task ──gossip, answers──▶ peers
-//! research ◀──────Heard──────── task ◀──gossip, answers── peers      nothing comes out of it unverified
+//! research ──outbox, NetworkCommand──▶ task ──gossip, answers──▶ peers
+//! research ◀──────NetworkEvent──────── task ◀──gossip, answers── peers      nothing comes out of it unverified
 //! ```
 //!
 //! Gossip is for latency, [`sync`] is the guarantee. **A fault of a peer never ends the task**, nobody home is no error,
@@ -10,6 +10,7 @@
 
 pub mod archive;
 mod behaviour;
+mod compatibility;
 mod config;
 pub mod exchange;
 mod joining;
@@ -21,10 +22,9 @@ mod private_key;
 mod quotas;
 pub mod reach;
 mod records;
-mod rhythm;
 mod slots;
-mod strangers;
 pub mod sync;
+mod sync_schedule;
 mod task;
 pub mod ticket;
 mod transport;
@@ -40,9 +40,9 @@ use tokio::{
 use archive::Archive;
 pub use config::{NetworkConfig, NetworkError, Switches};
 pub use joining::fetch_swarm_config;
-use messages::Command;
-pub use messages::Heard;
-pub use overview::{Counts, NetworkView, PeerView};
+use messages::NetworkCommand;
+pub use messages::NetworkEvent;
+pub use overview::{NetworkCounts, NetworkView, PeerView};
 pub use private_key::PrivateKey;
 pub use reach::parse_external;
 pub use records::RecordsOf;
@@ -64,9 +64,9 @@ const NEWS: usize = 256;
 /// A running network.
 #[derive(Debug)]
 pub struct Network {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<NetworkCommand>,
     outbox: VecDeque<Signed>,
-    heard: mpsc::Receiver<Heard>,
+    events: mpsc::Receiver<NetworkEvent>,
     view: watch::Receiver<NetworkView>,
     task: JoinHandle<()>,
 }
@@ -85,25 +85,25 @@ impl Network {
     ) -> Result<Self, NetworkError> {
         let swarm = transport::build(&config, archive.objective().id(), other)?;
         let (commands, asked) = mpsc::channel(COMMANDS);
-        let (news, heard) = mpsc::channel(NEWS);
+        let (news, events) = mpsc::channel(NEWS);
         let (shown, view) = watch::channel(NetworkView::default());
         let task = task::Task::new(swarm, config, archive, asked, news, shown)?;
         let task = tokio::spawn(task.run());
-        Ok(Self { commands, outbox: VecDeque::new(), heard, view, task })
+        Ok(Self { commands, outbox: VecDeque::new(), events, view, task })
     }
 
     /// Waits for news, and hands on what waits in the outbox; none once the task is gone. Safe to cancel.
-    pub async fn heard(&mut self) -> Option<Heard> {
+    pub async fn next_event(&mut self) -> Option<NetworkEvent> {
         loop {
             tokio::select! {
                 biased;
                 place = self.commands.reserve(), if !self.outbox.is_empty() => {
                     match (place, self.outbox.pop_front()) {
-                        (Ok(place), Some(record)) => place.send(Command::Publish(record)),
+                        (Ok(place), Some(record)) => place.send(NetworkCommand::Publish(record)),
                         _ => self.outbox.clear(),
                     }
                 }
-                heard = self.heard.recv() => return heard,
+                event = self.events.recv() => return event,
             }
         }
     }
@@ -118,7 +118,7 @@ impl Network {
         self.outbox.push_back(record);
         while let Ok(place) = self.commands.try_reserve() {
             match self.outbox.pop_front() {
-                Some(record) => place.send(Command::Publish(record)),
+                Some(record) => place.send(NetworkCommand::Publish(record)),
                 None => break,
             }
         }
@@ -127,15 +127,15 @@ impl Network {
 
     /// Ends the network when everything published is on the disk, or after a few seconds.
     pub async fn close(self) {
-        let Self { commands, outbox, mut heard, view: _, task } = self;
+        let Self { commands, outbox, mut events, view: _, task } = self;
         let ended = async {
             for record in outbox {
-                if commands.send(Command::Publish(record)).await.is_err() {
+                if commands.send(NetworkCommand::Publish(record)).await.is_err() {
                     return;
                 }
             }
             drop(commands);
-            heard.close();
+            events.close();
             // A task that panicked has ended too.
             let _ = task.await;
         };

@@ -1,6 +1,6 @@
 //! What a person sees of a running node: plain lines, JSON lines or a live view, all over the same two types.
 //!
-//! The driver hands over what [`Happened`] and, now and then, a [`Snapshot`]. Everything printed is built by pure
+//! The driver hands over what [`NodeEvent`] and, now and then, a [`Snapshot`]. Everything printed is built by pure
 //! functions from those values to text; this file only chooses a view and writes. Events go to standard output, since
 //! they are what a redirected `solo` is asked for; prompts and errors go to standard error and are not here.
 
@@ -16,7 +16,7 @@ pub mod swarm;
 
 use std::io::{self, Write};
 
-use crate::events::{Happened, Snapshot};
+use crate::events::{NodeEvent, Snapshot};
 use look::{Colour, is_terminal};
 
 /// One of the ways to watch a node.
@@ -54,7 +54,7 @@ impl View {
     }
 
     /// Shows an event that happened at `now`, seconds since 1970. An error means that nobody reads any more.
-    pub fn happened(&mut self, now: u64, event: &Happened) -> io::Result<()> {
+    pub fn happened(&mut self, now: u64, event: &NodeEvent) -> io::Result<()> {
         match self {
             Self::Plain(view) => view.happened(now, event),
             Self::Narration(view) => view.happened(now, event),

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use autoswarm_node::swarm::network::{
     Ticket,
     archive::Archive,
-    exchange::{Answer, Ask, Codec, MAX_FRAME_BYTES, MAX_IDS, ShortId},
-    sync::{Lead, Step, answer_frame},
+    exchange::{Codec, MAX_FRAME_BYTES, MAX_IDS, PeerRequest, PeerResponse, ShortId},
+    sync::{Lead, SyncStep, answer_frame},
 };
 use autoswarm_protocol::{
     Patch, SwarmConfig, TrainConfig, codec,
     id::{ArenaId, ConfigHash, ObjectiveId},
-    record::{Body, Digest, Ending, Line, sign},
+    record::{Body, Digest, DigestEnding, DigestLine, sign},
 };
 use futures::{executor::block_on, io::Cursor};
 use libp2p::{StreamProtocol, identity::Keypair, request_response::Codec as _};
@@ -36,7 +36,7 @@ pub const ASK: Target = Target {
             ("a frame of 2^64 - 1 bytes", [&[0; 4], &[0xff; 8][..], &[1; 64]].concat()),
             ("a frame that is too long", vector(0, MAX_FRAME_BYTES + 1)),
             ("2^64 - 1 ids", [&[1, 0, 0, 0], &[0xff; 8][..], &[1; 64]].concat()),
-            ("an id too many", codec::encode(&Ask::Get(vec![id(0); MAX_IDS + 1])).expect("small")),
+            ("an id too many", codec::encode(&PeerRequest::Get(vec![id(0); MAX_IDS + 1])).expect("small")),
         ]
     },
     wrap: <[u8]>::to_vec,
@@ -55,7 +55,7 @@ pub const ANSWER: Target = Target {
     limit: codec::MAX_BYTES,
     seeds: || answers().iter().map(|answer| codec::encode(answer).expect("small")).collect(),
     hostile: || {
-        let empty_records = |count: usize| codec::encode(&Answer::Records(vec![Vec::new(); count]));
+        let empty_records = |count: usize| codec::encode(&PeerResponse::Records(vec![Vec::new(); count]));
         vec![
             ("nothing", Vec::new()),
             ("a frame that is too long", vector(0, MAX_FRAME_BYTES + 1)),
@@ -147,11 +147,11 @@ pub const TICKET: Target = Target {
 
 const NAME: StreamProtocol = StreamProtocol::new("/fuzz");
 
-fn read_ask(bytes: &[u8]) -> Option<Ask> {
+fn read_ask(bytes: &[u8]) -> Option<PeerRequest> {
     block_on(Codec.read_request(&NAME, &mut Cursor::new(bytes))).ok()
 }
 
-fn read_answer(bytes: &[u8]) -> Option<Answer> {
+fn read_answer(bytes: &[u8]) -> Option<PeerResponse> {
     block_on(Codec.read_response(&NAME, &mut Cursor::new(bytes))).ok()
 }
 
@@ -165,7 +165,7 @@ fn led(mut frames: &[u8]) -> Option<Lead> {
     while let Some((length, rest)) = frames.split_at_checked(2) {
         let length = usize::from(u16::from_le_bytes(length.try_into().ok()?)).min(rest.len());
         let (frame, rest) = rest.split_at(length);
-        if let Step::Frame(frame) = lead.step(frame).ok()? {
+        if let SyncStep::Frame(frame) = lead.step(frame).ok()? {
             assert!(frame.len() <= MAX_FRAME_BYTES);
         }
         frames = rest;
@@ -201,7 +201,7 @@ fn record(n: u32) -> Vec<u8> {
     let keys = Keypair::ed25519_from_bytes([n as u8 % 5 + 1; 32]).expect("32 bytes are a key");
     let patch = Patch::parse("warmup 0.1", &TrainConfig::new()).expect("a patch");
     let config = ConfigHash::of(&n.to_le_bytes());
-    let line = Line { config, patch, ending: Ending::Discarded, found: None };
+    let line = DigestLine { config, patch, ending: DigestEnding::Discarded, found: None };
     let body = Body::Digest(Digest { arena: ArenaId::of(b"a"), lines: vec![line] });
     // Several at a time of one second: then their ids part them.
     sign(&body, &objective(), &keys, NOW + u64::from(n / 8)).expect("valid").bytes
@@ -216,8 +216,8 @@ fn conversation() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         asks.push(std::mem::take(&mut frame));
         answers.push(with_length(&answer));
         match lead.step(&answer).expect("an honest answer") {
-            Step::Frame(next) => frame = next,
-            Step::Fetch => return (asks, answers),
+            SyncStep::Frame(next) => frame = next,
+            SyncStep::Fetch => return (asks, answers),
         }
     }
 }
@@ -234,20 +234,26 @@ fn hostile_frames() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn asks() -> Vec<Ask> {
+fn asks() -> Vec<PeerRequest> {
     let frame = conversation().0.pop().expect("frames");
     let ids = (0..MAX_IDS as u8).map(id);
-    vec![Ask::Reconcile(frame), Ask::Get(ids.collect()), Ask::Get(Vec::new()), Ask::SwarmConfig, Ask::Peers]
+    vec![
+        PeerRequest::Reconcile(frame),
+        PeerRequest::Get(ids.collect()),
+        PeerRequest::Get(Vec::new()),
+        PeerRequest::SwarmConfig,
+        PeerRequest::Peers,
+    ]
 }
 
-fn answers() -> Vec<Answer> {
+fn answers() -> Vec<PeerResponse> {
     vec![
-        Answer::Reconcile(conversation().1.pop().expect("frames").split_off(2)),
-        Answer::Records((0..5).map(record).collect()),
-        Answer::Records(vec![vec![7; 3000]; MAX_IDS]),
-        Answer::SwarmConfig(include_str!("../../../swarm-configs/default.toml").to_owned()),
-        Answer::Busy,
-        Answer::Peers(vec![b"/ip4/127.0.0.1/tcp/4001".to_vec(); 16]),
+        PeerResponse::Reconcile(conversation().1.pop().expect("frames").split_off(2)),
+        PeerResponse::Records((0..5).map(record).collect()),
+        PeerResponse::Records(vec![vec![7; 3000]; MAX_IDS]),
+        PeerResponse::SwarmConfig(include_str!("../../../swarm-configs/default.toml").to_owned()),
+        PeerResponse::Busy,
+        PeerResponse::Peers(vec![b"/ip4/127.0.0.1/tcp/4001".to_vec(); 16]),
     ]
 }
 

@@ -9,8 +9,8 @@ use autoswarm_protocol::{
     id::{ArenaId, ConfigHash, ObjectiveId, RecordId},
     knobs::{KNOB_TABLE_VERSION, KNOBS},
     record::{
-        Attestation, Body, Claim, Digest, Discovery, Ending, Hardware, Line, MAX_DIGEST, MAX_RECORD_BYTES,
-        WIRE_MAJOR, sign, verify,
+        Attestation, Body, Claim, Digest, DigestEnding, DigestLine, Discovery, Hardware, MAX_DIGEST,
+        MAX_RECORD_BYTES, WIRE_MAJOR, sign, verify,
     },
     swarm_config::{MAX_SWARM_CONFIG_BYTES, Objective},
     train_config::Value,
@@ -281,10 +281,10 @@ fn bodies() -> Vec<Body> {
         attestation(Comparison::Transfers, Err(CrashClass::TimedOut)),
         attestation(Comparison::Transplants, Ok(estimate)),
     ];
-    let line = |n: usize| Line {
+    let line = |n: usize| DigestLine {
         config: ConfigHash::of(&n.to_le_bytes()),
         patch: patches[n % patches.len()].clone(),
-        ending: [Ending::Kept, Ending::Discarded, Ending::Crashed][n % 3],
+        ending: [DigestEnding::Kept, DigestEnding::Discarded, DigestEnding::Crashed][n % 3],
         found: (n % 3 != 2).then_some(estimate),
     };
     let digest = |lines: usize| Body::Digest(Digest { arena, lines: (0..lines).map(line).collect() });

@@ -115,7 +115,7 @@ fn every_kind_of_body_passes() {
     };
     let patch = discovery("matrix_lr 0.03").patch;
     let found = Some(Estimate { delta: 0.1, standard_error: 0.03, pairs: 1 });
-    let line = Line { config: ConfigHash::of(b"c"), patch, ending: Ending::Discarded, found };
+    let line = DigestLine { config: ConfigHash::of(b"c"), patch, ending: DigestEnding::Discarded, found };
     let bodies = [
         Body::Attestation(Box::new(attestation)),
         Body::Digest(Digest { arena: ArenaId::of(b"arena"), lines: vec![line; MAX_DIGEST] }),

@@ -4,7 +4,7 @@ use std::{collections::HashSet, io, time::Duration};
 
 use autoswarm_node::swarm::network::{
     archive::Archive,
-    exchange::{self, Answer, Ask, Codec},
+    exchange::{self, Codec, PeerRequest, PeerResponse},
     sync,
 };
 use autoswarm_protocol::id::ObjectiveId;
@@ -231,21 +231,21 @@ async fn live(
 }
 
 impl Serving {
-    fn answer(&self, ask: &Ask) -> Answer {
+    fn answer(&self, ask: &PeerRequest) -> PeerResponse {
         match (self, ask) {
-            (Self::Evasive, _) => Answer::Peers(Vec::new()),
-            (_, Ask::SwarmConfig) => Answer::SwarmConfig("not = \"a swarm config".to_owned()),
-            (_, Ask::Peers) => Answer::Peers(bogus_addresses()),
-            (_, Ask::Get(_)) => Answer::Records(Vec::new()),
-            (Self::Withholding(archive), Ask::Reconcile(frame)) => {
-                Answer::Reconcile(sync::answer_frame(archive, frame).expect("an honest frame"))
+            (Self::Evasive, _) => PeerResponse::Peers(Vec::new()),
+            (_, PeerRequest::SwarmConfig) => PeerResponse::SwarmConfig("not = \"a swarm config".to_owned()),
+            (_, PeerRequest::Peers) => PeerResponse::Peers(bogus_addresses()),
+            (_, PeerRequest::Get(_)) => PeerResponse::Records(Vec::new()),
+            (Self::Withholding(archive), PeerRequest::Reconcile(frame)) => {
+                PeerResponse::Reconcile(sync::answer_frame(archive, frame).expect("an honest frame"))
             }
             // A range over everything whose fingerprint is nobody's.
-            (Self::Endless, Ask::Reconcile(_)) => {
-                Answer::Reconcile([&[0x61, 0, 0, 1][..], &[7; 16]].concat())
+            (Self::Endless, PeerRequest::Reconcile(_)) => {
+                PeerResponse::Reconcile([&[0x61, 0, 0, 1][..], &[7; 16]].concat())
             }
             // All is skipped: nothing to talk about.
-            (Self::Nothing, Ask::Reconcile(_)) => Answer::Reconcile(vec![0x61]),
+            (Self::Nothing, PeerRequest::Reconcile(_)) => PeerResponse::Reconcile(vec![0x61]),
         }
     }
 }

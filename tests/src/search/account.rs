@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use autoswarm_protocol::{EffectiveConfig, Outcome, race::RaceBounds};
+use autoswarm_protocol::{EffectiveConfig, Outcome, pruning::PruneBounds};
 
 use super::{Rule, Spec, Story};
 use crate::ground::{Answer, Ask, Ground};
@@ -40,14 +40,14 @@ impl Account {
         config: &EffectiveConfig,
         tokens: Option<u64>,
         seed: u64,
-        race: Option<RaceBounds>,
+        prune: Option<PruneBounds>,
         ground: &mut dyn Ground,
     ) -> anyhow::Result<Option<Answer>> {
         if self.spent >= self.seconds {
             return Ok(None);
         }
         let id = self.runs as u64;
-        let answer = ground.run(&Ask { machine: 0, id, config, tokens, seed })?.raced(race);
+        let answer = ground.run(&Ask { machine: 0, id, config, tokens, seed })?.pruned(prune);
         self.spent += answer.seconds;
         if self.spent > self.seconds {
             self.spent = self.seconds;

@@ -3,7 +3,7 @@
 use autoswarm_node::{
     cli::settings,
     proposers::evolve::{Evolve, Machine},
-    research::{Action, Event, Policy, Research, Rules, RunOrder},
+    research::{Action, Input, Policy, Research, Rules, RunOrder},
 };
 use autoswarm_protocol::{
     EffectiveConfig, Patch, SwarmConfig, Verdict,
@@ -28,15 +28,15 @@ pub(super) fn search(spec: &Spec, start: &EffectiveConfig, ground: &mut dyn Grou
     let mut research = research(spec, start);
     let mut account = Account::new(spec.seconds);
     let (mut concluded, mut clock) = (Concluded::default(), EPOCH);
-    let mut actions = research.handle(Event::Start, clock as u64);
+    let mut actions = research.handle(Input::Start, clock as u64);
     while let Some(order) = concluded.heed(&actions, account.spent())? {
         let started = clock as u64;
-        let Some(answer) = account.run(&order.config, order.tokens, order.seed, order.race, ground)? else {
+        let Some(answer) = account.run(&order.config, order.tokens, order.seed, order.prune, ground)? else {
             break;
         };
         clock += answer.seconds + answer.beside;
         let outcome = Box::new(answer.outcome);
-        let event = Event::RunEnded { id: order.id, started_at: started, outcome, better_tokens: None };
+        let event = Input::RunEnded { id: order.id, started_at: started, outcome, better_tokens: None };
         actions = research.handle(event, clock as u64);
     }
     let Concluded { stands, claimed, experiments } = concluded;

@@ -75,7 +75,7 @@ impl Judge {
         let answer = ground.run(&Ask { machine: 0, id: FIRST_ID + pair, config, tokens: None, seed })?;
         Ok(match answer.outcome {
             Outcome::Finished(report) => report.validation.get(),
-            Outcome::Crashed(_) | Outcome::Raced(_) => NOTHING_KNOWN,
+            Outcome::Crashed(_) | Outcome::Pruned(_) => NOTHING_KNOWN,
         })
     }
 }

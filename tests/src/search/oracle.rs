@@ -179,7 +179,7 @@ impl Oracle {
             autoswarm_protocol::Outcome::Crashed(crash) => {
                 Reply::Crash { crash: crash.class.name(), training_seconds, spent }
             }
-            autoswarm_protocol::Outcome::Raced(_) => unreachable!("a rival's runs have no bounds"),
+            autoswarm_protocol::Outcome::Pruned(_) => unreachable!("a rival's runs have no bounds"),
         };
         self.known.insert((config.hash(), seed), reply(0.0));
         Ok(reply(answer.seconds))

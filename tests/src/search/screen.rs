@@ -41,7 +41,7 @@ impl Screen {
         };
         let Outcome::Finished(_) = outcome else { return };
         // A re-run for somebody else teaches the ledger prices and nothing else.
-        let verdict = Verdict::Rerun {
+        let verdict = Verdict::Reproduction {
             comparison: Comparison::Reproduced,
             found: Err(autoswarm_protocol::CrashClass::Killed),
         };

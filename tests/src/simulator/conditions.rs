@@ -96,12 +96,12 @@ impl Condition {
             };
             (sum(|it| it.0), sum(|it| it.1), sum(|it| it.2))
         };
-        let [own, foreign, reruns] = [0, 1, 2].map(of);
+        let [own, foreign, reproductions] = [0, 1, 2].map(of);
         let different: usize = self.stories.iter().map(|story| story.experiments.1).sum();
         format!(
             "own ideas {} in {} runs, {} kept; others' {} in {} runs, {} kept; re-runs {} in {} runs; {different} \
              different configs tried",
-            own.0, own.2, own.1, foreign.0, foreign.2, foreign.1, reruns.0, reruns.2
+            own.0, own.2, own.1, foreign.0, foreign.2, foreign.1, reproductions.0, reproductions.2
         )
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use autoswarm_protocol::{
     Bpb, EffectiveConfig, Estimate, Patch,
     experiment::Comparison,
-    record::{Attestation, Body, Digest, Discovery, Ending, Line, Verified},
+    record::{Attestation, Body, Digest, DigestEnding, DigestLine, Discovery, Verified},
 };
 use libp2p::{PeerId, identity::Keypair};
 
@@ -72,7 +72,8 @@ impl Liar {
         if let Some(claim) = claim(base, common, chance).filter(|_| tells(Lie::Claims)) {
             out.push(sealed(&claim, common, &self.keys, now));
         }
-        let lines: Vec<Line> = (0..FALSE_RESULTS).filter_map(|k| result(base, chance.of(&[8, k]))).collect();
+        let lines: Vec<DigestLine> =
+            (0..FALSE_RESULTS).filter_map(|k| result(base, chance.of(&[8, k]))).collect();
         if !lines.is_empty() && tells(Lie::Results) {
             let digest = Body::Digest(Digest { arena: common.arena, lines });
             out.push(sealed(&digest, common, &self.keys, now));
@@ -105,14 +106,14 @@ impl Liar {
 }
 
 /// Makes a result up: a random move with a difference of either sign.
-fn result(base: &EffectiveConfig, chance: Chance) -> Option<Line> {
+fn result(base: &EffectiveConfig, chance: Chance) -> Option<DigestLine> {
     let config = moved(base, chance);
     let patch = Patch::between(base, &config);
     let estimate = Estimate { delta: 0.1 * chance.normal(&[1]), standard_error: 0.005, pairs: 3 };
-    (!patch.is_empty()).then(|| Line {
+    (!patch.is_empty()).then(|| DigestLine {
         config: config.hash(),
         patch,
-        ending: Ending::Discarded,
+        ending: DigestEnding::Discarded,
         found: Some(estimate),
     })
 }

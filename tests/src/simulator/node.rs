@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use autoswarm_node::{
     proposers::evolve::{Evolve, Machine},
-    research::{Action, Event, Policy, Research, Rules, RunOrder},
-    swarm::discoveries::{Discoveries, Here, digest},
+    research::{Action, Input, Policy, Research, Rules, RunOrder},
+    swarm::discoveries::{Discoveries, LocalContext, digest},
 };
 use autoswarm_protocol::{
     EffectiveConfig, Experiment, Outcome,
     id::{ArenaId, Author},
-    record::{self, Body, Claim, Hardware, Line, Verified},
+    record::{self, Body, Claim, DigestLine, Hardware, Verified},
     swarm_config::Objective,
 };
 use libp2p::{PeerId, identity::Keypair};
@@ -58,7 +58,7 @@ pub(super) enum Idea {
     /// Somebody else's, on the own incumbent or in its place.
     Foreign,
     /// Somebody else's, run again for them.
-    Rerun,
+    Reproduction,
 }
 
 /// One node.
@@ -67,8 +67,8 @@ pub(super) struct Node {
     research: Research,
     discoveries: Discoveries,
     keys: Keypair,
-    here: Here,
-    untold: Vec<Line>,
+    here: LocalContext,
+    untold: Vec<DigestLine>,
     untold_since: u64,
     has_news: bool,
     rng: ChaCha8Rng,
@@ -90,7 +90,7 @@ impl Node {
         let evolve = Evolve::new(common.objective.clone(), machine, SECONDS, search_seed);
         let keys = keys_of(identity);
         let author = Author::of(&keys).expect("the key is an ed25519 key");
-        let here = Here {
+        let here = LocalContext {
             arena: common.arena,
             context,
             budget: BUDGET,
@@ -122,7 +122,7 @@ impl Node {
     /// Returns whose idea an experiment in flight is.
     pub(super) fn idea(&self, number: u32) -> Idea {
         match self.research.pending().iter().find(|active| active.number == number) {
-            Some(active) if active.rerun.is_some() => Idea::Rerun,
+            Some(active) if active.reproduction.is_some() => Idea::Reproduction,
             Some(active) if !active.hypothesis.inspired_by.is_empty() => Idea::Foreign,
             _ => Idea::Own,
         }
@@ -130,7 +130,7 @@ impl Node {
 
     /// Begins.
     pub(super) fn start(&mut self, common: &Common, now: u64) -> Vec<Wish> {
-        let actions = self.research.handle(Event::Start, now);
+        let actions = self.research.handle(Input::Start, now);
         self.perform(actions, common, now)
     }
 
@@ -138,7 +138,7 @@ impl Node {
     pub(super) fn run_ended(&mut self, id: u64, outcome: Outcome, common: &Common, now: u64) -> Vec<Wish> {
         // The event loop considers news within a quarter of a second; they matter only when an experiment begins.
         let mut wishes = if self.has_news { self.consider(common, now) } else { Vec::new() };
-        let event = Event::RunEnded { id, started_at: now, outcome: Box::new(outcome), better_tokens: None };
+        let event = Input::RunEnded { id, started_at: now, outcome: Box::new(outcome), better_tokens: None };
         let actions = self.research.handle(event, now);
         wishes.extend(self.perform(actions, common, now));
         wishes.extend(self.consider(common, now));
@@ -150,7 +150,7 @@ impl Node {
 
     /// Takes a record.
     pub(super) fn heard(&mut self, record: &Verified<Body>, relayed_by: PeerId, now: u64) {
-        self.discoveries.hear(record, Some(relayed_by), now);
+        self.discoveries.add(record, Some(relayed_by), now);
         self.has_news = true;
     }
 
@@ -160,16 +160,16 @@ impl Node {
         self.has_news = false;
         let Some(incumbent) = self.research.incumbent().filter(|_| common.talking) else { return Vec::new() };
         let mut events = Vec::new();
-        let hearsay = self.discoveries.take_hearsay(common.arena, now);
-        events.extend(hearsay.map(|hearsay| Event::Hearsay(Box::new(hearsay))));
+        let peer_results = self.discoveries.take_peer_results(common.arena, now);
+        events.extend(peer_results.map(|peer_results| Input::PeerResults(Box::new(peer_results))));
         if !self.research.is_inspired() {
             let proposal = self.discoveries.next_to_try(incumbent, &self.here, &mut self.rng);
-            events.extend(proposal.map(|proposal| Event::Inspire(Box::new(proposal))));
+            events.extend(proposal.map(|proposal| Input::Inspire(Box::new(proposal))));
         }
-        if !self.research.is_rerunning() {
+        if !self.research.is_reproducing() {
             let noise = self.research.noise();
-            let rerun = self.discoveries.next_rerun(&self.here, |group| noise.pair_sd(group));
-            events.extend(rerun.map(|rerun| Event::Rerun(Box::new(rerun))));
+            let reproduction = self.discoveries.next_reproduction(&self.here, |group| noise.pair_sd(group));
+            events.extend(reproduction.map(|reproduction| Input::Reproduction(Box::new(reproduction))));
         }
         let mut wishes = Vec::new();
         for event in events {
@@ -224,7 +224,7 @@ impl Node {
     /// Says that this node is at a config.
     fn claim(&mut self, number: u32, common: &Common, now: u64) -> Option<Wish> {
         let active = self.research.pending().iter().find(|active| active.number == number)?;
-        let is_own = active.parent.is_some() && active.rerun.is_none() && common.talking;
+        let is_own = active.parent.is_some() && active.reproduction.is_none() && common.talking;
         let config = is_own.then(|| active.child.hash())?;
         let seconds = (CLAIMED_RUNS * SECONDS).ceil() as u32;
         Some(self.tell(&Body::Claim(Claim { config, seconds }), common, now))
@@ -232,7 +232,7 @@ impl Node {
 
     fn tell(&mut self, body: &Body, common: &Common, now: u64) -> Wish {
         let record = sealed(body, common, &self.keys, now);
-        self.discoveries.hear(&record, None, now);
+        self.discoveries.add(&record, None, now);
         Wish::Tell(record)
     }
 }

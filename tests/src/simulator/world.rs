@@ -170,7 +170,7 @@ impl<'a> World<'a> {
                 match idea {
                     Idea::Own => {}
                     Idea::Foreign => self.story.foreign.0 += seconds,
-                    Idea::Rerun => self.story.foreign.1 += seconds,
+                    Idea::Reproduction => self.story.foreign.1 += seconds,
                 }
                 self.story.runs.0 += 1;
                 self.story.runs.1 += usize::from(matches!(outcome, Outcome::Crashed(_)));
@@ -260,7 +260,7 @@ impl<'a> World<'a> {
     fn run(&mut self, node: usize, order: &RunOrder, now: f64) -> anyhow::Result<()> {
         let RunOrder { id, tokens, seed, .. } = *order;
         let ask = Ask { machine: node, id, config: &order.config, tokens, seed };
-        let Answer { outcome, seconds, beside } = self.ground.run(&ask)?.raced(order.race);
+        let Answer { outcome, seconds, beside } = self.ground.run(&ask)?.pruned(order.prune);
         let idea = self.nodes[node].idea(order.number);
         self.story.training += seconds;
         let seconds = seconds + beside;
@@ -286,13 +286,13 @@ impl<'a> World<'a> {
         self.concluded[node] += 1;
         let is_kept = matches!(experiment.verdict, Verdict::Keep { .. });
         let kind = match experiment.verdict {
-            Verdict::Rerun { .. } => Idea::Rerun,
+            Verdict::Reproduction { .. } => Idea::Reproduction,
             _ if experiment.hypothesis.inspired_by.is_empty() => Idea::Own,
             _ => Idea::Foreign,
         };
         let ideas = &mut self.story.ideas[kind as usize];
         *ideas = (ideas.0 + 1, ideas.1 + usize::from(is_kept), ideas.2 + experiment.runs.len());
-        if kind == Idea::Rerun {
+        if kind == Idea::Reproduction {
             return;
         }
         self.story.experiments.0 += 1;

@@ -269,7 +269,7 @@ impl Ground for Narrated {
         let ended = match &answer.outcome {
             Outcome::Finished(report) => format!("{:.4}", report.validation.get()),
             Outcome::Crashed(crash) => crash.class.to_string(),
-            Outcome::Raced(_) => "stopped early".to_owned(),
+            Outcome::Pruned(_) => "stopped early".to_owned(),
         };
         let patch = Patch::between(&self.ground.start(), ask.config);
         eprintln!(

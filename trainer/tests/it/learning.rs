@@ -3,7 +3,7 @@
 use autoswarm_protocol::{
     Knob, RunReport, Split, TrainerEvent,
     outcome::early_losses,
-    race::{self, RaceBounds},
+    pruning::{self, PruneBounds},
 };
 use autoswarm_trainer::{
     harness::{
@@ -25,17 +25,17 @@ const LONG: u64 = 512 * 64;
 fn a_run_that_is_behind_stops_at_that_look_and_one_that_is_not_is_the_same() {
     let whole = report(&settings(tiny(""), LONG, 1));
     let early = early_losses(&whole).expect("long enough");
-    let raced = |bounds: [f64; 3]| {
-        let settings = Settings { race: Some(RaceBounds(bounds)), ..settings(tiny(""), LONG, 1) };
+    let pruned = |bounds: [f64; 3]| {
+        let settings = Settings { prune: Some(PruneBounds(bounds)), ..settings(tiny(""), LONG, 1) };
         train::run(&settings, &Watch::default(), &mut |_| {}).expect("no failure")
     };
     // Just above its own losses it goes on, and nothing else changes.
-    let Ended::Finished(kept) = raced(early.map(|loss| loss + 1e-9)) else { panic!("it was stopped") };
+    let Ended::Finished(kept) = pruned(early.map(|loss| loss + 1e-9)) else { panic!("it was stopped") };
     assert_eq!(trajectory(&whole), trajectory(&kept));
-    let Ended::Raced(stopped) = raced([f64::INFINITY, early[1] - 1e-9, f64::INFINITY]) else {
+    let Ended::Pruned(stopped) = pruned([f64::INFINITY, early[1] - 1e-9, f64::INFINITY]) else {
         panic!("it was not stopped")
     };
-    assert_eq!((stopped.step, stopped.steps, stopped.tokens), (race::RACE_POINTS[1], 64, LONG));
+    assert_eq!((stopped.step, stopped.steps, stopped.tokens), (pruning::PRUNE_POINTS[1], 64, LONG));
     assert_eq!(stopped.loss.to_bits(), early[1].to_bits());
     assert!(stopped.loss > stopped.bound);
 }

@@ -128,7 +128,7 @@ pub(crate) fn settings(config: TrainConfig, tokens: u64, seed: u64) -> Settings 
         rule: RULE,
         min_steps: 1,
         save: None,
-        race: None,
+        prune: None,
     }
 }
 
@@ -139,7 +139,7 @@ pub(crate) fn observe(settings: &Settings) -> (Result<RunReport, Failure>, Vec<T
     let result = failure::catch(|| train::run(settings, &watch, &mut |event| events.push(event)));
     let report = |ended| match ended {
         Ended::Finished(report) => *report,
-        Ended::Raced(raced) => panic!("nothing was raced: {raced:?}"),
+        Ended::Pruned(pruned) => panic!("nothing was pruned: {pruned:?}"),
     };
     (result.map(report), events)
 }

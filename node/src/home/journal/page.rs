@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use autoswarm_protocol::{Estimate, Experiment, Outcome, Raced, Run, Verdict, outcome::CurvePoint};
+use autoswarm_protocol::{Estimate, Experiment, Outcome, Pruned, Run, Verdict, outcome::CurvePoint};
 
 use crate::base::text::one_line;
 
@@ -43,7 +43,7 @@ fn estimate(verdict: &Verdict) -> Option<&Estimate> {
     match verdict {
         Verdict::Keep { estimate, .. } => Some(estimate),
         Verdict::Discard { estimate, .. } => estimate.as_ref(),
-        Verdict::Rerun { found, .. } => found.as_ref().ok(),
+        Verdict::Reproduction { found, .. } => found.as_ref().ok(),
         Verdict::Baseline | Verdict::Crash { .. } => None,
     }
 }
@@ -53,7 +53,7 @@ fn verdict(verdict: &Verdict) -> String {
         Verdict::Baseline | Verdict::Keep { .. } => verdict.name().to_owned(),
         Verdict::Discard { reason, .. } => format!("discard ({reason})"),
         Verdict::Crash { class, .. } => format!("crash ({class})"),
-        Verdict::Rerun { comparison, .. } => format!("re-run ({})", comparison.name()),
+        Verdict::Reproduction { comparison, .. } => format!("re-run ({})", comparison.name()),
     }
 }
 
@@ -74,10 +74,11 @@ pub(super) fn report(experiment: &Experiment) -> String {
                 let _ = writeln!(text, "- audit: {audit}");
             }
         }
-        Verdict::Discard { estimate: Some(estimate), .. } | Verdict::Rerun { found: Ok(estimate), .. } => {
+        Verdict::Discard { estimate: Some(estimate), .. }
+        | Verdict::Reproduction { found: Ok(estimate), .. } => {
             let _ = writeln!(text, "- validation: {estimate}");
         }
-        Verdict::Rerun { found: Err(class), .. } => {
+        Verdict::Reproduction { found: Err(class), .. } => {
             let _ = writeln!(text, "- seen: {class}");
         }
         Verdict::Crash { message, .. } => {
@@ -103,9 +104,12 @@ fn row(index: usize, run: &Run) -> String {
             report.peak_memory_bytes as f64 / GIBIBYTE
         ),
         Outcome::Crashed(crash) => format!("{start} | | {:.1} | {} | |\n", crash.seconds, crash.class),
-        Outcome::Raced(raced) => {
-            let Raced { step, steps, .. } = raced;
-            format!("{start} | | {:.1} | stopped after {step} of {steps} steps | |\n", raced.training_seconds)
+        Outcome::Pruned(pruned) => {
+            let Pruned { step, steps, .. } = pruned;
+            format!(
+                "{start} | | {:.1} | stopped after {step} of {steps} steps | |\n",
+                pruned.training_seconds
+            )
         }
     }
 }
@@ -172,9 +176,9 @@ pub(super) fn table_row(experiment: &Experiment, commit: &str) -> String {
     let memory = reports.filter_map(|run| run.outcome.report()).map(|report| report.peak_memory_bytes).max();
     let (status, crashed) = match experiment.verdict {
         Verdict::Baseline | Verdict::Keep { .. } => ("keep", false),
-        Verdict::Crash { .. } | Verdict::Rerun { found: Err(_), .. } => ("crash", true),
+        Verdict::Crash { .. } | Verdict::Reproduction { found: Err(_), .. } => ("crash", true),
         // The reference has no word for a re-run; it is not kept.
-        Verdict::Discard { .. } | Verdict::Rerun { .. } => ("discard", false),
+        Verdict::Discard { .. } | Verdict::Reproduction { .. } => ("discard", false),
     };
     let value = experiment.mean_validation().filter(|_| !crashed).unwrap_or(0.0);
     let memory = memory.filter(|_| !crashed).unwrap_or(0) as f64 / GIBIBYTE;

@@ -15,7 +15,7 @@ use super::{DISCARDS, Journal, JournalError, packed_refs, page};
 
 /// When upkeep does something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caps {
+pub struct JournalCaps {
     /// Loose objects before they are packed. An experiment has six; git's own limit is 6,700, but each of ours is synced.
     pub loose_objects: usize,
     /// Packs before they are made one.
@@ -26,7 +26,7 @@ pub struct Caps {
     pub recent_curves: usize,
 }
 
-impl Default for Caps {
+impl Default for JournalCaps {
     fn default() -> Self {
         Self { loose_objects: 2_000, packs: 10, bytes: 256 << 20, recent_curves: 500 }
     }
@@ -45,7 +45,7 @@ pub struct Upkeep {
 
 impl Journal {
     /// Packs and prunes what is over `caps`. Call it now and then; it may take seconds, and usually does nothing.
-    pub fn tidy(&mut self, caps: Caps) -> Result<Upkeep, JournalError> {
+    pub fn tidy(&mut self, caps: JournalCaps) -> Result<Upkeep, JournalError> {
         let path = self.path();
         let mut done = Upkeep::default();
         let (loose, packs) = (loose_objects(&path).len(), packs(&path).len());

@@ -38,7 +38,7 @@ pub struct Dataset {
 
 /// The part of the trainer's `dataset.json` that the node reads.
 #[derive(Deserialize)]
-struct Manifest {
+struct DatasetManifest {
     corpus: CorpusHash,
     tokenizer: TokenizerHash,
     vocabulary: u32,
@@ -105,9 +105,10 @@ fn found(objective: &Objective, folder: &Path) -> Option<Dataset> {
     if objective.corpus != CorpusSource::Crates {
         return None;
     }
-    let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join("dataset.json")).ok()?).ok()?;
+    let manifest: DatasetManifest =
+        serde_json::from_slice(&fs::read(folder.join("dataset.json")).ok()?).ok()?;
     check(objective, manifest.corpus).ok()?;
-    let Manifest { corpus, tokenizer, vocabulary } = manifest;
+    let DatasetManifest { corpus, tokenizer, vocabulary } = manifest;
     Some(Dataset { folder: folder.to_owned(), corpus, tokenizer, vocabulary, held_out_tokens: None })
 }
 

@@ -73,7 +73,7 @@ impl RunPlan {
             evaluation_tokens: self.evaluation_tokens,
             min_steps: None,
             save: None,
-            race: order.race,
+            prune: order.prune,
             limits: Limits::for_budget(Duration::from_secs_f64(patience), self.memory_bytes),
             folder: self.runs.join(format!("slot-{}", order.slot)),
         }

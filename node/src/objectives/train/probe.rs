@@ -50,7 +50,7 @@ const MOST_SILENCES: u32 = 3;
 
 /// What a shape did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Shape {
+pub struct ProbeShape {
     /// Its name.
     pub name: String,
     /// Training throughput.
@@ -69,7 +69,7 @@ pub struct Probe {
     /// The trainer's semantics number.
     pub semantics: u16,
     /// What each shape did on one slot; a layout that lost has the reference alone.
-    pub shapes: Vec<Shape>,
+    pub shapes: Vec<ProbeShape>,
     /// The class, kept while the machine stays near it.
     pub class: u8,
 }
@@ -168,8 +168,8 @@ async fn measure_shapes(
         while let Some(priced) = slots.join_next().await {
             shapes.push(priced.context("a probe ended without an answer")??);
         }
-        let mean = |of: fn(&Shape) -> f64| shapes.iter().map(of).sum::<f64>() / shapes.len() as f64;
-        probe.shapes.push(Shape {
+        let mean = |of: fn(&ProbeShape) -> f64| shapes.iter().map(of).sum::<f64>() / shapes.len() as f64;
+        probe.shapes.push(ProbeShape {
             name: name.to_owned(),
             tokens_per_second: mean(|shape| shape.tokens_per_second),
             flops_per_second: mean(|shape| shape.flops_per_second),
@@ -192,7 +192,7 @@ async fn price(
     slot: usize,
     name: &'static str,
     config: EffectiveConfig,
-) -> anyhow::Result<Shape> {
+) -> anyhow::Result<ProbeShape> {
     let order = RunOrder {
         id: 0,
         number: 0,
@@ -204,7 +204,7 @@ async fn price(
         tokens: None,
         patch: autoswarm_protocol::Patch::default(),
         foreign_tokens: false,
-        race: None,
+        prune: None,
     };
     let mut spec = plan.spec(&order);
     spec.budget = RunBudget::Seconds(PRICED_FOR);
@@ -236,7 +236,7 @@ async fn price(
             flops_per_token = flops;
         }
     }
-    Ok(Shape {
+    Ok(ProbeShape {
         name: name.to_owned(),
         tokens_per_second: price.tokens_per_second,
         flops_per_second: price.tokens_per_second * flops_per_token,
@@ -255,7 +255,11 @@ mod tests {
                 slot: "cpu".to_owned(),
                 slots,
                 semantics: TRAINER_SEMANTICS,
-                shapes: vec![Shape { name: REFERENCE.to_owned(), tokens_per_second, flops_per_second: 1.0 }],
+                shapes: vec![ProbeShape {
+                    name: REFERENCE.to_owned(),
+                    tokens_per_second,
+                    flops_per_second: 1.0,
+                }],
                 class: 0,
             })
             .collect();

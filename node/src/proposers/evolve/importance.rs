@@ -10,7 +10,7 @@ use super::{
     search::{Context, Search},
     space::Axis,
 };
-use crate::research::beliefs::{Importance, KnobBelief, OperatorRecord, Step};
+use crate::research::beliefs::{BeliefStep, Importance, KnobBelief, OperatorRecord};
 
 /// Returns what the search would go by if it proposed now.
 pub(super) fn importance(context: &Context<'_>) -> Importance {
@@ -32,7 +32,7 @@ pub(super) fn importance(context: &Context<'_>) -> Importance {
         knobs,
         operators,
         trials: context.ledger.trials().len() as u32,
-        rumours: context.hearsay.rumours.len() as u32,
+        peer_results: context.peer_results.results.len() as u32,
         since_keep: context.ledger.since_keep(),
         scope: [focused, broad],
         pair_sd: context.ledger.pair_sd(KnobGroup::Shape),
@@ -55,7 +55,7 @@ fn belief(search: &Search<'_>, axis: &Axis) -> KnobBelief {
         now: shown(axis.knob, now),
         trials: search.context.ledger.tries_of(axis.knob),
         effect: search.model.effect(axis),
-        step: best.map(|(to, Belief { mean, sd })| Step {
+        step: best.map(|(to, Belief { mean, sd })| BeliefStep {
             to: shown(axis.knob, to),
             delta: mean,
             sd,

@@ -15,7 +15,7 @@ use autoswarm_protocol::{
 };
 
 use super::operator::Operator;
-use crate::research::race::extrapolated;
+use crate::research::pruning::extrapolated;
 
 /// Trials that are remembered whole, for the model; of older ones only the hash is kept. Four months at 100 a day.
 const MAX_TRIALS: usize = 12_288;
@@ -33,14 +33,14 @@ const MAX_FAULTY_TRIES: u16 = 2;
 const LUCK_SHARE: f64 = 0.5;
 
 /// What an experiment showed, and what of its error it shares with others.
-struct Difference {
+struct LedgerDifference {
     delta: Option<f64>,
     standard_error: f64,
     screened_on: Vec<u64>,
     luck_sd: f64,
 }
 
-impl Difference {
+impl LedgerDifference {
     fn alone(delta: Option<f64>, standard_error: f64) -> Self {
         Self { delta, standard_error, screened_on: Vec::new(), luck_sd: 0.0 }
     }
@@ -98,7 +98,7 @@ pub struct Link {
 
 /// What one shape of step was measured to cost.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Price {
+pub struct ShapePrice {
     /// A config with that shape.
     pub config: EffectiveConfig,
     /// Mean throughput.
@@ -111,7 +111,7 @@ pub struct Price {
 
 /// What was tried of one config.
 #[derive(Debug, Clone, Copy, Default)]
-struct Tries {
+struct KnobTries {
     attempts: u16,
     /// Whether an attempt ended by the config's own doing.
     judged: bool,
@@ -119,7 +119,7 @@ struct Tries {
 
 /// How many experiments ended how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct TrialCounts {
     /// Kept.
     pub keeps: u32,
     /// Not kept.
@@ -135,15 +135,15 @@ pub struct Ledger {
     chain: Vec<Link>,
     /// Score and its variance of the configs that were incumbents.
     levels: BTreeMap<ConfigHash, (f64, f64)>,
-    tried: BTreeMap<ConfigHash, Tries>,
+    tried: BTreeMap<ConfigHash, KnobTries>,
     tried_order: VecDeque<ConfigHash>,
     blocked: BTreeMap<ConfigHash, CrashClass>,
-    prices: BTreeMap<SpeedHash, Price>,
+    prices: BTreeMap<SpeedHash, ShapePrice>,
     /// Sum of the variances of a pair and their number, by group.
     pair_variances: BTreeMap<KnobGroup, (f64, f64)>,
     baseline_variance: Option<f64>,
     knob_tries: BTreeMap<Knob, u32>,
-    counts: Counts,
+    counts: TrialCounts,
     since_keep: u32,
 }
 
@@ -163,7 +163,7 @@ impl Ledger {
         match (&experiment.verdict, experiment.parent) {
             (Verdict::Baseline, _) => self.restart(experiment),
             // On another's parent: it says what the author's change does, and nothing of this chain.
-            (Verdict::Rerun { .. }, _) | (_, None) => {}
+            (Verdict::Reproduction { .. }, _) | (_, None) => {}
             (_, Some(parent)) => self.add_trial(experiment, parent),
         }
     }
@@ -182,7 +182,7 @@ impl Ledger {
         self.tried.clear();
         self.tried_order.clear();
         self.knob_tries.clear();
-        self.counts = Counts::default();
+        self.counts = TrialCounts::default();
         self.since_keep = 0;
         self.levels = BTreeMap::from([(hash, (0.0, 0.0))]);
         self.chain = vec![Link {
@@ -196,13 +196,13 @@ impl Ledger {
 
     fn add_trial(&mut self, experiment: &Experiment, parent: ConfigHash) {
         let hash = experiment.config.hash();
-        let Difference { delta, standard_error, screened_on, luck_sd } = self.difference(experiment);
+        let LedgerDifference { delta, standard_error, screened_on, luck_sd } = self.difference(experiment);
         let level = self.levels.get(&parent).copied().unwrap_or_else(|| self.level());
         let (crash, reason, kept) = match &experiment.verdict {
             Verdict::Keep { .. } => (None, None, true),
             Verdict::Discard { reason, .. } => (None, Some(*reason), false),
             Verdict::Crash { class, .. } => (Some(*class), None, false),
-            Verdict::Baseline | Verdict::Rerun { .. } => return,
+            Verdict::Baseline | Verdict::Reproduction { .. } => return,
         };
         if let Some(class) = crash.filter(|class| class.blames_config()) {
             self.blocked.insert(hash, class);
@@ -249,7 +249,7 @@ impl Ledger {
     }
 
     /// Returns Δ: of a keep of the fresh pairs alone, otherwise of all that was seen.
-    fn difference(&mut self, experiment: &Experiment) -> Difference {
+    fn difference(&mut self, experiment: &Experiment) -> LedgerDifference {
         let estimate = match &experiment.verdict {
             Verdict::Keep { estimate, .. } => Some(*estimate),
             Verdict::Discard { estimate, .. } => *estimate,
@@ -261,13 +261,13 @@ impl Ledger {
             *entry = (entry.0 + variance, entry.1 + 1.0);
         }
         if let (Verdict::Keep { .. }, Some(estimate)) = (&experiment.verdict, estimate) {
-            return Difference::alone(Some(estimate.delta), estimate.standard_error);
+            return LedgerDifference::alone(Some(estimate.delta), estimate.standard_error);
         }
-        if let Verdict::Discard { reason: DiscardReason::Raced, screened: Some(difference), .. } =
+        if let Verdict::Discard { reason: DiscardReason::Pruned, screened: Some(difference), .. } =
             &experiment.verdict
         {
             let said = extrapolated(*difference, self.pair_sd(experiment.group));
-            return Difference::alone(Some(said.delta), said.standard_error);
+            return LedgerDifference::alone(Some(said.delta), said.standard_error);
         }
         let screened = match &experiment.verdict {
             Verdict::Discard { screened, .. } if experiment.screens.is_empty() => screened.as_slice(),
@@ -277,12 +277,12 @@ impl Ledger {
         let count = screened.len() as f64 + pairs;
         let spread = self.pair_sd(experiment.group);
         if count == 0.0 || experiment.verdict.name() == "crash" {
-            return Difference::alone(None, spread);
+            return LedgerDifference::alone(None, spread);
         }
         let sum = screened.iter().sum::<f64>() + estimate.map_or(0.0, |estimate| estimate.delta) * pairs;
         let screens =
             experiment.runs.iter().filter(|run| run.role == RunRole::Screen && run.validation().is_some());
-        Difference {
+        LedgerDifference {
             delta: Some(sum / count),
             standard_error: spread / count.sqrt(),
             screened_on: screens.map(|run| run.seed).collect(),
@@ -325,7 +325,7 @@ impl Ledger {
             if !(speed.is_finite() && speed > 0.0) {
                 continue;
             }
-            let price = self.prices.entry(experiment.config.speed_hash()).or_insert_with(|| Price {
+            let price = self.prices.entry(experiment.config.speed_hash()).or_insert_with(|| ShapePrice {
                 config: experiment.config.clone(),
                 tokens_per_second: speed,
                 peak_memory_bytes: 0,
@@ -386,8 +386,8 @@ impl Ledger {
     /// Returns the changes that were shown to bring nothing, oldest first.
     pub fn ruled_out(&self) -> impl Iterator<Item = &Trial> {
         self.trials.iter().filter(|trial| {
-            use DiscardReason::{BelowMinEffect, ClearLoser, NoGain, Raced};
-            matches!(trial.reason, Some(ClearLoser | NoGain | BelowMinEffect | Raced))
+            use DiscardReason::{BelowMinEffect, ClearLoser, NoGain, Pruned};
+            matches!(trial.reason, Some(ClearLoser | NoGain | BelowMinEffect | Pruned))
         })
     }
 
@@ -403,12 +403,12 @@ impl Ledger {
     }
 
     /// Returns the measured prices.
-    pub fn prices(&self) -> &BTreeMap<SpeedHash, Price> {
+    pub fn prices(&self) -> &BTreeMap<SpeedHash, ShapePrice> {
         &self.prices
     }
 
     /// Returns how many experiments ended how.
-    pub const fn counts(&self) -> Counts {
+    pub const fn counts(&self) -> TrialCounts {
         self.counts
     }
 

@@ -44,7 +44,7 @@ fn scores_are_relative_to_the_baseline_whatever_the_parent() {
 #[test]
 fn counts_operators_and_ruled_out_changes_are_kept() {
     let ledger = Ledger::from_experiments(&history());
-    assert_eq!(ledger.counts(), Counts { keeps: 2, discards: 2, crashes: 1 });
+    assert_eq!(ledger.counts(), TrialCounts { keeps: 2, discards: 2, crashes: 1 });
     assert_eq!(ledger.since_keep(), 0);
     let operators: Vec<Option<Operator>> = ledger.trials().map(|trial| trial.operator).collect();
     assert_eq!(operators[..3], [Some(Operator::Scale), Some(Operator::Model), None]);

@@ -16,7 +16,7 @@ use super::{
     ledger::{Ledger, Trial},
     space::{Axis, Space},
 };
-use crate::research::hearsay::Rumour;
+use crate::research::peer_results::PeerResult;
 
 /// Trials that the model looks at, newest first: a factorisation takes some ten milliseconds.
 const MOST_ROWS: usize = 384;
@@ -98,7 +98,7 @@ pub(super) struct Model {
 
 impl Model {
     /// Fits the model to a ledger and to what peers say; `pending` are the patches in flight.
-    pub(super) fn fit(space: &Space, ledger: &Ledger, rumours: &[Rumour], pending: &[Patch]) -> Self {
+    pub(super) fn fit(space: &Space, ledger: &Ledger, results: &[PeerResult], pending: &[Patch]) -> Self {
         let trials: Vec<&Trial> = ledger
             .trials()
             .rev()
@@ -130,14 +130,14 @@ impl Model {
             model.rows.push(row);
         }
         let floor = SECOND_HAND_FLOOR * ledger.pair_sd(autoswarm_protocol::KnobGroup::Shape);
-        for rumour in rumours {
-            let row = moves_of(space, &rumour.patch);
+        for result in results {
+            let row = moves_of(space, &result.patch);
             let prior = model.covariance(&row, &row).sqrt();
-            let strange = if rumour.same_arena { SECOND_HAND } else { OTHER_ARENA };
-            residuals.push(rumour.delta - model.expected_cost(&row));
-            let error = rumour.standard_error.max(floor).powi(2) + (strange * prior).powi(2);
+            let strange = if result.same_arena { SECOND_HAND } else { OTHER_ARENA };
+            residuals.push(result.delta - model.expected_cost(&row));
+            let error = result.standard_error.max(floor).powi(2) + (strange * prior).powi(2);
             // Moves the mean by the belief's share of what the same number for certain would.
-            noise.push((error + (1.0 - rumour.belief) * prior * prior) / rumour.belief.max(1e-6) + 1e-12);
+            noise.push((error + (1.0 - result.belief) * prior * prior) / result.belief.max(1e-6) + 1e-12);
             model.rows.push(row);
         }
         for patch in pending {

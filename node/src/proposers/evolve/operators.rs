@@ -11,7 +11,7 @@ use super::{
     model::{Belief, knobs_of},
     normal::normal,
     operator::Operator,
-    priors::{PRIORS, Target},
+    priors::{PRIORS, PriorTarget},
     search::{Candidate, Search, shorten},
     space::Axis,
 };
@@ -84,8 +84,8 @@ fn prior_art(search: &Search<'_>) -> Vec<Candidate> {
                     let axis = search.space.axis(*knob);
                     let from = search.context.incumbent.get(*knob);
                     let to = match *target {
-                        Target::Steps(steps) => axis.step(from, steps),
-                        Target::Set(text) => parse_value(*knob, text).ok(),
+                        PriorTarget::Steps(steps) => axis.step(from, steps),
+                        PriorTarget::Set(text) => parse_value(*knob, text).ok(),
                     };
                     to.map(|to| (*knob, to))
                 })

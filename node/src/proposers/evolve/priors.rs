@@ -8,7 +8,7 @@ use autoswarm_protocol::Knob;
 
 /// Where a prior moves a knob.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Target {
+pub(super) enum PriorTarget {
     /// Steps along the knob's axis.
     Steps(f64),
     /// A value.
@@ -19,16 +19,16 @@ pub(super) enum Target {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Prior {
     /// What it changes.
-    pub(super) changes: &'static [(Knob, Target)],
+    pub(super) changes: &'static [(Knob, PriorTarget)],
     /// Where it comes from.
     pub(super) because: &'static str,
 }
 
-const fn prior(changes: &'static [(Knob, Target)], because: &'static str) -> Prior {
+const fn prior(changes: &'static [(Knob, PriorTarget)], because: &'static str) -> Prior {
     Prior { changes, because }
 }
 
-use Target::{Set, Steps};
+use PriorTarget::{Set, Steps};
 
 /// Every shipped prior.
 pub(super) const PRIORS: &[Prior] = &[

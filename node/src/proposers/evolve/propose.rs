@@ -67,7 +67,7 @@ pub(super) fn propose(context: &Context<'_>, rng: &mut ChaCha8Rng) -> Result<Sug
         let mut candidates = operators::candidates(operator, &search, scope, rng);
         shorten(&mut candidates, rng);
         for viable in candidates.into_iter().filter_map(|candidate| search.viable(candidate)) {
-            let taken = context.hearsay.claimed.contains(&viable.child.hash());
+            let taken = context.peer_results.claimed.contains(&viable.child.hash());
             let promise = search.promise(viable.belief) + weight.ln() + JITTER * normal(rng)
                 - if taken { CLAIMED } else { 0.0 };
             if best.as_ref().is_none_or(|(most, ..)| promise > *most) {

@@ -13,7 +13,7 @@ use super::{
     predictor::{Machine, Predictor},
     space::Space,
 };
-use crate::{proposers::program::Direction, research::hearsay::Hearsay};
+use crate::{proposers::program::Direction, research::peer_results::PeerResults};
 
 /// Everything that a proposal depends on, besides chance.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,7 @@ pub(super) struct Context<'a> {
     /// What a run may use.
     pub machine: Machine,
     /// What peers say of their own experiments.
-    pub hearsay: &'a Hearsay,
+    pub peer_results: &'a PeerResults,
 }
 
 /// A change that an operator would like to see tried.
@@ -69,7 +69,8 @@ pub(super) struct Search<'a> {
 impl<'a> Search<'a> {
     pub(super) fn new(context: &'a Context<'a>) -> Self {
         let space = Space::new(context.objective, context.direction);
-        let model = Model::fit(&space, context.ledger, &context.hearsay.rumours, context.pending_patches);
+        let model =
+            Model::fit(&space, context.ledger, &context.peer_results.results, context.pending_patches);
         let predictor = Predictor::new(context.machine, context.budget_seconds, context.ledger);
         Self { context, space, model, predictor }
     }
@@ -106,8 +107,6 @@ impl Candidate {
         Self { simplifies: true, ..self }
     }
 }
-
-/// Candidates of one operator that are looked at;
 
 /// Candidates of one operator that are looked at; more would cost milliseconds and change little.
 const MOST_CANDIDATES: usize = 64;

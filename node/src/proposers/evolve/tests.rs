@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 
 use super::{model::Model, normal::normal, operators, search::Search, space::Space, *};
 use crate::proposers::program::Scope;
-use crate::research::{Propose, Rumour};
+use crate::research::{PeerResult, Propose};
 
 /// Returns a test objective with more lines.
 pub(crate) fn objective(extra: &str) -> Objective {
@@ -487,7 +487,7 @@ fn listed(operator: Operator, scope: Scope, experiments: &[Experiment]) -> Vec<S
         direction: &direction,
         budget_seconds: 20.0,
         machine: machine(),
-        hearsay: &Hearsay::default(),
+        peer_results: &PeerResults::default(),
     };
     let search = Search::new(&context);
     let mut rng = ChaCha8Rng::seed_from_u64(1);
@@ -544,7 +544,7 @@ fn prior_art_moves_from_where_the_incumbent_stands() {
 fn every_prior_names_values_that_exist() {
     for prior in priors::PRIORS {
         for (knob, target) in prior.changes {
-            if let priors::Target::Set(text) = target {
+            if let priors::PriorTarget::Set(text) = target {
                 assert!(parse_value(*knob, text).is_ok(), "{knob} {text}");
             }
         }
@@ -649,7 +649,7 @@ fn near_misses_are_recombined() {
 fn what_peers_say_moves_beliefs_and_own_runs_overrule_it() {
     let space = Space::new(&objective(""), &Direction::default());
     let patch = |change: &str| Patch::parse(change, &config(START)).expect("valid");
-    let rumour = |change: &str, delta: f64, same_arena: bool| Rumour {
+    let result = |change: &str, delta: f64, same_arena: bool| PeerResult {
         patch: patch(change),
         delta,
         standard_error: 0.001,
@@ -657,17 +657,17 @@ fn what_peers_say_moves_beliefs_and_own_runs_overrule_it() {
         belief: 1.0,
         same_arena,
     };
-    let belief = |experiments: &[Experiment], rumours: &[Rumour], change: &str| {
+    let belief = |experiments: &[Experiment], results: &[PeerResult], change: &str| {
         let ledger = Ledger::from_experiments(experiments);
-        Model::fit(&space, &ledger, rumours, &[]).predict(&space, &patch(change))
+        Model::fit(&space, &ledger, results, &[]).predict(&space, &patch(change))
     };
-    let lost = [rumour("softcap 20", 0.1, true)];
+    let lost = [result("softcap 20", 0.1, true)];
     let alone = belief(&history(&[]), &[], "softcap 20");
     let told = belief(&history(&[]), &lost, "softcap 20");
     assert!(told.mean > alone.mean && told.sd < alone.sd, "{told:?} {alone:?}");
-    let elsewhere = belief(&history(&[]), &[rumour("softcap 20", 0.1, false)], "softcap 20");
+    let elsewhere = belief(&history(&[]), &[result("softcap 20", 0.1, false)], "softcap 20");
     assert!(elsewhere.mean < told.mean && elsewhere.sd > told.sd, "{elsewhere:?}");
-    let doubtful = [Rumour { belief: 0.1, ..rumour("softcap 20", 0.1, true) }];
+    let doubtful = [PeerResult { belief: 0.1, ..result("softcap 20", 0.1, true) }];
     let moved = belief(&history(&[]), &doubtful, "softcap 20").mean - alone.mean;
     assert!(moved > 0.0 && moved < 0.15 * (told.mean - alone.mean), "{moved}");
     // However many say it and however sure they are: what was seen here counts more.
@@ -681,7 +681,7 @@ fn what_a_peer_is_at_is_tried_later() {
     evolve.observe(&experiment(0, None, &config(START), "", Shown::Discard(0.0)));
     let first = evolve.suggest(&config(START), &[], 1).expect("plenty").proposal.child.hash();
     let claimed = BTreeSet::from([first]);
-    evolve.hear(Hearsay { rumours: Vec::new(), claimed });
+    evolve.take_peer_results(PeerResults { results: Vec::new(), claimed });
     let other = evolve.suggest(&config(START), &[], 1).expect("plenty").proposal.child.hash();
     assert_ne!(first, other);
 }

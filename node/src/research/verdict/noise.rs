@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use autoswarm_protocol::KnobGroup;
 
-use super::{Evidence, Screen, Source};
+use super::{Evidence, IdeaSource, Screen};
 
 /// Number of values of the sd on a group's curve. A step is 26 %, finer than a night can resolve.
 const GRID: usize = 25;
@@ -142,7 +142,7 @@ impl CachedRun {
 
 /// What the differences of one experiment say: P(gain), P(loss) and the sd they are judged with.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Belief {
+pub struct NoiseBelief {
     /// Probability that the true difference is a gain.
     pub gain: f64,
     /// Probability that it is a loss.
@@ -224,7 +224,7 @@ impl NoiseModel {
 
     fn remember_screens(&mut self, group: KnobGroup, screens: &[Screen]) {
         let sd = self.pair_sd(group);
-        let effects = self.effects(Source::Own);
+        let effects = self.effects(IdeaSource::Own);
         for screen in screens {
             let known = self.cached.iter().position(|run| run.seed == screen.seed && run.group == group);
             let at = known.unwrap_or_else(|| {
@@ -251,21 +251,27 @@ impl NoiseModel {
 
     /// All effect sizes, gains first, with their weights before an experiment's own evidence. The share of gains follows
     /// what the node has seen: the fewer changes gain, the more a new one has to show.
-    fn effects(&self, source: Source) -> [Effect; EFFECTS] {
+    fn effects(&self, source: IdeaSource) -> [Effect; EFFECTS] {
         effects(self.gain_share(source))
     }
 
-    fn gain_share(&self, source: Source) -> f64 {
+    fn gain_share(&self, source: IdeaSource) -> f64 {
         let (expected, weight) = match source {
-            Source::Own => (GAIN_SHARE, SHARE_PRIOR),
-            Source::Peers => (PEERS_GAIN_SHARE, PEERS_SHARE_PRIOR),
+            IdeaSource::Own => (GAIN_SHARE, SHARE_PRIOR),
+            IdeaSource::Peers => (PEERS_GAIN_SHARE, PEERS_SHARE_PRIOR),
         };
         let Share { experiments, gains } = self.shares[source as usize];
         (expected * weight + gains) / (weight + experiments)
     }
 
     /// What these differences (bpb, child − incumbent) say about an experiment of this group.
-    pub fn belief(&self, group: KnobGroup, source: Source, screens: &[Screen], pairs: &[f64]) -> Belief {
+    pub fn belief(
+        &self,
+        group: KnobGroup,
+        source: IdeaSource,
+        screens: &[Screen],
+        pairs: &[f64],
+    ) -> NoiseBelief {
         let summary = self.summary(group, screens, pairs);
         let terms = summary.terms(&self.effects(source));
         let log_weights = self.log_weights(group);
@@ -297,7 +303,7 @@ impl NoiseModel {
         }
         let before: f64 = self.gain_share(source);
         let factor = gain / (total - gain).max(f64::MIN_POSITIVE) * (1.0 - before) / before;
-        Belief { gain: gain / total, loss: loss / total, factor, pair_sd: self.geometric_mean(&weights) }
+        NoiseBelief { gain: gain / total, loss: loss / total, factor, pair_sd: self.geometric_mean(&weights) }
     }
 
     /// The curve of a group: its own evidence on top of the pull towards the pooled value.

@@ -19,7 +19,7 @@ fn settled_noise() -> NoiseModel {
 
 fn evidence(screens: &[(u64, f64)], pairs: &[f64]) -> Evidence {
     let screens = screens.iter().map(|&(seed, difference)| Screen { seed, difference }).collect();
-    Evidence { screens, pairs: pairs.to_vec(), removes_something: false, source: Source::Own }
+    Evidence { screens, pairs: pairs.to_vec(), removes_something: false, source: IdeaSource::Own }
 }
 
 fn next(screens: &[f64], pairs: &[f64]) -> Next {
@@ -134,12 +134,12 @@ fn noise_is_learned_per_group_and_losers_do_not_pass_for_it() {
 #[test]
 fn a_cached_run_that_was_lucky_is_found_out() {
     let mut noise = settled_noise();
-    let before = noise.belief(GROUP, Source::Own, &[Screen { seed: 5, difference: 0.004 }], &[]).gain;
+    let before = noise.belief(GROUP, IdeaSource::Own, &[Screen { seed: 5, difference: 0.004 }], &[]).gain;
     for difference in [0.014, 0.017, 0.012, 0.016, 0.013, 0.015] {
         noise.observe(GROUP, &evidence(&[(5, difference)], &[]));
     }
-    let after = noise.belief(GROUP, Source::Own, &[Screen { seed: 5, difference: 0.004 }], &[]).gain;
-    let elsewhere = noise.belief(GROUP, Source::Own, &[Screen { seed: 6, difference: 0.004 }], &[]).gain;
+    let after = noise.belief(GROUP, IdeaSource::Own, &[Screen { seed: 5, difference: 0.004 }], &[]).gain;
+    let elsewhere = noise.belief(GROUP, IdeaSource::Own, &[Screen { seed: 6, difference: 0.004 }], &[]).gain;
     assert!(after > before && after > 2.0 * elsewhere, "{before} {after} {elsewhere}");
 }
 
@@ -149,18 +149,18 @@ fn what_peers_found_has_its_own_chance_of_a_gain() {
         noise.belief(GROUP, source, &[Screen { seed: 5, difference: -0.004 }], &[]).gain
     };
     let mut noise = settled_noise();
-    let own = gain(&noise, Source::Own);
-    let peers = gain(&noise, Source::Peers);
+    let own = gain(&noise, IdeaSource::Own);
+    let peers = gain(&noise, IdeaSource::Peers);
     assert!(peers > 1.5 * own, "{peers} {own}");
     // Liars' ideas fail: theirs comes down, and own ideas have to show no more than before.
     for seed in 100..120 {
-        noise.observe(GROUP, &Evidence { source: Source::Peers, ..evidence(&[(seed, 0.03)], &[]) });
+        noise.observe(GROUP, &Evidence { source: IdeaSource::Peers, ..evidence(&[(seed, 0.03)], &[]) });
     }
-    let (own_later, peers_later) = (gain(&noise, Source::Own), gain(&noise, Source::Peers));
+    let (own_later, peers_later) = (gain(&noise, IdeaSource::Own), gain(&noise, IdeaSource::Peers));
     assert!(peers_later < 0.5 * peers, "{peers} {peers_later}");
     assert!((own_later - own).abs() < 0.3 * own, "{own} {own_later}");
     // However likely it was thought: it is kept on fresh pairs alone.
-    let promising = Evidence { source: Source::Peers, ..evidence(&[(1, -0.06)], &[]) };
+    let promising = Evidence { source: IdeaSource::Peers, ..evidence(&[(1, -0.06)], &[]) };
     assert_eq!(Policy::default().next(&promising, &settled_noise(), GROUP), Next::Pair(1));
 }
 

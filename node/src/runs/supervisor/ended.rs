@@ -2,13 +2,13 @@
 
 use autoswarm_protocol::{Crash, CrashClass, Outcome};
 
-use super::watch::{Fault, LastWord, Prepared, Price};
+use super::watch::{CallFault, LastWord, Prepared, Price};
 
 /// How a call of the trainer ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ended {
     /// The trainer's last word, or why it said none; none if the call was cancelled.
-    pub(super) said: Option<Result<LastWord, Fault>>,
+    pub(super) said: Option<Result<LastWord, CallFault>>,
     /// The price that it said.
     pub price: Option<Price>,
     /// Wall-clock seconds from its start to its end.
@@ -19,7 +19,7 @@ pub struct Ended {
 
 impl Ended {
     /// A call that came to nothing before there was a process.
-    pub(super) fn failed(fault: Fault) -> Self {
+    pub(super) fn failed(fault: CallFault) -> Self {
         Self { said: Some(Err(fault)), price: None, seconds: 0.0, peak_memory_bytes: 0 }
     }
 
@@ -28,7 +28,7 @@ impl Ended {
         let seconds = self.seconds;
         self.said.map(|said| match said {
             Ok(LastWord::Report(report)) => Outcome::Finished(report),
-            Ok(LastWord::Raced(raced)) => Outcome::Raced(raced),
+            Ok(LastWord::Pruned(pruned)) => Outcome::Pruned(pruned),
             Ok(other) => Outcome::Crashed(crash(bad("report", &other), seconds)),
             Err(fault) => Outcome::Crashed(crash(fault, seconds)),
         })
@@ -37,7 +37,7 @@ impl Ended {
     /// Returns the price that a pricing was made for; none if it was cancelled.
     pub(super) fn into_price(self) -> Option<Result<Price, Crash>> {
         let (seconds, price) = (self.seconds, self.price);
-        let silent = || Fault::new(CrashClass::BadOutput, "the trainer said no price");
+        let silent = || CallFault::new(CrashClass::BadOutput, "the trainer said no price");
         let said = self.said?.and_then(|_| price.ok_or_else(silent));
         Some(said.map_err(|fault| crash(fault, seconds)))
     }
@@ -53,10 +53,10 @@ impl Ended {
     }
 }
 
-fn bad(wanted: &str, said: &LastWord) -> Fault {
-    Fault::new(CrashClass::BadOutput, format!("not a {wanted} but {said:?}"))
+fn bad(wanted: &str, said: &LastWord) -> CallFault {
+    CallFault::new(CrashClass::BadOutput, format!("not a {wanted} but {said:?}"))
 }
 
-fn crash(fault: Fault, seconds: f64) -> Crash {
+fn crash(fault: CallFault, seconds: f64) -> Crash {
     Crash { class: fault.class, message: fault.message, seconds }
 }

@@ -91,7 +91,7 @@ async fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
 
 /// What came of reading a line.
 #[derive(Debug, PartialEq)]
-pub(super) enum Line {
+pub(super) enum OutputLine {
     /// A line without its end.
     Whole(Vec<u8>),
     /// The beginning of a line over [`MAX_LINE_BYTES`].
@@ -102,23 +102,27 @@ pub(super) enum Line {
 
 /// Reads lines, never more than the protocol's bound at once.
 #[derive(Debug)]
-pub(super) struct Lines<R = ChildStdout> {
+pub(super) struct OutputLines<R = ChildStdout> {
     reader: BufReader<R>,
     partial: Vec<u8>,
 }
 
-impl<R: tokio::io::AsyncRead + Unpin> Lines<R> {
+impl<R: tokio::io::AsyncRead + Unpin> OutputLines<R> {
     pub(super) fn new(reader: R) -> Self {
         Self { reader: BufReader::new(reader), partial: Vec::new() }
     }
 
     /// Returns the next line that is not blank. Cancel-safe: what was read stays here.
-    pub(super) async fn next(&mut self) -> io::Result<Line> {
+    pub(super) async fn next(&mut self) -> io::Result<OutputLine> {
         loop {
             let chunk = self.reader.fill_buf().await?;
             if chunk.is_empty() {
                 let rest = std::mem::take(&mut self.partial);
-                return Ok(if rest.trim_ascii().is_empty() { Line::End } else { Line::Whole(rest) });
+                return Ok(if rest.trim_ascii().is_empty() {
+                    OutputLine::End
+                } else {
+                    OutputLine::Whole(rest)
+                });
             }
             let end = chunk.iter().position(|&byte| byte == b'\n');
             let length = end.unwrap_or(chunk.len());
@@ -126,12 +130,12 @@ impl<R: tokio::io::AsyncRead + Unpin> Lines<R> {
             self.partial.extend_from_slice(&chunk[..length.min(room)]);
             self.reader.consume(end.map_or(length, |end| end + 1));
             if self.partial.len() > MAX_LINE_BYTES {
-                return Ok(Line::TooLong(std::mem::take(&mut self.partial)));
+                return Ok(OutputLine::TooLong(std::mem::take(&mut self.partial)));
             }
             if end.is_some() {
                 let line = std::mem::take(&mut self.partial);
                 if !line.trim_ascii().is_empty() {
-                    return Ok(Line::Whole(line));
+                    return Ok(OutputLine::Whole(line));
                 }
             }
         }
@@ -174,12 +178,12 @@ impl ErrorTail {
 mod tests {
     use super::*;
 
-    async fn lines(input: &[u8]) -> Vec<Line> {
-        let mut lines = Lines::new(input);
+    async fn lines(input: &[u8]) -> Vec<OutputLine> {
+        let mut lines = OutputLines::new(input);
         let mut all = Vec::new();
         loop {
             let line = lines.next().await.expect("a slice reads");
-            let end = line == Line::End;
+            let end = line == OutputLine::End;
             all.push(line);
             if end {
                 return all;
@@ -189,17 +193,20 @@ mod tests {
 
     #[tokio::test]
     async fn blank_lines_go_and_a_last_line_needs_no_end() {
-        let whole = |text: &str| Line::Whole(text.as_bytes().to_vec());
-        assert_eq!(lines(b"a\n\n  \nb").await, [whole("a"), whole("b"), Line::End]);
-        assert_eq!(lines(b"").await, [Line::End]);
+        let whole = |text: &str| OutputLine::Whole(text.as_bytes().to_vec());
+        assert_eq!(lines(b"a\n\n  \nb").await, [whole("a"), whole("b"), OutputLine::End]);
+        assert_eq!(lines(b"").await, [OutputLine::End]);
     }
 
     #[tokio::test]
     async fn a_long_line_is_cut_at_the_bound() {
         let most = vec![b'x'; MAX_LINE_BYTES];
-        assert_eq!(lines(&[&most[..], b"\n"].concat()).await, [Line::Whole(most.clone()), Line::End]);
+        assert_eq!(
+            lines(&[&most[..], b"\n"].concat()).await,
+            [OutputLine::Whole(most.clone()), OutputLine::End]
+        );
         let found = lines(&[&most[..], b"y"].concat()).await;
-        assert!(matches!(&found[0], Line::TooLong(start) if start.len() == MAX_LINE_BYTES + 1));
+        assert!(matches!(&found[0], OutputLine::TooLong(start) if start.len() == MAX_LINE_BYTES + 1));
     }
 
     #[cfg(unix)]

@@ -14,9 +14,9 @@ use tokio::{
 use super::{
     ended::Ended,
     links::{Control, Links, RunProgress},
-    process::{Line, Lines},
+    process::{OutputLine, OutputLines},
     tree::{self, Tree},
-    watch::{self, Exit, Fault, Watch},
+    watch::{self, CallFault, Exit, Watch},
 };
 
 /// How long closed pipes and killed processes may take to be gone.
@@ -34,7 +34,7 @@ pub(super) enum Reason {
     /// It ended, or its last word was taken.
     Over,
     /// It broke a rule.
-    Fault(Fault),
+    Fault(CallFault),
     /// Its owner ended it.
     Cancelled,
 }
@@ -46,7 +46,7 @@ pub(super) struct Supervision {
     watch: Watch,
     child: Child,
     tree: Tree,
-    lines: Lines,
+    lines: OutputLines,
     open: bool,
     links: Links,
     clock: Stopwatch,
@@ -61,7 +61,7 @@ impl Supervision {
         let root = Pid::from_raw(id as i32).expect("a process id is positive");
         // Of two candidates for the kernel's out-of-memory killer it shall take the trainer.
         let _ = fs::write(format!("/proc/{id}/oom_score_adj"), "1000");
-        let lines = Lines::new(child.stdout.take().expect("its output is piped"));
+        let lines = OutputLines::new(child.stdout.take().expect("its output is piped"));
         Self {
             run,
             watch,
@@ -110,7 +110,7 @@ impl Supervision {
     }
 
     /// Returns whether to go on.
-    fn tick(&mut self, refresh: bool) -> Result<bool, Fault> {
+    fn tick(&mut self, refresh: bool) -> Result<bool, CallFault> {
         if refresh {
             self.tree.refresh();
         }
@@ -121,12 +121,12 @@ impl Supervision {
         Ok(!self.watch.lingers(now))
     }
 
-    fn take(&mut self, line: io::Result<Line>) -> Result<(), Fault> {
+    fn take(&mut self, line: io::Result<OutputLine>) -> Result<(), CallFault> {
         let line = match line {
-            Ok(Line::Whole(line)) => line,
-            Ok(Line::TooLong(start)) => return Err(watch::too_long(&start)),
+            Ok(OutputLine::Whole(line)) => line,
+            Ok(OutputLine::TooLong(start)) => return Err(watch::too_long(&start)),
             // A pipe that fails is as good as closed: the process goes on or ends, and both are watched.
-            Ok(Line::End) | Err(_) => {
+            Ok(OutputLine::End) | Err(_) => {
                 self.open = false;
                 return Ok(());
             }
@@ -161,7 +161,7 @@ impl Supervision {
     }
 
     /// Reads what the process had said before it was gone.
-    async fn drain(&mut self) -> Result<(), Fault> {
+    async fn drain(&mut self) -> Result<(), CallFault> {
         while self.open {
             match timeout(AFTERMATH, self.lines.next()).await {
                 Ok(line) => self.take(line)?,

@@ -10,11 +10,11 @@
 use std::time::Duration;
 
 use autoswarm_protocol::{
-    CrashClass, Raced, RunReport, Split, TrainerEvent,
+    CrashClass, Pruned, RunReport, Split, TrainerEvent,
     event::{MAX_LINE_BYTES, SplitSummary},
     id::{ConfigHash, CorpusHash, TokenizerHash},
     outcome::TRAINER_SEMANTICS,
-    race::RaceBounds,
+    pruning::PruneBounds,
 };
 
 use crate::base::text::one_line;
@@ -67,7 +67,7 @@ impl Limits {
 
 /// What a run must say about itself to count.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Expected {
+pub(super) struct ExpectedReport {
     pub(super) config: ConfigHash,
     pub(super) seed: u64,
     pub(super) corpus: CorpusHash,
@@ -75,14 +75,14 @@ pub(super) struct Expected {
     pub(super) tokens_per_step: u64,
     pub(super) tokens: Option<u64>,
     pub(super) splits: Vec<Split>,
-    pub(super) race: Option<RaceBounds>,
+    pub(super) prune: Option<PruneBounds>,
 }
 
 /// What a trainer process was started for.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Goal {
     /// A report that fits.
-    Train(Expected),
+    Train(ExpectedReport),
     /// A price of this config.
     Price(ConfigHash),
     /// A dataset.
@@ -119,19 +119,19 @@ pub struct Prepared {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum LastWord {
     Report(Box<RunReport>),
-    Raced(Raced),
+    Pruned(Pruned),
     Price(Price),
     Prepared(Prepared),
 }
 
 /// Why a trainer process gave no answer.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Fault {
+pub(super) struct CallFault {
     pub(super) class: CrashClass,
     pub(super) message: String,
 }
 
-impl Fault {
+impl CallFault {
     pub(super) fn new(class: CrashClass, message: impl AsRef<str>) -> Self {
         Self { class, message: one_line(message.as_ref(), MESSAGE) }
     }
@@ -145,11 +145,11 @@ pub(super) enum Exit {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Phase {
+enum CallPhase {
     Starting,
     Training,
     Evaluating,
-    Done(Result<LastWord, Fault>),
+    Done(Result<LastWord, CallFault>),
 }
 
 /// The state of one trainer process, as its supervisor sees it.
@@ -157,9 +157,9 @@ enum Phase {
 pub(super) struct Watch {
     goal: Goal,
     limits: Limits,
-    phase: Phase,
+    phase: CallPhase,
     phase_since: Duration,
-    heard: Duration,
+    last_line: Duration,
     lines: u64,
     introduced: bool,
     paused: bool,
@@ -171,9 +171,9 @@ impl Watch {
         Self {
             goal,
             limits,
-            phase: Phase::Starting,
+            phase: CallPhase::Starting,
             phase_since: Duration::ZERO,
-            heard: Duration::ZERO,
+            last_line: Duration::ZERO,
             lines: 0,
             introduced: false,
             paused: false,
@@ -193,12 +193,12 @@ impl Watch {
 
     /// Returns whether the trainer has said its last word.
     fn is_done(&self) -> bool {
-        matches!(self.phase, Phase::Done(_))
+        matches!(self.phase, CallPhase::Done(_))
     }
 
     /// Takes a line of standard output; `now` is the time since the start. A fault ends the run.
-    pub(super) fn line(&mut self, line: &[u8], now: Duration) -> Result<TrainerEvent, Fault> {
-        self.heard = now;
+    pub(super) fn line(&mut self, line: &[u8], now: Duration) -> Result<TrainerEvent, CallFault> {
+        self.last_line = now;
         self.lines += 1;
         if self.lines as f64 > LINES_AT_ONCE + LINES_PER_SECOND * now.as_secs_f64() {
             return Err(bad("the trainer floods its output: more than 100 lines a second"));
@@ -214,51 +214,59 @@ impl Watch {
         Ok(event)
     }
 
-    fn step(&mut self, event: &TrainerEvent, now: Duration) -> Result<(), Fault> {
+    fn step(&mut self, event: &TrainerEvent, now: Duration) -> Result<(), CallFault> {
         let next = match (event, &self.phase) {
-            (TrainerEvent::Failed { class, message }, _) => Phase::Done(Err(self.said(*class, message))),
-            (TrainerEvent::Preparing { .. }, Phase::Starting) if self.goal == Goal::Prepare => return Ok(()),
-            (TrainerEvent::Prepared { corpus, tokenizer, vocabulary, splits }, Phase::Starting)
+            (TrainerEvent::Failed { class, message }, _) => CallPhase::Done(Err(self.said(*class, message))),
+            (TrainerEvent::Preparing { .. }, CallPhase::Starting) if self.goal == Goal::Prepare => {
+                return Ok(());
+            }
+            (TrainerEvent::Prepared { corpus, tokenizer, vocabulary, splits }, CallPhase::Starting)
                 if self.goal == Goal::Prepare =>
             {
                 let (corpus, tokenizer, vocabulary) = (*corpus, *tokenizer, *vocabulary);
                 let prepared = Prepared { corpus, tokenizer, vocabulary, splits: splits.clone() };
-                Phase::Done(Ok(LastWord::Prepared(prepared)))
+                CallPhase::Done(Ok(LastWord::Prepared(prepared)))
             }
-            (TrainerEvent::Starting { config, seed, .. }, Phase::Starting) if !self.introduced => {
+            (TrainerEvent::Starting { config, seed, .. }, CallPhase::Starting) if !self.introduced => {
                 self.introduced = true;
                 return self.check_start(*config, *seed);
             }
-            (&TrainerEvent::Priced { tokens_per_second, tokens, cpu_share, seconds }, Phase::Starting)
-                if self.introduced && self.price.is_none() =>
-            {
+            (
+                &TrainerEvent::Priced { tokens_per_second, tokens, cpu_share, seconds },
+                CallPhase::Starting,
+            ) if self.introduced && self.price.is_none() => {
                 let price = Price { tokens_per_second, tokens, cpu_share, seconds };
                 if ![tokens_per_second, cpu_share, seconds].iter().all(|x| x.is_finite() && *x >= 0.0) {
-                    return Err(Fault::new(CrashClass::NotANumber, "the trainer's price is not a number"));
+                    return Err(CallFault::new(
+                        CrashClass::NotANumber,
+                        "the trainer's price is not a number",
+                    ));
                 }
                 self.price = Some(price);
                 match self.goal {
-                    Goal::Price(_) => Phase::Done(Ok(LastWord::Price(price))),
+                    Goal::Price(_) => CallPhase::Done(Ok(LastWord::Price(price))),
                     _ => return Ok(()),
                 }
             }
-            (TrainerEvent::TrainingStarted { .. }, Phase::Starting) if self.introduced && self.trains() => {
-                Phase::Training
+            (TrainerEvent::TrainingStarted { .. }, CallPhase::Starting)
+                if self.introduced && self.trains() =>
+            {
+                CallPhase::Training
             }
-            (TrainerEvent::Progress { .. }, Phase::Training)
-            | (TrainerEvent::Evaluating { .. }, Phase::Evaluating) => return Ok(()),
-            (TrainerEvent::Evaluating { .. }, Phase::Training) => Phase::Evaluating,
-            (TrainerEvent::Finished { report }, Phase::Training | Phase::Evaluating) => {
+            (TrainerEvent::Progress { .. }, CallPhase::Training)
+            | (TrainerEvent::Evaluating { .. }, CallPhase::Evaluating) => return Ok(()),
+            (TrainerEvent::Evaluating { .. }, CallPhase::Training) => CallPhase::Evaluating,
+            (TrainerEvent::Finished { report }, CallPhase::Training | CallPhase::Evaluating) => {
                 if let Goal::Train(expected) = &self.goal {
                     check_report(report, expected)?;
                 }
-                Phase::Done(Ok(LastWord::Report(report.clone())))
+                CallPhase::Done(Ok(LastWord::Report(report.clone())))
             }
-            (TrainerEvent::Raced { raced }, Phase::Training) => {
+            (TrainerEvent::Pruned { pruned }, CallPhase::Training) => {
                 if let Goal::Train(expected) = &self.goal {
-                    check_raced(raced, expected)?;
+                    check_pruned(pruned, expected)?;
                 }
-                Phase::Done(Ok(LastWord::Raced(*raced)))
+                CallPhase::Done(Ok(LastWord::Pruned(*pruned)))
             }
             _ => return Err(bad("the trainer spoke out of turn")),
         };
@@ -269,12 +277,13 @@ impl Watch {
 
     /// Returns the fault that the trainer reports. Its own clock runs on while it is paused, so after a pause its word
     /// on the time blames nobody: ours would have ended it.
-    fn said(&self, class: CrashClass, message: &str) -> Fault {
+    fn said(&self, class: CrashClass, message: &str) -> CallFault {
         match class {
-            CrashClass::TimedOut | CrashClass::EvaluationTimedOut if self.paused => {
-                Fault::new(CrashClass::Killed, format!("a pause made it late by its own clock: {message}"))
-            }
-            _ => Fault::new(class, message),
+            CrashClass::TimedOut | CrashClass::EvaluationTimedOut if self.paused => CallFault::new(
+                CrashClass::Killed,
+                format!("a pause made it late by its own clock: {message}"),
+            ),
+            _ => CallFault::new(class, message),
         }
     }
 
@@ -287,7 +296,7 @@ impl Watch {
         matches!(self.goal, Goal::Train(_))
     }
 
-    fn check_start(&self, config: ConfigHash, seed: u64) -> Result<(), Fault> {
+    fn check_start(&self, config: ConfigHash, seed: u64) -> Result<(), CallFault> {
         let (requested, wanted_seed) = match &self.goal {
             Goal::Train(expected) => (expected.config, Some(expected.seed)),
             Goal::Price(config) => (*config, None),
@@ -301,31 +310,31 @@ impl Watch {
     }
 
     /// Checks the clock and the memory of the whole tree, bytes.
-    pub(super) fn tick(&self, now: Duration, memory_bytes: u64) -> Result<(), Fault> {
+    pub(super) fn tick(&self, now: Duration, memory_bytes: u64) -> Result<(), CallFault> {
         let Limits { startup, cap, grace, evaluation, silence, memory_bytes: most } = self.limits;
         if most > 0 && memory_bytes > most {
             let message = format!("it took {} of memory, and a slot has {}", mebi(memory_bytes), mebi(most));
-            return Err(Fault::new(CrashClass::OutOfMemory, message));
+            return Err(CallFault::new(CrashClass::OutOfMemory, message));
         }
         let in_phase = now.saturating_sub(self.phase_since);
         let over = |limit: Duration, class, what: &str| {
             let message = format!("{what} after {:.1} s", limit.as_secs_f64());
-            if in_phase > limit + grace { Err(Fault::new(class, message)) } else { Ok(()) }
+            if in_phase > limit + grace { Err(CallFault::new(class, message)) } else { Ok(()) }
         };
         match self.phase {
             // `prepare` may download and has no bound but silence.
-            Phase::Starting if self.goal == Goal::Prepare => {}
-            Phase::Starting => over(startup, CrashClass::Hung, "training had not started")?,
-            Phase::Training => over(cap, CrashClass::TimedOut, "training had not ended")?,
-            Phase::Evaluating => {
+            CallPhase::Starting if self.goal == Goal::Prepare => {}
+            CallPhase::Starting => over(startup, CrashClass::Hung, "training had not started")?,
+            CallPhase::Training => over(cap, CrashClass::TimedOut, "training had not ended")?,
+            CallPhase::Evaluating => {
                 over(evaluation, CrashClass::EvaluationTimedOut, "evaluation had not ended")?;
             }
             // Said its last word and will not leave: the word counts, and its process is killed.
-            Phase::Done(_) => return Ok(()),
+            CallPhase::Done(_) => return Ok(()),
         }
-        if now.saturating_sub(self.heard) > silence {
+        if now.saturating_sub(self.last_line) > silence {
             let message = format!("the trainer said nothing for {:.1} s", silence.as_secs_f64());
-            return Err(Fault::new(CrashClass::Hung, message));
+            return Err(CallFault::new(CrashClass::Hung, message));
         }
         Ok(())
     }
@@ -336,29 +345,34 @@ impl Watch {
     }
 
     /// Ends the run: `error` is the last line of standard error, `starved` whether memory was near its end.
-    pub(super) fn exited(&self, exit: Exit, error: Option<&str>, starved: bool) -> Result<LastWord, Fault> {
-        if let Phase::Done(result) = &self.phase {
+    pub(super) fn exited(
+        &self,
+        exit: Exit,
+        error: Option<&str>,
+        starved: bool,
+    ) -> Result<LastWord, CallFault> {
+        if let CallPhase::Done(result) = &self.phase {
             return result.clone();
         }
         let said = error.map_or(String::new(), |line| format!("; its last error line: {line}"));
         if starved || error.is_some_and(says_out_of_memory) {
-            return Err(Fault::new(CrashClass::OutOfMemory, format!("memory ran out{said}")));
+            return Err(CallFault::new(CrashClass::OutOfMemory, format!("memory ran out{said}")));
         }
         Err(match exit {
             Exit::Signal(signal) => {
                 let message = format!("signal {signal}{} ended the trainer{said}", name(signal));
-                Fault::new(CrashClass::Killed, message)
+                CallFault::new(CrashClass::Killed, message)
             }
             Exit::Code(0) => bad(format!("the trainer ended without a result{said}")),
             Exit::Code(code) => {
-                Fault::new(CrashClass::Failed, format!("the trainer exited with code {code}{said}"))
+                CallFault::new(CrashClass::Failed, format!("the trainer exited with code {code}{said}"))
             }
         })
     }
 }
 
-fn bad(message: impl AsRef<str>) -> Fault {
-    Fault::new(CrashClass::BadOutput, message)
+fn bad(message: impl AsRef<str>) -> CallFault {
+    CallFault::new(CrashClass::BadOutput, message)
 }
 
 /// Quotes the beginning of a line that is not from the protocol.
@@ -367,15 +381,15 @@ pub(super) fn quote(line: &[u8]) -> String {
 }
 
 /// The fault of a line longer than [`MAX_LINE_BYTES`], of which `start` is the beginning.
-pub(super) fn too_long(start: &[u8]) -> Fault {
+pub(super) fn too_long(start: &[u8]) -> CallFault {
     bad(format!("the trainer wrote a line of more than {MAX_LINE_BYTES} bytes: {}", quote(start)))
 }
 
-fn parse(line: &[u8]) -> Result<TrainerEvent, Fault> {
+fn parse(line: &[u8]) -> Result<TrainerEvent, CallFault> {
     serde_json::from_slice(line).map_err(|error| {
         if numberless(line) {
             let message = format!("the trainer wrote a number that is none: {}", quote(line));
-            Fault::new(CrashClass::NotANumber, message)
+            CallFault::new(CrashClass::NotANumber, message)
         } else {
             bad(format!("the trainer wrote no event ({error}): {}", quote(line)))
         }
@@ -410,16 +424,16 @@ fn fill(value: &mut serde_json::Value) -> bool {
     }
 }
 
-fn same(what: &str, requested: &str, executed: &str, equal: bool) -> Result<(), Fault> {
+fn same(what: &str, requested: &str, executed: &str, equal: bool) -> Result<(), CallFault> {
     if equal {
         return Ok(());
     }
     let message = format!("the trainer executed {what} `{executed}`, and `{requested}` was asked for");
-    Err(Fault::new(CrashClass::ConfigMismatch, message))
+    Err(CallFault::new(CrashClass::ConfigMismatch, message))
 }
 
-fn check_report(report: &RunReport, expected: &Expected) -> Result<(), Fault> {
-    let Expected { config, seed, corpus, tokenizer, tokens_per_step, tokens, splits, .. } = expected;
+fn check_report(report: &RunReport, expected: &ExpectedReport) -> Result<(), CallFault> {
+    let ExpectedReport { config, seed, corpus, tokenizer, tokens_per_step, tokens, splits, .. } = expected;
     same("config", &config.fmt_short(), &report.executed.fmt_short(), *config == report.executed)?;
     same("seed", &seed.to_string(), &report.seed.to_string(), *seed == report.seed)?;
     same("corpus", &corpus.fmt_short(), &report.corpus.fmt_short(), *corpus == report.corpus)?;
@@ -448,20 +462,20 @@ fn check_report(report: &RunReport, expected: &Expected) -> Result<(), Fault> {
 }
 
 /// Checks that a run was stopped for a reason that it was given.
-fn check_raced(raced: &Raced, expected: &Expected) -> Result<(), Fault> {
-    let Raced { loss, training_seconds, training_cpu_seconds, startup_seconds, .. } = *raced;
+fn check_pruned(pruned: &Pruned, expected: &ExpectedReport) -> Result<(), CallFault> {
+    let Pruned { loss, training_seconds, training_cpu_seconds, startup_seconds, .. } = *pruned;
     if ![loss, training_seconds, training_cpu_seconds, startup_seconds]
         .iter()
         .all(|x| x.is_finite() && *x >= 0.0)
     {
-        return Err(Fault::new(CrashClass::NotANumber, "a stopped run's numbers are none"));
+        return Err(CallFault::new(CrashClass::NotANumber, "a stopped run's numbers are none"));
     }
-    let bound = raced.place().zip(expected.race).map(|(place, race)| race.0[place]);
+    let bound = pruned.place().zip(expected.prune).map(|(place, prune)| prune.0[place]);
     match bound {
         Some(bound) if loss > bound => Ok(()),
         _ => Err(bad(format!(
             "the run was stopped after {} of {} steps at loss {loss}, without a reason",
-            raced.step, raced.steps
+            pruned.step, pruned.steps
         ))),
     }
 }

@@ -1,6 +1,6 @@
 //! Tables for the judge of a trainer's words and times.
 
-use autoswarm_protocol::{Bpb, outcome::CurvePoint, race::RACE_POINTS};
+use autoswarm_protocol::{Bpb, outcome::CurvePoint, pruning::PRUNE_POINTS};
 
 use super::*;
 
@@ -17,8 +17,8 @@ fn limits() -> Limits {
     }
 }
 
-fn expected() -> Expected {
-    Expected {
+fn expected() -> ExpectedReport {
+    ExpectedReport {
         config: ConfigHash::of(b"config"),
         seed: 3,
         corpus: CorpusHash::of(b"corpus"),
@@ -26,7 +26,7 @@ fn expected() -> Expected {
         tokens_per_step: 100,
         tokens: Some(950),
         splits: vec![Split::Validation],
-        race: None,
+        prune: None,
     }
 }
 
@@ -107,7 +107,7 @@ fn only_a_report_of_what_was_asked_for_counts() {
 
 #[test]
 fn a_report_without_a_split_that_was_asked_for_is_bad_output() {
-    let goal = Goal::Train(Expected { splits: vec![Split::Validation, Split::Audit], ..expected() });
+    let goal = Goal::Train(ExpectedReport { splits: vec![Split::Validation, Split::Audit], ..expected() });
     let mut watch = Watch::new(goal, limits());
     for line in [starting().as_str(), STARTED] {
         watch.line(line.as_bytes(), SECOND).expect("in order");
@@ -235,8 +235,8 @@ fn after_a_pause_the_trainers_own_clock_blames_nobody() {
 }
 
 #[track_caller]
-fn check_raced(bounds: Option<RaceBounds>, step: u64, loss: f64, expect: Option<CrashClass>) {
-    let goal = Goal::Train(Expected { race: bounds, ..expected() });
+fn check_pruned(bounds: Option<PruneBounds>, step: u64, loss: f64, expect: Option<CrashClass>) {
+    let goal = Goal::Train(ExpectedReport { prune: bounds, ..expected() });
     let mut watch = Watch::new(goal, limits());
     for line in [starting().as_str(), STARTED] {
         watch.line(line.as_bytes(), SECOND).expect("in order");
@@ -248,18 +248,18 @@ fn check_raced(bounds: Option<RaceBounds>, step: u64, loss: f64, expect: Option<
     assert_eq!(class, expect);
     if expect.is_none() {
         let answer = watch.exited(Exit::Code(0), None, false).expect("an answer");
-        assert!(matches!(answer, LastWord::Raced(raced) if raced.step == step), "{answer:?}");
+        assert!(matches!(answer, LastWord::Pruned(pruned) if pruned.step == step), "{answer:?}");
     }
 }
 
 #[test]
 fn a_run_stops_early_only_for_a_reason_that_it_was_given() {
-    let bounds = Some(RaceBounds([3.0, 2.0, f64::INFINITY]));
-    check_raced(bounds, RACE_POINTS[0], 3.1, None);
-    check_raced(bounds, RACE_POINTS[1], 2.1, None);
-    check_raced(bounds, RACE_POINTS[0], 2.9, Some(CrashClass::BadOutput));
-    check_raced(bounds, RACE_POINTS[2], 9.0, Some(CrashClass::BadOutput));
-    check_raced(bounds, RACE_POINTS[0] + 1, 9.0, Some(CrashClass::BadOutput));
-    check_raced(None, RACE_POINTS[0], 9.0, Some(CrashClass::BadOutput));
-    check_raced(bounds, RACE_POINTS[0], -1.0, Some(CrashClass::NotANumber));
+    let bounds = Some(PruneBounds([3.0, 2.0, f64::INFINITY]));
+    check_pruned(bounds, PRUNE_POINTS[0], 3.1, None);
+    check_pruned(bounds, PRUNE_POINTS[1], 2.1, None);
+    check_pruned(bounds, PRUNE_POINTS[0], 2.9, Some(CrashClass::BadOutput));
+    check_pruned(bounds, PRUNE_POINTS[2], 9.0, Some(CrashClass::BadOutput));
+    check_pruned(bounds, PRUNE_POINTS[0] + 1, 9.0, Some(CrashClass::BadOutput));
+    check_pruned(None, PRUNE_POINTS[0], 9.0, Some(CrashClass::BadOutput));
+    check_pruned(bounds, PRUNE_POINTS[0], -1.0, Some(CrashClass::NotANumber));
 }

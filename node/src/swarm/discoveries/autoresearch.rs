@@ -28,10 +28,10 @@ const RATE_WIDTH: f64 = 768.0;
 const RATE_POWER: f64 = 0.5;
 
 /// A constant's line: its name, its value, and what stands behind.
-type Line = (&'static str, &'static str, &'static str);
+type ConstantLine = (&'static str, &'static str, &'static str);
 
 /// The blocks of constants, each with the number of its first line; an empty line follows each.
-const BLOCKS: [(usize, &[Line]); 3] = [
+const BLOCKS: [(usize, &[ConstantLine]); 3] = [
     (
         433,
         &[

@@ -17,7 +17,7 @@ use autoswarm_protocol::{
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Discoveries, Found, Here, SpeedClass, Status};
+use super::{Discoveries, KnownDiscovery, LocalContext, SpeedClass, Status};
 use crate::research::{Incumbent, Proposal};
 
 /// Share of the experiments that may be others' ideas, and how many may come before that is counted. // Wild guess.
@@ -45,15 +45,20 @@ const MOST_CONSIDERED: usize = 64;
 /// Something to try.
 #[derive(Debug, Clone, Copy)]
 enum Idea<'a> {
-    Transplant(RecordId, &'a Found),
-    Both((RecordId, &'a Found), (RecordId, &'a Found)),
-    Adopt(RecordId, &'a Found),
+    Transplant(RecordId, &'a KnownDiscovery),
+    Both((RecordId, &'a KnownDiscovery), (RecordId, &'a KnownDiscovery)),
+    Adopt(RecordId, &'a KnownDiscovery),
 }
 
 impl Discoveries {
     /// Returns the next idea of others' to try on this incumbent, as a proposal; none while others' ideas have had their
     /// share, or where nothing of theirs would change anything.
-    pub fn next_to_try(&self, incumbent: &Incumbent, here: &Here, rng: &mut ChaCha8Rng) -> Option<Proposal> {
+    pub fn next_to_try(
+        &self,
+        incumbent: &Incumbent,
+        here: &LocalContext,
+        rng: &mut ChaCha8Rng,
+    ) -> Option<Proposal> {
         let within = |share: f64| f64::from(self.inspired) < FIRST + share * f64::from(self.experiments);
         if !within(SHARE) {
             return None;
@@ -76,16 +81,22 @@ impl Discoveries {
     }
 
     /// Returns what can be tried with the gain expected of it, bits per byte.
-    fn ideas(&self, incumbent: &Incumbent, here: &Here, may_be_unlikely: bool) -> Vec<(f64, Idea<'_>)> {
+    fn ideas(
+        &self,
+        incumbent: &Incumbent,
+        here: &LocalContext,
+        may_be_unlikely: bool,
+    ) -> Vec<(f64, Idea<'_>)> {
         let (trust, transfer) = (self.trust(), self.transfer(here));
-        let believed = |found: &Found| trust.mean(found.author, SpeedClass::of(&found.discovery.hardware));
+        let believed =
+            |found: &KnownDiscovery| trust.mean(found.author, SpeedClass::of(&found.discovery.hardware));
         let chances = self.promise.chances();
         let chance = |id: &RecordId| chances.get(id).copied().unwrap_or(0.0);
         let is_open = |id: &RecordId| chance(id) >= UNLIKELY || may_be_unlikely;
         let most = UNPROVEN_CLAIM * self.middle_claim();
         let is_proven = |author: Author| trust.is_proven(author) || self.promise.has_helped(author);
         let most_of = |author: Author| if is_proven(author) { f64::INFINITY } else { most };
-        let mut open: Vec<(f64, RecordId, &Found)> = self
+        let mut open: Vec<(f64, RecordId, &KnownDiscovery)> = self
             .found
             .iter()
             .filter(|(id, found)| found.author != self.own && !self.tried.contains(id) && is_open(id))
@@ -141,11 +152,13 @@ impl Discoveries {
 }
 
 /// Returns the two most promising discoveries that share no knob, with what both together are expected to gain.
-fn best_pair<'a>(open: &[(f64, RecordId, &'a Found)]) -> Option<(f64, Idea<'a>)> {
-    let knobs = |found: &Found| -> Vec<Knob> { found.discovery.patch.iter().map(|(knob, _)| knob).collect() };
+fn best_pair<'a>(open: &[(f64, RecordId, &'a KnownDiscovery)]) -> Option<(f64, Idea<'a>)> {
+    let knobs = |found: &KnownDiscovery| -> Vec<Knob> {
+        found.discovery.patch.iter().map(|(knob, _)| knob).collect()
+    };
     let (first_gain, first_id, first) = open.first()?;
     let taken = knobs(first);
-    let apart = |found: &Found| knobs(found).iter().all(|knob| !taken.contains(knob));
+    let apart = |found: &KnownDiscovery| knobs(found).iter().all(|knob| !taken.contains(knob));
     let (gain, id, second) = open[1..].iter().find(|(_, _, found)| apart(found))?;
     Some((TOGETHER * (first_gain + gain), Idea::Both((*first_id, first), (*id, second))))
 }

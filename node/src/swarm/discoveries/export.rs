@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use autoswarm_protocol::Estimate;
 
-use super::inspect::{Details, Row};
+use super::inspect::{Details, DiscoveryRow};
 use crate::base::words;
 
 /// The columns of the table.
@@ -49,7 +49,7 @@ pub fn toml(details: &Details) -> String {
 }
 
 /// Prints rows as a table with a header, tab-separated; differences in bits per byte, times in UTC. What is unknown is empty.
-pub fn tsv(rows: &[Row]) -> String {
+pub fn tsv(rows: &[DiscoveryRow]) -> String {
     let mut out = COLUMNS.join("\t");
     out.push('\n');
     for row in rows {
@@ -96,7 +96,7 @@ mod tests {
     use autoswarm_protocol::TrainConfig;
 
     use super::*;
-    use crate::swarm::discoveries::{Filter, inspect::tests::sample};
+    use crate::swarm::discoveries::{DiscoveryFilter, inspect::tests::sample};
 
     #[test]
     fn the_toml_is_the_config_and_its_comments_are_one_line_each() {
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn every_line_of_the_table_has_every_column() {
         let (discoveries, _) = sample();
-        let rows = discoveries.list(&Filter::default()).rows;
+        let rows = discoveries.list(&DiscoveryFilter::default()).rows;
         let text = tsv(&rows);
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
         assert_eq!(lines.len(), rows.len() + 1);

@@ -11,7 +11,7 @@ use autoswarm_protocol::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attested, Discoveries, Found, Status, Trust,
+    Attested, Discoveries, KnownDiscovery, Status, Trust,
     lineage::{self, Lineage},
     trust,
 };
@@ -57,7 +57,7 @@ pub enum Sort {
 /// Which discoveries a list holds, and in what order. Of more than `limit` it holds the first of the order, by age the newest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Filter {
+pub struct DiscoveryFilter {
     /// Only those whose id begins with these digits.
     pub id: Option<String>,
     /// Only those with this status.
@@ -80,7 +80,7 @@ pub struct Filter {
     pub limit: u32,
 }
 
-impl Default for Filter {
+impl Default for DiscoveryFilter {
     fn default() -> Self {
         Self {
             id: None,
@@ -101,14 +101,14 @@ impl Default for Filter {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Listing {
     /// The rows, in the filter's order.
-    pub rows: Vec<Row>,
+    pub rows: Vec<DiscoveryRow>,
     /// How many more there are, beyond the limit or what one reply holds.
     pub left_out: u32,
 }
 
 /// A discovery in a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct DiscoveryRow {
     /// Its id, 64 hexadecimal digits.
     pub id: String,
     /// Its author's first digits.
@@ -147,7 +147,7 @@ pub struct Row {
     pub made_at: u64,
 }
 
-impl Row {
+impl DiscoveryRow {
     /// Returns a bound on the row's JSON, bytes: names of knobs and values have at most 64 together, all else at most 900.
     fn weight(&self) -> usize {
         900 + 64 * self.patch.len()
@@ -185,7 +185,7 @@ impl Says {
         }
     }
 
-    fn of(found: &Found, re_run: &Attested) -> Self {
+    fn of(found: &KnownDiscovery, re_run: &Attested) -> Self {
         let Attested { author, attestation } = re_run;
         let Ok(shown) = &attestation.found else { return Self::Nothing };
         if attestation.comparison == Comparison::Reproduced {
@@ -206,7 +206,7 @@ impl Says {
 
 /// A re-run of a discovery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ReRun {
+pub struct AttestationRow {
     /// The first digits of whose it is.
     pub author: String,
     /// Whether this node made it.
@@ -233,7 +233,7 @@ pub struct Details {
     /// What it says.
     pub discovery: Discovery,
     /// Who re-ran it, and what came of it: reproductions first, 200 at most.
-    pub attestations: Vec<ReRun>,
+    pub attestations: Vec<AttestationRow>,
     /// Re-runs in all.
     pub re_runs: u32,
     /// What it builds on, and what builds on it.
@@ -242,12 +242,12 @@ pub struct Details {
 
 impl Discoveries {
     /// Returns what a filter leaves.
-    pub fn list(&self, filter: &Filter) -> Listing {
+    pub fn list(&self, filter: &DiscoveryFilter) -> Listing {
         let trust = self.trust();
-        let mut chosen: Vec<(&RecordId, &Found)> =
+        let mut chosen: Vec<(&RecordId, &KnownDiscovery)> =
             self.found.iter().filter(|(id, found)| self.passes(filter, **id, found, trust)).collect();
-        let newest = |id: &RecordId, found: &Found| Reverse((found.made_at, *id));
-        let claim = |found: &Found| found.discovery.estimate;
+        let newest = |id: &RecordId, found: &KnownDiscovery| Reverse((found.made_at, *id));
+        let claim = |found: &KnownDiscovery| found.discovery.estimate;
         match filter.sort {
             Sort::Age => chosen.sort_by_key(|(id, found)| newest(id, found)),
             Sort::ReRuns => {
@@ -260,7 +260,7 @@ impl Discoveries {
             }
         }
         let (matching, mut bytes) = (chosen.len(), 0);
-        let mut rows: Vec<Row> = chosen
+        let mut rows: Vec<DiscoveryRow> = chosen
             .into_iter()
             .take(filter.limit.min(MAX_ROWS) as usize)
             .map(|(id, found)| self.row(*id, found, trust))
@@ -275,7 +275,7 @@ impl Discoveries {
         Listing { left_out: (matching - rows.len()) as u32, rows }
     }
 
-    fn passes(&self, filter: &Filter, id: RecordId, found: &Found, trust: &Trust) -> bool {
+    fn passes(&self, filter: &DiscoveryFilter, id: RecordId, found: &KnownDiscovery, trust: &Trust) -> bool {
         let discovery = &found.discovery;
         let begins = |wanted: &Option<String>, text: &dyn ToString| {
             wanted.as_ref().is_none_or(|wanted| text.to_string().starts_with(&wanted.to_ascii_lowercase()))
@@ -298,12 +298,12 @@ impl Discoveries {
         self.attestations.get(&id).into_iter().flatten()
     }
 
-    pub(super) fn row(&self, id: RecordId, found: &Found, trust: &Trust) -> Row {
+    pub(super) fn row(&self, id: RecordId, found: &KnownDiscovery, trust: &Trust) -> DiscoveryRow {
         let discovery = &found.discovery;
         let that_say =
             |says: Says| self.re_runs(id).filter(|re_run| Says::of(found, re_run) == says).count() as u32;
         let is_reproduction = |re_run: &&Attested| re_run.attestation.comparison == Comparison::Reproduced;
-        Row {
+        DiscoveryRow {
             id: id.to_string(),
             author: found.author.fmt_short(),
             own: found.author == self.own,
@@ -339,11 +339,11 @@ impl Discoveries {
         }
     }
 
-    fn details(&self, id: RecordId, found: &Found) -> Details {
+    fn details(&self, id: RecordId, found: &KnownDiscovery) -> Details {
         let trust = self.trust();
-        let mut attestations: Vec<ReRun> = self
+        let mut attestations: Vec<AttestationRow> = self
             .re_runs(id)
-            .map(|re_run| ReRun {
+            .map(|re_run| AttestationRow {
                 author: re_run.author.fmt_short(),
                 own: re_run.author == self.own,
                 attestation: re_run.attestation.clone(),

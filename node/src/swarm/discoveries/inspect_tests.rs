@@ -61,7 +61,7 @@ pub(crate) fn sample() -> (Discoveries, Vec<String>) {
     let mut ids = Vec::new();
     let mut hear = |discovery: Discovery, by: u8, age: u64| {
         let record = verified(&Body::Discovery(Box::new(discovery)), by, age);
-        discoveries.hear(&record, None, NOW);
+        discoveries.add(&record, None, NOW);
         ids.push(record.id());
         record.id()
     };
@@ -91,50 +91,50 @@ pub(crate) fn sample() -> (Discoveries, Vec<String>) {
             found: shown.map(|(delta, standard_error)| Estimate { delta, standard_error, pairs: 2 }),
             tokens: Some((812_032, 790_528)),
         }));
-        discoveries.hear(&verified(&body, by, 60), None, NOW);
+        discoveries.add(&verified(&body, by, 60), None, NOW);
     }
     (discoveries, ids.iter().map(ToString::to_string).collect())
 }
 
 /// Compares the patches that a filter leaves, in their order.
 #[track_caller]
-fn check(filter: &Filter, expected: &[&str]) {
+fn check(filter: &DiscoveryFilter, expected: &[&str]) {
     let listing = sample().0.list(filter);
     let knobs: Vec<String> = listing.rows.iter().map(|row| row.patch.to_string()).collect();
     let first: Vec<&str> = knobs.iter().map(|patch| patch.split(' ').next().unwrap_or_default()).collect();
     assert_eq!(first, expected, "{filter:?}");
 }
 
-fn all() -> Filter {
-    Filter::default()
+fn all() -> DiscoveryFilter {
+    DiscoveryFilter::default()
 }
 
 #[test]
 fn a_list_holds_what_its_filters_leave() {
     check(&all(), &["batch_tokens", "depth", "warmdown"]);
-    check(&Filter { status: Some(Status::Seconded), ..all() }, &["batch_tokens"]);
-    check(&Filter { status: Some(Status::Refuted), ..all() }, &[]);
-    check(&Filter { whose: Whose::Mine, ..all() }, &["depth"]);
-    check(&Filter { whose: Whose::Foreign, ..all() }, &["batch_tokens", "warmdown"]);
+    check(&DiscoveryFilter { status: Some(Status::Seconded), ..all() }, &["batch_tokens"]);
+    check(&DiscoveryFilter { status: Some(Status::Refuted), ..all() }, &[]);
+    check(&DiscoveryFilter { whose: Whose::Mine, ..all() }, &["depth"]);
+    check(&DiscoveryFilter { whose: Whose::Foreign, ..all() }, &["batch_tokens", "warmdown"]);
     let of = |n: u8| Author::of(&keys(n)).expect("ed25519").to_string();
-    check(&Filter { author: Some(of(3)[..6].to_uppercase()), ..all() }, &["warmdown"]);
-    check(&Filter { knob: Some("matrix_lr".to_owned()), ..all() }, &["depth"]);
-    check(&Filter { knob: Some("moon".to_owned()), ..all() }, &[]);
-    check(&Filter { budget: Some(Budget::Class(3)), ..all() }, &["depth", "warmdown"]);
+    check(&DiscoveryFilter { author: Some(of(3)[..6].to_uppercase()), ..all() }, &["warmdown"]);
+    check(&DiscoveryFilter { knob: Some("matrix_lr".to_owned()), ..all() }, &["depth"]);
+    check(&DiscoveryFilter { knob: Some("moon".to_owned()), ..all() }, &[]);
+    check(&DiscoveryFilter { budget: Some(Budget::Class(3)), ..all() }, &["depth", "warmdown"]);
     let arena = ArenaId::of(b"5s").fmt_short();
-    check(&Filter { arena: Some(arena), ..all() }, &["batch_tokens"]);
-    check(&Filter { since: Some(NOW - 7200), ..all() }, &["depth", "warmdown"]);
+    check(&DiscoveryFilter { arena: Some(arena), ..all() }, &["batch_tokens"]);
+    check(&DiscoveryFilter { since: Some(NOW - 7200), ..all() }, &["depth", "warmdown"]);
     let id = sample().1[2][..12].to_owned();
-    check(&Filter { id: Some(id), ..all() }, &["warmdown"]);
+    check(&DiscoveryFilter { id: Some(id), ..all() }, &["warmdown"]);
 }
 
 #[test]
 fn a_list_has_an_order_and_a_limit() {
-    check(&Filter { limit: 2, ..all() }, &["depth", "warmdown"]);
-    check(&Filter { sort: Sort::Delta, limit: 2, ..all() }, &["batch_tokens", "depth"]);
-    check(&Filter { sort: Sort::Surety, ..all() }, &["batch_tokens", "depth", "warmdown"]);
-    check(&Filter { sort: Sort::ReRuns, ..all() }, &["batch_tokens", "warmdown", "depth"]);
-    assert_eq!(sample().0.list(&Filter { limit: 1, ..all() }).left_out, 2);
+    check(&DiscoveryFilter { limit: 2, ..all() }, &["depth", "warmdown"]);
+    check(&DiscoveryFilter { sort: Sort::Delta, limit: 2, ..all() }, &["batch_tokens", "depth"]);
+    check(&DiscoveryFilter { sort: Sort::Surety, ..all() }, &["batch_tokens", "depth", "warmdown"]);
+    check(&DiscoveryFilter { sort: Sort::ReRuns, ..all() }, &["batch_tokens", "warmdown", "depth"]);
+    assert_eq!(sample().0.list(&DiscoveryFilter { limit: 1, ..all() }).left_out, 2);
     assert_eq!(sample().0.list(&all()).left_out, 0);
 }
 

@@ -20,12 +20,12 @@ pub struct Kin {
     /// Its id.
     pub id: String,
     /// What is known of it; none while the record is not here.
-    pub known: Option<Known>,
+    pub known: Option<KnownRelative>,
 }
 
 /// What is known of a relative.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Known {
+pub struct KnownRelative {
     /// Its author's first digits.
     pub author: String,
     /// Whether this node found it.
@@ -90,7 +90,7 @@ fn walk(
             *cut = true;
             break;
         }
-        let known = discoveries.found.get(&id).map(|found| Known {
+        let known = discoveries.found.get(&id).map(|found| KnownRelative {
             author: found.author.fmt_short(),
             own: found.author == discoveries.own,
             patch: found.discovery.patch.clone(),

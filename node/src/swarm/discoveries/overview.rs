@@ -10,7 +10,7 @@ use autoswarm_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Discoveries, Found, Row, Status};
+use super::{Discoveries, DiscoveryRow, KnownDiscovery, Status};
 use crate::research::active::Active;
 
 /// Arenas whose best is shown: one's own class and its neighbours.
@@ -92,7 +92,8 @@ pub struct Trying {
     /// What it changed there.
     pub patch: Patch,
     /// What is compared, where it is run again for its author; none where it is tried as an idea for this node.
-    pub rerun: Option<Comparison>,
+    #[serde(rename = "rerun")] // the name in `--json`
+    pub reproduction: Option<Comparison>,
 }
 
 /// A discovery that was heard lately.
@@ -101,7 +102,7 @@ pub struct News {
     /// Seconds since it came.
     pub seconds_ago: u64,
     /// What it says.
-    pub row: Row,
+    pub row: DiscoveryRow,
 }
 
 /// A connected peer as an author.
@@ -123,7 +124,7 @@ pub struct SwarmView {
     /// What came from others.
     pub arrived: Arrived,
     /// The largest gain of each arena that nobody refuted; the largest arenas first.
-    pub best: Vec<Row>,
+    pub best: Vec<DiscoveryRow>,
     /// Others' discoveries, newest last.
     pub newest: Vec<News>,
     /// What is being tried for whom.
@@ -131,17 +132,17 @@ pub struct SwarmView {
 }
 
 /// How many discoveries an arena has, and the best of them.
-type Standing<'a> = (usize, Option<(RecordId, &'a Found)>);
+type Standing<'a> = (usize, Option<(RecordId, &'a KnownDiscovery)>);
 
 impl Discoveries {
     /// Returns the largest gain of each arena that nobody refuted, for the few arenas with most discoveries.
-    pub fn best(&self) -> Vec<Row> {
+    pub fn best(&self) -> Vec<DiscoveryRow> {
         let trust = self.trust();
         let mut arenas: BTreeMap<ArenaId, Standing<'_>> = BTreeMap::new();
         for (id, found) in &self.found {
             let (count, best) = arenas.entry(found.discovery.arena).or_default();
             *count += 1;
-            let gain = |found: &Found| found.discovery.estimate.delta;
+            let gain = |found: &KnownDiscovery| found.discovery.estimate.delta;
             if best.is_none_or(|(_, best)| gain(found) < gain(best))
                 && self.status_by(*id, trust) != Status::Refuted
             {
@@ -180,14 +181,14 @@ impl Discoveries {
                 id: id.to_string(),
                 author: found.author.fmt_short(),
                 patch: found.discovery.patch.clone(),
-                rerun: active.rerun.map(|terms| terms.comparison),
+                reproduction: active.reproduction.map(|terms| terms.comparison),
             })
         };
         pending.iter().filter_map(of).collect()
     }
 
     /// Returns the rows of discoveries that came at some time, of those that are known.
-    pub fn rows_of(&self, came: &[(u64, RecordId)]) -> Vec<(u64, Row)> {
+    pub fn rows_of(&self, came: &[(u64, RecordId)]) -> Vec<(u64, DiscoveryRow)> {
         let trust = self.trust();
         let row = |(at, id): &(u64, RecordId)| Some((*at, self.row(*id, self.found.get(id)?, trust)));
         came.iter().filter_map(row).collect()
@@ -204,7 +205,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::{
-        research::{Proposal, messages::RerunTerms},
+        research::{Proposal, messages::ReproductionTerms},
         swarm::discoveries::inspect::tests::sample,
     };
 
@@ -212,7 +213,7 @@ pub(crate) mod tests {
     pub(crate) fn view() -> SwarmView {
         let (discoveries, ids) = sample();
         let id = ids[0].parse().expect("an id");
-        let active = |number: u32, inspired_by: Vec<String>, rerun: Option<Comparison>| {
+        let active = |number: u32, inspired_by: Vec<String>, reproduction: Option<Comparison>| {
             let hypothesis = Hypothesis {
                 proposer: Proposer::Evolve,
                 because: String::new(),
@@ -222,7 +223,8 @@ pub(crate) mod tests {
             };
             let proposal = Proposal { child: TrainConfig::new().effective(256), hypothesis };
             let mut active = Active::new(ArenaId::of(b"a"), number, proposal, None, 0, 0);
-            active.rerun = rerun.map(|comparison| RerunTerms { comparison, tokens: None });
+            active.reproduction =
+                reproduction.map(|comparison| ReproductionTerms { comparison, tokens: None });
             active
         };
         let pending = [
@@ -294,7 +296,7 @@ pub(crate) mod tests {
     #[test]
     fn what_is_tried_names_its_author() {
         let view = view();
-        let trying: Vec<_> = view.trying.iter().map(|trying| (trying.number, trying.rerun)).collect();
+        let trying: Vec<_> = view.trying.iter().map(|trying| (trying.number, trying.reproduction)).collect();
         assert_eq!(trying, [(12, None), (13, Some(Comparison::Reproduced))]);
         assert!(view.trying.iter().all(|trying| trying.author.len() == 8));
     }

@@ -12,7 +12,7 @@ use autoswarm_protocol::id::{Author, RecordId};
 /// The chance of a newcomer's idea before any was tried, and how many authors that is worth. // Wild guess.
 const NEWCOMER: f64 = 0.25;
 const NEWCOMER_AUTHORS: f64 = 4.0;
-/// Tries that the expectation of newcomers weighs as much as, in what is expected of one author; and what is expected of the
+/// IdeaTries that the expectation of newcomers weighs as much as, in what is expected of one author; and what is expected of the
 /// author, in what is expected of one idea. // Wild guess.
 const AUTHOR_PRIOR: f64 = 2.0;
 const IDEA_PRIOR: f64 = 2.0;
@@ -33,12 +33,12 @@ const MOST_REPORTS: usize = 32;
 
 /// What became of tries.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tries {
+pub(super) struct IdeaTries {
     helped: f64,
     failed: f64,
 }
 
-impl Tries {
+impl IdeaTries {
     fn add(&mut self, helped: bool, weight: f64) {
         *(if helped { &mut self.helped } else { &mut self.failed }) += weight;
     }
@@ -84,10 +84,10 @@ struct Idea {
 #[derive(Debug, Default)]
 pub(super) struct Promise {
     ideas: BTreeMap<RecordId, Idea>,
-    /// Tries here, by the idea's author.
-    authors: BTreeMap<Author, Tries>,
+    /// IdeaTries here, by the idea's author.
+    authors: BTreeMap<Author, IdeaTries>,
     /// What a reporter said of what helped here, and of what did not.
-    reporters: BTreeMap<Author, [Tries; 2]>,
+    reporters: BTreeMap<Author, [IdeaTries; 2]>,
 }
 
 impl Promise {
@@ -164,13 +164,13 @@ impl Promise {
             .collect();
         let known = || self.ideas.iter().filter_map(|(id, idea)| Some((*id, idea.author?, idea)));
         let told = |idea: &Idea| {
-            let mut tries = Tries::default();
+            let mut tries = IdeaTries::default();
             for (reporter, helped) in &idea.reports {
                 tries.add(*helped, weights[reporter]);
             }
             tries
         };
-        let mut of_authors: BTreeMap<Author, Tries> = BTreeMap::new();
+        let mut of_authors: BTreeMap<Author, IdeaTries> = BTreeMap::new();
         for (_, author, idea) in known() {
             let all = of_authors.entry(author).or_default();
             *all = all.plus(told(idea));

@@ -7,11 +7,11 @@ use autoswarm_protocol::{
     Bpb, Budget, Estimate, Experiment, Hypothesis, Outcome, RunRole, Verdict,
     experiment::{Comparison, DiscardReason},
     id::{ArenaId, RecordId},
-    record::{Attestation, Body, Digest, Discovery, Ending, Hardware, Line, MAX_CURVE},
+    record::{Attestation, Body, Digest, DigestEnding, DigestLine, Discovery, Hardware, MAX_CURVE},
 };
 
 use super::{Discoveries, choose::is_transplant, inspirations};
-use crate::research::race::extrapolated;
+use crate::research::pruning::extrapolated;
 
 impl Discoveries {
     /// Returns what to tell the swarm of an experiment of this node: its own discovery, and what it showed about
@@ -53,7 +53,7 @@ impl Discoveries {
     ) -> Vec<(RecordId, Comparison, Result<Estimate, autoswarm_protocol::CrashClass>)> {
         let ids = inspirations(experiment).into_iter().filter(|id| self.found.contains_key(id));
         let (comparison, found) = match &experiment.verdict {
-            Verdict::Rerun { comparison, found } => (*comparison, *found),
+            Verdict::Reproduction { comparison, found } => (*comparison, *found),
             Verdict::Keep { estimate, .. } | Verdict::Discard { estimate: Some(estimate), .. } => {
                 (Comparison::Transplants, Ok(*estimate))
             }
@@ -94,22 +94,22 @@ impl Discoveries {
     }
 
     /// Returns an experiment's line of a digest, unless it was told or says nothing that another could use.
-    pub fn line(&self, experiment: &Experiment, pair_sd: f64) -> Option<Line> {
+    pub fn line(&self, experiment: &Experiment, pair_sd: f64) -> Option<DigestLine> {
         let patch = &experiment.hypothesis.patch;
-        if patch.is_empty() || self.rumours.was_told(experiment.arena, experiment.config.hash()) {
+        if patch.is_empty() || self.peer_reports.was_told(experiment.arena, experiment.config.hash()) {
             return None;
         }
         let ending = match &experiment.verdict {
-            Verdict::Keep { .. } => Ending::Kept,
-            Verdict::Discard { .. } => Ending::Discarded,
-            Verdict::Crash { class, .. } if class.blames_config() => Ending::Crashed,
-            Verdict::Crash { .. } | Verdict::Baseline | Verdict::Rerun { .. } => return None,
+            Verdict::Keep { .. } => DigestEnding::Kept,
+            Verdict::Discard { .. } => DigestEnding::Discarded,
+            Verdict::Crash { class, .. } if class.blames_config() => DigestEnding::Crashed,
+            Verdict::Crash { .. } | Verdict::Baseline | Verdict::Reproduction { .. } => return None,
         };
         let found = match &experiment.verdict {
             Verdict::Keep { estimate, .. } | Verdict::Discard { estimate: Some(estimate), .. } => {
                 Some(*estimate)
             }
-            Verdict::Discard { reason: DiscardReason::Raced, screened: Some(difference), .. } => {
+            Verdict::Discard { reason: DiscardReason::Pruned, screened: Some(difference), .. } => {
                 Some(extrapolated(*difference, pair_sd))
             }
             _ => {
@@ -122,12 +122,12 @@ impl Discoveries {
                 })
             }
         };
-        Some(Line { config: experiment.config.hash(), patch: patch.clone(), ending, found })
+        Some(DigestLine { config: experiment.config.hash(), patch: patch.clone(), ending, found })
     }
 }
 
 /// Makes a digest of lines of one arena.
-pub fn digest(arena: ArenaId, lines: Vec<Line>) -> Body {
+pub fn digest(arena: ArenaId, lines: Vec<DigestLine>) -> Body {
     Body::Digest(Digest { arena, lines })
 }
 
@@ -150,7 +150,7 @@ fn discovery(experiment: &Experiment, hardware: &Hardware, budget: Budget) -> Op
     let reports: Vec<_> = fresh
         .filter_map(|run| match &run.outcome {
             Outcome::Finished(report) => Some(report),
-            Outcome::Crashed(_) | Outcome::Raced(_) => None,
+            Outcome::Crashed(_) | Outcome::Pruned(_) => None,
         })
         .collect();
     let first = reports.first()?;

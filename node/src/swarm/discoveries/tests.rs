@@ -2,8 +2,8 @@
 
 use autoswarm_protocol::{
     Bpb, CrashClass, KnobGroup, Patch, SwarmConfig, TrainConfig,
-    experiment::rerun_seed,
-    record::{Claim, Digest, Ending, Line, sign, verify},
+    experiment::reproduction_seed,
+    record::{Claim, Digest, DigestEnding, DigestLine, sign, verify},
     swarm_config::Objective,
 };
 use libp2p::identity::Keypair;
@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::{
-    research::{Incumbent, Proposal, Rerun},
+    research::{Incumbent, Proposal, Reproduction},
     ui::view::lists::tests::several,
 };
 
@@ -83,8 +83,8 @@ fn incumbent() -> Incumbent {
     Incumbent { config: TrainConfig::new().effective(CONTEXT), values: vec![2.5, 2.5] }
 }
 
-fn here() -> Here {
-    Here {
+fn here() -> LocalContext {
+    LocalContext {
         arena: ArenaId::of(b"here"),
         context: CONTEXT,
         budget: Budget::Milliseconds(20_000),
@@ -104,13 +104,13 @@ impl Node {
         Self { discoveries: Discoveries::new(author(1)), rng: ChaCha8Rng::seed_from_u64(7) }
     }
 
-    fn hear(&mut self, body: &Body, by: u8) -> RecordId {
-        self.hear_from(body, by, None)
+    fn add(&mut self, body: &Body, by: u8) -> RecordId {
+        self.add_from(body, by, None)
     }
 
-    fn hear_from(&mut self, body: &Body, by: u8, relayed_by: Option<PeerId>) -> RecordId {
+    fn add_from(&mut self, body: &Body, by: u8, relayed_by: Option<PeerId>) -> RecordId {
         let record = verified(body, by);
-        assert_eq!(self.discoveries.hear(&record, relayed_by, NOW), by != 1 && record.discovery().is_some());
+        assert_eq!(self.discoveries.add(&record, relayed_by, NOW), by != 1 && record.discovery().is_some());
         record.id()
     }
 
@@ -118,8 +118,8 @@ impl Node {
         self.discoveries.next_to_try(&incumbent(), &here(), &mut self.rng)
     }
 
-    fn rerun(&mut self) -> Option<Rerun> {
-        self.discoveries.next_rerun(&here(), |_| 0.01)
+    fn reproduction(&mut self) -> Option<Reproduction> {
+        self.discoveries.next_reproduction(&here(), |_| 0.01)
     }
 
     /// Spends training seconds on this node's own search.
@@ -153,13 +153,13 @@ impl Node {
             found: Ok(Estimate { delta, standard_error: 0.004, pairs: 3 }),
             tokens: Some((1024, 1024)),
         }));
-        self.hear(&body, by);
+        self.add(&body, by);
         self.discoveries.status(discovery)
     }
 
     /// Makes attester `by` right twice about what this node reproduced too.
     fn calibrate(&mut self, by: u8) {
-        let ids = CALIBRATING.map(|patch| self.hear(&found(patch, -0.02), 9));
+        let ids = CALIBRATING.map(|patch| self.add(&found(patch, -0.02), 9));
         assert_ne!(ids[0], ids[1], "one answer each");
         for id in ids {
             for attester in [1, by] {
@@ -178,9 +178,9 @@ fn ideas_are_drawn_by_what_they_promise_and_tried_once() {
     for seed in 0..50 {
         let mut node = Node::new();
         node.rng = ChaCha8Rng::seed_from_u64(seed);
-        node.hear(&found("warmup 0.2", -0.5), 1);
-        let small = node.hear(&found("matrix_lr 0.03", -0.02), 2);
-        let large = node.hear(&found("matrix_lr 0.05", -0.05), 3);
+        node.add(&found("warmup 0.2", -0.5), 1);
+        let small = node.add(&found("matrix_lr 0.03", -0.02), 2);
+        let large = node.add(&found("matrix_lr 0.05", -0.05), 3);
         let mut seen = BTreeSet::new();
         while let Some(next) = node.next() {
             let [id] = next.hypothesis.inspired_by.as_slice() else { panic!("{next:?}") };
@@ -207,7 +207,7 @@ fn a_peers_gain_gets_a_second_look_where_one_noisy_run_saw_none() {
     let looks = [(&glance, 0, true), (&glance, 1, false), (&pairs, 0, false), (&loser, 0, false)];
     for (verdict, attempt, again) in looks {
         let mut node = Node::new();
-        node.hear(&found("warmup 0.1", -0.05), 2);
+        node.add(&found("warmup 0.1", -0.05), 2);
         let mut experiment = several().swap_remove(2);
         experiment.config = node.next().expect("an idea").child;
         experiment.hypothesis.inspired_by.clear();
@@ -220,7 +220,7 @@ fn a_peers_gain_gets_a_second_look_where_one_noisy_run_saw_none() {
 #[test]
 fn what_the_incumbent_has_already_is_nothing_to_try() {
     let mut node = Node::new();
-    node.hear(&found("warmup 0.1", -0.05), 2);
+    node.add(&found("warmup 0.1", -0.05), 2);
     let child = node.next().expect("one").child;
     let incumbent = Incumbent { config: child, values: vec![2.3] };
     assert_eq!(node.discoveries.next_to_try(&incumbent, &here(), &mut node.rng), None);
@@ -229,12 +229,12 @@ fn what_the_incumbent_has_already_is_nothing_to_try() {
 #[test]
 fn two_gains_are_tried_at_once_and_whole_configs_where_levels_can_be_compared() {
     let mut node = Node::new();
-    node.hear(&found("warmup 0.1", -0.05), 2);
-    node.hear(&found("matrix_lr 0.03", -0.05), 3);
+    node.add(&found("warmup 0.1", -0.05), 2);
+    node.add(&found("matrix_lr 0.03", -0.05), 3);
     let Body::Discovery(mut better) = found("softcap 20", -0.001) else { panic!("a discovery") };
     better.arena = here().arena;
     better.level = Bpb::new(2.2).expect("positive");
-    let adopted = node.hear(&Body::Discovery(better), 4).to_string();
+    let adopted = node.add(&Body::Discovery(better), 4).to_string();
     let mut kinds = BTreeSet::new();
     for _ in 0..200 {
         let next = node.next().expect("always one");
@@ -253,7 +253,7 @@ fn two_gains_are_tried_at_once_and_whole_configs_where_levels_can_be_compared() 
 fn inspired_of_sixty(helps: usize) -> usize {
     let mut node = Node::new();
     for n in 1..=40 {
-        node.hear(&found(&format!("warmup {}", f64::from(n) / 100.0), -0.02), 2);
+        node.add(&found(&format!("warmup {}", f64::from(n) / 100.0), -0.02), 2);
     }
     let mut inspired = 0;
     for _ in 0..60 {
@@ -283,15 +283,15 @@ fn an_enormous_claim_of_an_unproven_author_draws_no_more_than_a_large_one() {
         let draw = |seed| {
             let mut node = Node::new();
             node.rng = ChaCha8Rng::seed_from_u64(seed);
-            node.hear(&found("matrix_lr 0.03", -0.02), 2);
-            node.hear(&found("warmup 0.1", -0.03), 3);
+            node.add(&found("matrix_lr 0.03", -0.02), 2);
+            node.add(&found("warmup 0.1", -0.03), 3);
             // Many claims are one voice about what is usual.
             for n in 0..5 {
                 let Body::Discovery(mut lie) = found(&format!("softcap {}", 20 + n), -claim) else {
                     panic!()
                 };
                 (lie.arena, lie.level) = (here().arena, Bpb::new(level).expect("positive"));
-                node.hear(&Body::Discovery(lie), 4);
+                node.add(&Body::Discovery(lie), 4);
             }
             node.next().expect("several")
         };
@@ -318,11 +318,11 @@ fn strangers_results_are_hardly_believed_and_those_of_who_agreed_with_own_runs_a
         let Body::Discovery(discovery) = found(patch, -0.02) else { panic!("a discovery") };
         let config = ConfigHash::of(&discovery.config.canonical_bytes());
         let found = Some(Estimate { delta, standard_error: 0.01, pairs: 1 });
-        Line { config, patch: discovery.patch, ending: Ending::Discarded, found }
+        DigestLine { config, patch: discovery.patch, ending: DigestEnding::Discarded, found }
     };
     let mut node = Node::new();
-    let say = |node: &mut Node, lines: Vec<Line>, by: u8| {
-        node.hear(&Body::Digest(Digest { arena: here().arena, lines }), by);
+    let say = |node: &mut Node, lines: Vec<DigestLine>, by: u8| {
+        node.add(&Body::Digest(Digest { arena: here().arena, lines }), by);
     };
     let results = [("warmup 0.1", 0.1), ("warmup 0.2", 0.3), ("softcap 20", 0.05), ("softcap 30", 0.2)];
     let all = |of: fn(f64) -> f64| results.iter().map(|(patch, delta)| line(patch, of(*delta))).collect();
@@ -332,10 +332,10 @@ fn strangers_results_are_hardly_believed_and_those_of_who_agreed_with_own_runs_a
     for (by, patch) in (2..).zip(["matrix_lr 0.02", "matrix_lr 0.03", "matrix_lr 0.05"]) {
         say(&mut node, vec![line(patch, -0.2)], by);
     }
-    let hearsay = node.discoveries.take_hearsay(here().arena, NOW).expect("news");
+    let peer_results = node.discoveries.take_peer_results(here().arena, NOW).expect("news");
     let belief = |patch: &str| {
-        let is = |rumour: &&crate::research::Rumour| rumour.patch.to_string().ends_with(patch);
-        hearsay.rumours.iter().find(is).expect("heard").belief
+        let is = |result: &&crate::research::PeerResult| result.patch.to_string().ends_with(patch);
+        peer_results.results.iter().find(is).expect("heard").belief
     };
     let [honest, liar, stranger] = ["0.02", "0.03", "0.05"].map(belief);
     assert!(honest > 0.9 && liar < 0.01 && (stranger - 0.1).abs() < 1e-9, "{honest} {liar} {stranger}");
@@ -350,7 +350,7 @@ fn a_keep_is_told_once_as_a_discovery_that_every_peer_accepts() {
     assert!(matches!(bodies.as_slice(), [Body::Discovery(_)]), "{bodies:?}");
     let record = verified(&bodies[0], 1);
     assert_eq!(record.discovery().expect("a discovery").value().patch, keep.hypothesis.patch);
-    node.hear(&bodies[0], 1);
+    node.add(&bodies[0], 1);
     assert_eq!(told(&node), [], "after a restart it is known");
     for other in
         several().into_iter().filter(|experiment| !matches!(experiment.verdict, Verdict::Keep { .. }))
@@ -362,11 +362,11 @@ fn a_keep_is_told_once_as_a_discovery_that_every_peer_accepts() {
 #[test]
 fn results_are_told_in_short_once_failures_too() {
     let mut node = Node::new();
-    let lines: Vec<Line> =
+    let lines: Vec<DigestLine> =
         several().iter().filter_map(|experiment| node.discoveries.line(experiment, 0.01)).collect();
-    let endings: Vec<Ending> = lines.iter().map(|line| line.ending).collect();
-    assert_eq!(endings, [Ending::Kept, Ending::Discarded, Ending::Crashed]);
-    node.hear(&digest(several()[1].arena, lines), 1);
+    let endings: Vec<DigestEnding> = lines.iter().map(|line| line.ending).collect();
+    assert_eq!(endings, [DigestEnding::Kept, DigestEnding::Discarded, DigestEnding::Crashed]);
+    node.add(&digest(several()[1].arena, lines), 1);
     assert!(several().iter().all(|experiment| node.discoveries.line(experiment, 0.01).is_none()));
 }
 
@@ -374,7 +374,7 @@ fn results_are_told_in_short_once_failures_too() {
 fn trying_somebody_elses_discovery_is_told_as_a_re_run_and_never_as_ones_own() {
     let mut node = Node::new();
     let keep = several().swap_remove(1);
-    let id = node.hear(&found(&keep.hypothesis.patch.to_string(), -0.02), 2);
+    let id = node.add(&found(&keep.hypothesis.patch.to_string(), -0.02), 2);
     let of = |index: usize| {
         let mut experiment = tried(id, several().swap_remove(index).verdict);
         experiment.hypothesis.patch = keep.hypothesis.patch.clone();
@@ -391,7 +391,7 @@ fn trying_somebody_elses_discovery_is_told_as_a_re_run_and_never_as_ones_own() {
     let mut spoiled = of(3);
     spoiled.verdict = Verdict::Crash { class: CrashClass::Starved, message: "busy".to_owned() };
     let comparison = Comparison::Reproduced;
-    let again = tried(id, Verdict::Rerun { comparison, found: Err(CrashClass::Killed) });
+    let again = tried(id, Verdict::Reproduction { comparison, found: Err(CrashClass::Killed) });
     for experiment in [spoiled, again] {
         assert_eq!(node.discoveries.to_publish(&experiment, &hardware(), Budget::Class(1), 0.01), []);
     }
@@ -408,25 +408,25 @@ fn trying_somebody_elses_discovery_is_told_as_a_re_run_and_never_as_ones_own() {
     let [Body::Discovery(discovery)] = bodies.as_slice() else { panic!("{bodies:?}") };
     assert_eq!(discovery.inspirations, [id]);
     let told = node.discoveries.to_publish(&of(1), &hardware(), Budget::Class(1), 0.01);
-    node.hear(&told[0], 1);
+    node.add(&told[0], 1);
     assert_eq!(node.discoveries.to_publish(&of(1), &hardware(), Budget::Class(1), 0.01), []);
 }
 
 #[test]
 fn only_reproductions_by_others_confirm_and_strangers_refute_nothing() {
     let mut node = Node::new();
-    let id = node.hear(&found("warmup 0.1", -0.02), 2);
+    let id = node.add(&found("warmup 0.1", -0.02), 2);
     assert_eq!(node.attest(id, 3, Comparison::Transplants, 0.3), Status::Claimed);
     assert_eq!(node.attest(id, 2, Comparison::Reproduced, -0.02), Status::Claimed, "its own author");
     assert_eq!(node.attest(id, 3, Comparison::Reproduced, 0.2), Status::Claimed, "a stranger");
-    let other = node.hear(&found("warmup 0.15", -0.02), 2);
+    let other = node.add(&found("warmup 0.15", -0.02), 2);
     assert_eq!(node.attest(other, 3, Comparison::Reproduced, -0.015), Status::Seconded);
     assert_eq!(node.attest(other, 3, Comparison::Reproduced, 0.2), Status::Seconded, "one answer each");
     assert_eq!(node.attest(other, 1, Comparison::Reproduced, -0.015), Status::Confirmed);
     assert_eq!(node.attest(id, 1, Comparison::Reproduced, 0.02), Status::Refuted);
     let row = node
         .discoveries
-        .list(&Filter::default())
+        .list(&DiscoveryFilter::default())
         .rows
         .into_iter()
         .find(|row| row.id == id.to_string())
@@ -439,7 +439,7 @@ fn only_reproductions_by_others_confirm_and_strangers_refute_nothing() {
 fn who_was_right_before_can_refute_and_one_class_alone_limits() {
     let mut node = Node::new();
     node.calibrate(3);
-    let id = node.hear(&found("warmup 0.1", -0.02), 2);
+    let id = node.add(&found("warmup 0.1", -0.02), 2);
     assert_eq!(node.attest(id, 3, Comparison::Reproduced, 0.02), Status::Refuted);
     let large = Hardware { tokens_per_second: 1e6, ..hardware() };
     let by = |node: &mut Node, key| node.attest_on(id, key, Comparison::Reproduced, -0.02, large.clone());
@@ -452,10 +452,10 @@ fn who_was_right_before_can_refute_and_one_class_alone_limits() {
 fn an_author_whose_claims_fail_is_no_longer_tried() {
     let mut node = Node::new();
     for n in 1..=2 {
-        let id = node.hear(&found(&format!("warmup 0.{n}"), -0.9), 2);
+        let id = node.add(&found(&format!("warmup 0.{n}"), -0.9), 2);
         assert_eq!(node.attest(id, 1, Comparison::Reproduced, 0.0), Status::Refuted);
     }
-    node.hear(&found("softcap 20", -0.9), 2);
+    node.add(&found("softcap 20", -0.9), 2);
     assert!(node.discoveries.trust().is_distrusted(author(2)));
     assert_eq!(node.next(), None);
 }
@@ -463,28 +463,29 @@ fn an_author_whose_claims_fail_is_no_longer_tried() {
 #[test]
 fn a_re_run_waits_for_its_share_and_takes_the_authors_terms() {
     let mut node = Node::new();
-    let id = node.hear(&found("warmup 0.1", -0.02), 2);
-    assert_eq!(node.rerun(), None, "nothing was spent yet");
+    let id = node.add(&found("warmup 0.1", -0.02), 2);
+    assert_eq!(node.reproduction(), None, "nothing was spent yet");
     // Three pairs of twenty seconds are a tenth of twelve hundred.
     node.search_for(1075.0);
-    assert_eq!(node.rerun(), None);
+    assert_eq!(node.reproduction(), None);
     node.search_for(20.0);
-    let rerun = node.rerun().expect("affordable");
-    assert_eq!(rerun.discovery, id);
-    assert_eq!(rerun.terms.comparison, Comparison::Reproduced);
-    assert_eq!(rerun.terms.tokens, Some((812_032, 812_032)));
-    assert_eq!(rerun.seeds, [0, 1, 2].map(|index| rerun_seed(id, author(1), index)));
-    assert_eq!(Patch::between(&rerun.parent, &rerun.child), rerun.hypothesis.patch);
-    let mut done = tried(id, Verdict::Rerun { comparison: Comparison::Reproduced, found: Ok(estimate()) });
-    done.hypothesis.patch = rerun.hypothesis.patch.clone();
+    let reproduction = node.reproduction().expect("affordable");
+    assert_eq!(reproduction.discovery, id);
+    assert_eq!(reproduction.terms.comparison, Comparison::Reproduced);
+    assert_eq!(reproduction.terms.tokens, Some((812_032, 812_032)));
+    assert_eq!(reproduction.seeds, [0, 1, 2].map(|index| reproduction_seed(id, author(1), index)));
+    assert_eq!(Patch::between(&reproduction.parent, &reproduction.child), reproduction.hypothesis.patch);
+    let mut done =
+        tried(id, Verdict::Reproduction { comparison: Comparison::Reproduced, found: Ok(estimate()) });
+    done.hypothesis.patch = reproduction.hypothesis.patch.clone();
     let bodies = node.discoveries.to_publish(&done, &hardware(), Budget::Class(1), 0.01);
     let [Body::Attestation(attestation)] = bodies.as_slice() else { panic!("{bodies:?}") };
     assert_eq!(attestation.comparison, Comparison::Reproduced);
-    node.hear(&bodies[0], 1);
+    node.add(&bodies[0], 1);
     assert_eq!(node.discoveries.status(id), Status::Confirmed);
     node.discoveries.observe(&done);
     node.search_for(1e4);
-    assert_eq!(node.rerun(), None, "once is enough");
+    assert_eq!(node.reproduction(), None, "once is enough");
     assert!(node.next().is_some(), "a re-run is no try");
 }
 
@@ -499,21 +500,21 @@ fn strangers_re_runs_keep_no_discovery_from_being_looked_at() {
         node.calibrate(attester);
     }
     for patch in CALIBRATING {
-        let known = node.hear(&found(patch, -0.02), 9);
-        let verdict = Verdict::Rerun { comparison: Comparison::Reproduced, found: Ok(estimate()) };
+        let known = node.add(&found(patch, -0.02), 9);
+        let verdict = Verdict::Reproduction { comparison: Comparison::Reproduced, found: Ok(estimate()) };
         node.discoveries.observe(&tried(known, verdict));
     }
     node.search_for(1e5);
-    assert_eq!(node.rerun(), None, "what was run here is not run again");
-    let id = node.hear(&found("warmup 0.1", -0.02), 2);
+    assert_eq!(node.reproduction(), None, "what was run here is not run again");
+    let id = node.add(&found("warmup 0.1", -0.02), 2);
     for stranger in 30..40 {
         node.attest(id, stranger, Comparison::Reproduced, -0.02);
     }
-    assert_eq!(node.rerun().expect("one to look at").discovery, id);
+    assert_eq!(node.reproduction().expect("one to look at").discovery, id);
     for known in 3..5 {
         node.attest(id, known, Comparison::Reproduced, -0.02);
     }
-    assert_eq!(node.rerun(), None, "two that are known and a crowd");
+    assert_eq!(node.reproduction(), None, "two that are known and a crowd");
 }
 
 #[test]
@@ -522,10 +523,10 @@ fn what_takes_too_long_is_run_within_ones_own_budget_and_what_cannot_be_seen_not
     node.search_for(1e5);
     let Body::Discovery(mut large) = found("warmup 0.1", -0.02) else { panic!("a discovery") };
     large.hardware.tokens_per_second = 1e6;
-    node.hear(&Body::Discovery(large), 2);
-    node.hear(&found("warmup 0.2", -0.001), 2);
-    let rerun = node.rerun().expect("one of the two");
-    assert_eq!((rerun.terms.comparison, rerun.terms.tokens), (Comparison::Transfers, None));
+    node.add(&Body::Discovery(large), 2);
+    node.add(&found("warmup 0.2", -0.001), 2);
+    let reproduction = node.reproduction().expect("one of the two");
+    assert_eq!((reproduction.terms.comparison, reproduction.terms.tokens), (Comparison::Transfers, None));
 }
 
 #[test]
@@ -536,25 +537,25 @@ fn re_runs_go_evenly_to_relays_and_half_to_proven_authors_whatever_they_claim() 
     for n in 0..40 {
         // A peer with many new authors and enormous claims.
         let body = found(&format!("warmup {}", 0.01 * f64::from(n + 1)), -5.0);
-        node.hear_from(&body, 50 + n as u8, Some(flood));
+        node.add_from(&body, 50 + n as u8, Some(flood));
     }
     for n in 0..10 {
-        node.hear_from(&found(&format!("matrix_lr 0.0{}", n + 5), -0.02), 20 + n, Some(quiet));
-        node.hear(&found("softcap 30", -0.02 - 0.001 * f64::from(n)), 9);
+        node.add_from(&found(&format!("matrix_lr 0.0{}", n + 5), -0.02), 20 + n, Some(quiet));
+        node.add(&found("softcap 30", -0.02 - 0.001 * f64::from(n)), 9);
     }
     let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
     for _ in 0..24 {
         node.search_for(1e4);
-        let rerun = node.rerun().expect("plenty");
-        let patch = rerun.hypothesis.patch.to_string();
+        let reproduction = node.reproduction().expect("plenty");
+        let patch = reproduction.hypothesis.patch.to_string();
         let knobs = ["warmup", "matrix_lr", "softcap", "warmdown"];
         let lane = knobs.into_iter().find(|knob| patch.starts_with(knob));
         // What attesters were calibrated on is the proven author's too.
         let lane = lane.map(|knob| if knob == "warmdown" { "softcap" } else { knob });
         *seconds.entry(lane.expect("one of them")).or_default() += 1.0;
-        let verdict = Verdict::Rerun { comparison: Comparison::Reproduced, found: Ok(estimate()) };
-        let mut done = tried(rerun.discovery, verdict);
-        done.hypothesis.patch = rerun.hypothesis.patch;
+        let verdict = Verdict::Reproduction { comparison: Comparison::Reproduced, found: Ok(estimate()) };
+        let mut done = tried(reproduction.discovery, verdict);
+        done.hypothesis.patch = reproduction.hypothesis.patch;
         node.discoveries.observe(&done);
     }
     // Half to the proven author, the rest half and half; the last shares depend on where the turns stop.
@@ -568,50 +569,50 @@ fn rumours_count_an_author_once_and_claims_end() {
     let line = |delta: f64| {
         let Body::Discovery(discovery) = found("warmup 0.1", -0.02) else { panic!("a discovery") };
         let found = Some(Estimate { delta, standard_error: 0.01, pairs: 1 });
-        Line {
+        DigestLine {
             config: ConfigHash::of(&discovery.config.canonical_bytes()),
             patch: discovery.patch,
-            ending: Ending::Discarded,
+            ending: DigestEnding::Discarded,
             found,
         }
     };
     let say = |node: &mut Node, arena: ArenaId, delta: f64, by: u8| {
-        node.hear(&Body::Digest(Digest { arena, lines: vec![line(delta); 64] }), by);
+        node.add(&Body::Digest(Digest { arena, lines: vec![line(delta); 64] }), by);
     };
-    assert!(node.discoveries.take_hearsay(here().arena, NOW).is_none());
+    assert!(node.discoveries.take_peer_results(here().arena, NOW).is_none());
     for _ in 0..50 {
         say(&mut node, here().arena, 0.1, 2);
     }
-    let hearsay = node.discoveries.take_hearsay(here().arena, NOW).expect("news");
-    let [rumour] = hearsay.rumours.as_slice() else { panic!("{hearsay:?}") };
-    assert!((rumour.delta - 0.1).abs() < 1e-9 && rumour.authors == 1 && rumour.same_arena);
-    assert!((rumour.standard_error - 0.005).abs() < 1e-9, "as sure as four reports: {rumour:?}");
+    let peer_results = node.discoveries.take_peer_results(here().arena, NOW).expect("news");
+    let [result] = peer_results.results.as_slice() else { panic!("{peer_results:?}") };
+    assert!((result.delta - 0.1).abs() < 1e-9 && result.authors == 1 && result.same_arena);
+    assert!((result.standard_error - 0.005).abs() < 1e-9, "as sure as four reports: {result:?}");
     say(&mut node, here().arena, -0.1, 3);
     say(&mut node, ArenaId::of(b"elsewhere"), 0.2, 4);
-    node.hear(&Body::Claim(Claim { config: ConfigHash::of(b"c"), seconds: 60 }), 3);
-    let hearsay = node.discoveries.take_hearsay(here().arena, NOW).expect("news");
-    assert_eq!(hearsay.rumours.len(), 2);
-    assert!(hearsay.rumours.iter().any(|rumour| rumour.authors == 2 && rumour.delta.abs() < 1e-9));
-    assert!(hearsay.rumours.iter().any(|rumour| !rumour.same_arena));
-    assert_eq!(hearsay.claimed.len(), 1);
-    assert!(node.discoveries.take_hearsay(here().arena, NOW).is_none(), "nothing new");
+    node.add(&Body::Claim(Claim { config: ConfigHash::of(b"c"), seconds: 60 }), 3);
+    let peer_results = node.discoveries.take_peer_results(here().arena, NOW).expect("news");
+    assert_eq!(peer_results.results.len(), 2);
+    assert!(peer_results.results.iter().any(|result| result.authors == 2 && result.delta.abs() < 1e-9));
+    assert!(peer_results.results.iter().any(|result| !result.same_arena));
+    assert_eq!(peer_results.claimed.len(), 1);
+    assert!(node.discoveries.take_peer_results(here().arena, NOW).is_none(), "nothing new");
     say(&mut node, here().arena, 0.1, 5);
-    let later = node.discoveries.take_hearsay(here().arena, NOW + 61).expect("news");
+    let later = node.discoveries.take_peer_results(here().arena, NOW + 61).expect("news");
     assert!(later.claimed.is_empty());
     // Who lies is not listened to.
     for n in 1..=2 {
-        let id = node.hear(&found(&format!("softcap {}", 20 + n), -0.9), 4);
+        let id = node.add(&found(&format!("softcap {}", 20 + n), -0.9), 4);
         node.attest(id, 1, Comparison::Reproduced, 0.0);
     }
     say(&mut node, here().arena, 0.1, 5);
-    let without = node.discoveries.take_hearsay(here().arena, NOW).expect("news");
-    assert!(without.rumours.iter().all(|rumour| rumour.same_arena), "{without:?}");
+    let without = node.discoveries.take_peer_results(here().arena, NOW).expect("news");
+    assert!(without.results.iter().all(|result| result.same_arena), "{without:?}");
 }
 
 #[test]
 fn groups_that_travel_are_preferred() {
     let mut node = Node::new();
-    let id = node.hear(&found("warmup 0.1", -0.02), 2);
+    let id = node.add(&found("warmup 0.1", -0.02), 2);
     for by in 3..20 {
         node.attest(id, by, Comparison::Transplants, 0.05);
     }

@@ -7,7 +7,7 @@ use std::{
 use autoswarm_protocol::{
     Bpb, Patch, SwarmConfig, TrainConfig,
     id::{ArenaId, ConfigHash},
-    record::{Body, Digest, Discovery, Ending, Hardware, Line, Signed, sign, verify},
+    record::{Body, Digest, DigestEnding, DigestLine, Discovery, Hardware, Signed, sign, verify},
     swarm_config::Objective,
 };
 use git2::{Oid, Repository};
@@ -22,7 +22,7 @@ use super::{
     writer::refs_of,
     *,
 };
-use crate::home::journal::{Caps, Journal};
+use crate::home::journal::{Journal, JournalCaps};
 
 const NOW: u64 = 1_795_219_384;
 
@@ -67,8 +67,12 @@ fn discovery(author: u8, matrix_lr: f64, inspirations: &[RecordId], because: &st
 
 fn digest(author: u8, n: u32) -> Signed {
     let patch = Patch::parse("warmup 0.1", &TrainConfig::new()).expect("a patch");
-    let line =
-        Line { config: ConfigHash::of(&n.to_le_bytes()), patch, ending: Ending::Discarded, found: None };
+    let line = DigestLine {
+        config: ConfigHash::of(&n.to_le_bytes()),
+        patch,
+        ending: DigestEnding::Discarded,
+        found: None,
+    };
     let body = Body::Digest(Digest { arena: ArenaId::of(b"a"), lines: vec![line] });
     sign(&body, &objective(), &keys(author), NOW).expect("valid")
 }
@@ -100,7 +104,7 @@ impl Place {
 
     fn write(&mut self) -> writer::Written {
         let mut writer = Writer::open(&self.journal(), self.node, objective()).expect("opens");
-        let mut records = AtRest { archive: &mut self.archive, now: NOW };
+        let mut records = ArchiveAtRest { archive: &mut self.archive, now: NOW };
         writer.round(&mut records, &AtomicBool::new(false)).expect("writes")
     }
 
@@ -123,7 +127,7 @@ impl Place {
         let mut out = fs::File::create(incoming(home)).expect("a file");
         let known = Ours::read(home, self.node).expect("readable").files;
         let there = remote.read(home, &known, &mut out).expect("readable");
-        let mut records = AtRest { archive: &mut self.archive, now: NOW };
+        let mut records = ArchiveAtRest { archive: &mut self.archive, now: NOW };
         let mut imported = import(&incoming(home), &mut records).expect("readable");
         imported.add(there.imported.clone());
         self.write();
@@ -282,7 +286,7 @@ fn packs_are_merged_marked_and_left_alone_by_the_journals_upkeep() {
     assert!((2..=packs::MAX_PACKS + 1).contains(&packs()), "{}", packs());
     let before = (packs(), place.commits());
     let mut journal = Journal::open(place.folder.path()).expect("a journal").journal;
-    let caps = Caps { loose_objects: 0, packs: 0, bytes: 0, recent_curves: 0 };
+    let caps = JournalCaps { loose_objects: 0, packs: 0, bytes: 0, recent_curves: 0 };
     journal.tidy(caps).expect("tidy");
     assert_eq!((packs(), place.commits()), before);
     place.git(&["fsck", "--strict", "--no-dangling"]);

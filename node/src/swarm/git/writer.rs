@@ -32,13 +32,13 @@ const FIRST: i32 = 1000;
 
 /// What a record is; the end of its file's name in the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum RecordKind {
     Discovery,
     Attestation,
     Digest,
 }
 
-impl Kind {
+impl RecordKind {
     const ALL: [(Self, &'static str); 3] =
         [(Self::Discovery, "discovery"), (Self::Attestation, "attestation"), (Self::Digest, "digest")];
 
@@ -61,7 +61,7 @@ impl Kind {
 /// A record in the chain.
 #[derive(Debug, Clone, Copy)]
 struct Logged {
-    kind: Kind,
+    kind: RecordKind,
     blob: Oid,
 }
 
@@ -99,7 +99,7 @@ impl Log {
         let (commit, odb) = (repository.find_commit(id)?, repository.odb()?);
         for entry in &commit.tree()? {
             let parsed = entry.name().ok().and_then(|name| name.split_once('.')).and_then(|(id, end)| {
-                let (kind, _) = *Kind::ALL.iter().find(|(_, name)| *name == end)?;
+                let (kind, _) = *RecordKind::ALL.iter().find(|(_, name)| *name == end)?;
                 Some((id.parse().ok()?, kind))
             });
             if let Some((id, kind)) = parsed {
@@ -224,7 +224,7 @@ impl Writer {
             let Some(discovery) = record.discovery() else { continue };
             // Those that are discoveries, in the order of their ids; a spoiled one has none.
             let is_discovery = |id: &&RecordId| {
-                self.log.logged.get(*id).is_some_and(|logged| logged.kind == Kind::Discovery)
+                self.log.logged.get(*id).is_some_and(|logged| logged.kind == RecordKind::Discovery)
             };
             let parents: Option<Vec<Oid>> =
                 parents.iter().filter(is_discovery).map(|parent| self.commits.get(parent).copied()).collect();
@@ -257,7 +257,7 @@ impl Writer {
         let mut tree = repository.treebuilder(None)?;
         let mut newest = 0;
         for (id, (record, bytes)) in batch {
-            let Some(kind) = Kind::of(record.value()) else { continue };
+            let Some(kind) = RecordKind::of(record.value()) else { continue };
             let blob = repository.blob(bytes)?;
             tree.insert(format!("{id}.{}", kind.name()), blob, 0o100_644)?;
             objects.push(blob);
@@ -295,7 +295,7 @@ impl Writer {
     /// Looks through the chain for discoveries without a commit.
     fn find_waiting(&mut self, repository: &Repository) {
         self.overflowed = false;
-        let discoveries = self.log.logged.iter().filter(|(_, logged)| logged.kind == Kind::Discovery);
+        let discoveries = self.log.logged.iter().filter(|(_, logged)| logged.kind == RecordKind::Discovery);
         let lacking: Vec<Oid> = discoveries
             .filter(|(id, _)| !self.commits.contains_key(id) && !self.waiting.contains_key(id))
             .map(|(_, logged)| logged.blob)
@@ -344,7 +344,7 @@ impl Writer {
     /// Returns whether an inspiration is in the graph, or held and no discovery.
     fn is_settled(&self, id: RecordId) -> bool {
         match self.log.logged.get(&id) {
-            Some(logged) => logged.kind != Kind::Discovery || self.commits.contains_key(&id),
+            Some(logged) => logged.kind != RecordKind::Discovery || self.commits.contains_key(&id),
             None => false,
         }
     }

@@ -1,11 +1,11 @@
 //! The archive: every record that this node holds, its own and foreign ones, checked when they come in and again when
 //! they are read back. Memory first; a sled tree beside it, so that a restart has them again.
 //!
-//! What stays when there is no room for all is decided in [`worth`](self::Caps), as a pure function of the set.
+//! What stays when there is no room for all is decided in [`worth`](self::ArchiveCaps), as a pure function of the set.
 
 mod disk;
+mod eviction;
 mod refused;
-mod worth;
 
 use std::{cell::OnceCell, collections::BTreeMap, fmt, mem, path::Path, sync::Arc};
 
@@ -16,8 +16,8 @@ use autoswarm_protocol::{
 };
 use negentropy::{Bound, Id, Item, NegentropyStorageBase, NegentropyStorageVector};
 
-pub use self::worth::{Caps, MAX_RECORDS};
-use self::{refused::Refused, worth::Shelves};
+pub use self::eviction::{ArchiveCaps, MAX_RECORDS};
+use self::{eviction::Eviction, refused::Refused};
 use super::exchange::ShortId;
 use crate::base::files;
 
@@ -47,8 +47,8 @@ pub struct Held {
 pub struct Archive {
     objective: Objective,
     records: BTreeMap<RecordId, Held>,
-    caps: Caps,
-    shelves: Shelves,
+    caps: ArchiveCaps,
+    eviction: Eviction,
     refused: Refused,
     tree: Option<sled::Db>,
     /// Made when asked for, and gone at the next change.
@@ -64,12 +64,12 @@ impl fmt::Debug for Archive {
 impl Archive {
     /// Makes an empty archive that lives in memory alone.
     pub fn in_memory(objective: Objective) -> Self {
-        let caps = Caps::default();
+        let caps = ArchiveCaps::default();
         Self {
             objective,
             records: BTreeMap::new(),
             caps,
-            shelves: Shelves::new(caps),
+            eviction: Eviction::new(caps),
             refused: Refused::default(),
             tree: None,
             set: OnceCell::new(),
@@ -111,9 +111,9 @@ impl Archive {
 
     /// Changes how much it holds; what is over the new caps goes.
     #[must_use]
-    pub fn with_caps(mut self, caps: Caps) -> Self {
+    pub fn with_caps(mut self, caps: ArchiveCaps) -> Self {
         self.caps = caps;
-        self.shelves = Shelves::new(caps);
+        self.eviction = Eviction::new(caps);
         for (_, held) in mem::take(&mut self.records) {
             self.shelve(held);
         }
@@ -154,7 +154,7 @@ impl Archive {
     /// Takes a record in, and drops what has to go for it.
     fn shelve(&mut self, held: Held) {
         let id = held.record.id();
-        let dropped = self.shelves.put(&held.record, held.bytes.len());
+        let dropped = self.eviction.put(&held.record, held.bytes.len());
         if dropped != Some(id) {
             if let Some(tree) = &self.tree {
                 // A write that fails is made good by the peers at the next start.
@@ -175,7 +175,7 @@ impl Archive {
 
     /// Returns whether a record of this author is held.
     pub fn knows(&self, author: Author) -> bool {
-        self.shelves.has(author)
+        self.eviction.has(author)
     }
 
     /// Returns whether there was lately no room for a record, so that it need not be fetched.
@@ -282,7 +282,7 @@ mod tests {
     use autoswarm_protocol::{
         SwarmConfig,
         id::{ArenaId, ConfigHash},
-        record::{Claim, Digest, Ending, Line, sign},
+        record::{Claim, Digest, DigestEnding, DigestLine, sign},
     };
     use libp2p::identity::Keypair;
 
@@ -308,7 +308,7 @@ mod tests {
         let parent = autoswarm_protocol::TrainConfig::new();
         let patch = autoswarm_protocol::Patch::parse("warmup 0.1", &parent).expect("a patch");
         let config = ConfigHash::of(&n.to_le_bytes());
-        let line = Line { config, patch, ending: Ending::Discarded, found: None };
+        let line = DigestLine { config, patch, ending: DigestEnding::Discarded, found: None };
         let body = Body::Digest(Digest { arena: ArenaId::of(b"a"), lines: vec![line; lines] });
         sign(&body, &objective(), &keys(author), NOW).expect("valid").bytes
     }
@@ -344,7 +344,7 @@ mod tests {
     }
 
     /// Eight small records, two of an author.
-    const TIGHT: Caps = Caps { bytes_of_class: 8 * 1024, authors: 4 };
+    const TIGHT: ArchiveCaps = ArchiveCaps { bytes_of_class: 8 * 1024, authors: 4 };
 
     fn ids(archive: &Archive) -> Vec<RecordId> {
         archive.iter().map(|held| held.record.id()).collect()
@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn the_usual_caps_hold_so_many() {
-        let of_classes = (0..6).map(|class| Caps::default().bytes_of_class / (1024 << class));
+        let of_classes = (0..6).map(|class| ArchiveCaps::default().bytes_of_class / (1024 << class));
         assert_eq!((MAX_RECORDS, of_classes.sum::<usize>()), (129_024, 129_024));
     }
 

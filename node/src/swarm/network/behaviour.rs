@@ -54,7 +54,7 @@ pub(super) struct Behaviour {
     pub(super) limits: connection_limits::Behaviour,
     pub(super) per_ip: per_ip::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
-    pub(super) gossip: gossipsub::Behaviour<gossipsub::IdentityTransform, Filter>,
+    pub(super) gossip: gossipsub::Behaviour<gossipsub::IdentityTransform, TopicFilter>,
     pub(super) records: request_response::Behaviour<Codec>,
     pub(super) kad: kad::Behaviour<kad::store::MemoryStore>,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
@@ -68,7 +68,7 @@ pub(super) struct Behaviour {
     pub(super) upnp: Toggle<upnp::tokio::Behaviour>,
 }
 
-type Filter = gossipsub::MaxCountSubscriptionFilter<gossipsub::WhitelistSubscriptionFilter>;
+type TopicFilter = gossipsub::MaxCountSubscriptionFilter<gossipsub::WhitelistSubscriptionFilter>;
 
 /// Returns the one topic of an objective.
 pub(super) fn topic(objective: ObjectiveId) -> gossipsub::IdentTopic {
@@ -143,7 +143,7 @@ fn gossip(
     keys: &Keypair,
     objective: ObjectiveId,
     is_loopback_exempt: bool,
-) -> Result<gossipsub::Behaviour<gossipsub::IdentityTransform, Filter>, NetworkError> {
+) -> Result<gossipsub::Behaviour<gossipsub::IdentityTransform, TopicFilter>, NetworkError> {
     let topic = topic(objective);
     // The whole content, so that nobody can make two messages share an id.
     let id = |message: &gossipsub::Message| {

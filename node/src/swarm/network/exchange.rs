@@ -54,7 +54,7 @@ pub fn short(id: RecordId) -> ShortId {
 
 /// What a peer may ask.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Ask {
+pub enum PeerRequest {
     /// A frame of a reconciliation; the asker leads.
     Reconcile(
         #[serde(
@@ -73,7 +73,7 @@ pub enum Ask {
 
 /// What is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Answer {
+pub enum PeerResponse {
     /// The next frame of a reconciliation.
     Reconcile(
         #[serde(
@@ -105,31 +105,36 @@ pub struct Codec;
 
 impl libp2p::request_response::Codec for Codec {
     type Protocol = StreamProtocol;
-    type Request = Ask;
-    type Response = Answer;
+    type Request = PeerRequest;
+    type Response = PeerResponse;
 
-    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Ask>
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<PeerRequest>
     where
         T: AsyncRead + Unpin + Send,
     {
         read(io).await
     }
 
-    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Answer>
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<PeerResponse>
     where
         T: AsyncRead + Unpin + Send,
     {
         read(io).await
     }
 
-    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, ask: Ask) -> io::Result<()>
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, ask: PeerRequest) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
         write(io, &ask).await
     }
 
-    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, answer: Answer) -> io::Result<()>
+    async fn write_response<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        answer: PeerResponse,
+    ) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
@@ -157,19 +162,19 @@ mod tests {
 
     #[test]
     fn messages_round_trip() {
-        let ask = Ask::Get(vec![short(RecordId::of(b"a")); MAX_IDS]);
+        let ask = PeerRequest::Get(vec![short(RecordId::of(b"a")); MAX_IDS]);
         let mut bytes = Cursor::new(Vec::new());
         block_on(write(&mut bytes, &ask)).expect("written");
-        assert_eq!(block_on(read::<Ask>(&mut Cursor::new(bytes.into_inner()))).expect("read"), ask);
+        assert_eq!(block_on(read::<PeerRequest>(&mut Cursor::new(bytes.into_inner()))).expect("read"), ask);
     }
 
     #[test]
     fn what_is_too_long_cut_off_or_garbage_is_an_error() {
         let mut long = futures::io::repeat(0).take(10 * MAX_MESSAGE);
-        assert!(block_on(read::<Ask>(&mut long)).is_err());
+        assert!(block_on(read::<PeerRequest>(&mut long)).is_err());
         assert!(long.limit() >= 9 * MAX_MESSAGE - 1, "no more is read than the limit");
-        let bytes = codec::encode(&Answer::Records(vec![vec![1; 100]])).expect("small");
-        assert!(block_on(read::<Answer>(&mut Cursor::new(&bytes[..50]))).is_err());
-        assert!(block_on(read::<Answer>(&mut Cursor::new([9u8; 40]))).is_err());
+        let bytes = codec::encode(&PeerResponse::Records(vec![vec![1; 100]])).expect("small");
+        assert!(block_on(read::<PeerResponse>(&mut Cursor::new(&bytes[..50]))).is_err());
+        assert!(block_on(read::<PeerResponse>(&mut Cursor::new([9u8; 40]))).is_err());
     }
 }

@@ -17,10 +17,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     behaviour::BehaviourEvent,
+    compatibility,
     config::{NetworkConfig, NetworkError},
-    exchange::{Answer, Ask},
+    exchange::{PeerRequest, PeerResponse},
     peers::{Connections, Peers},
-    strangers,
     ticket::Ticket,
     transport,
 };
@@ -54,18 +54,18 @@ pub async fn fetch_swarm_config(
             }
             event = swarm.select_next_some() => match event {
                 SwarmEvent::ConnectionEstablished { peer_id, .. } => {
-                    swarm.behaviour_mut().records.send_request(&peer_id, Ask::SwarmConfig);
+                    swarm.behaviour_mut().records.send_request(&peer_id, PeerRequest::SwarmConfig);
                 }
                 SwarmEvent::OutgoingConnectionError { error, .. } => {
-                    last = strangers::why_not(&error, config.private.is_some());
+                    last = compatibility::why_not(&error, config.private.is_some());
                 }
                 SwarmEvent::Behaviour(BehaviourEvent::Identify(libp2p::identify::Event::Received { peer_id, info, .. })) => {
-                    if let Some(stranger) = strangers::judge(&peer_id, &info, ticket.objective) {
+                    if let Some(stranger) = compatibility::judge(&peer_id, &info, ticket.objective) {
                         last = stranger;
                     }
                 }
                 SwarmEvent::Behaviour(BehaviourEvent::Records(request_response::Event::Message {
-                    message: Message::Response { response: Answer::SwarmConfig(toml), .. },
+                    message: Message::Response { response: PeerResponse::SwarmConfig(toml), .. },
                     ..
                 })) => match SwarmConfig::parse(&toml) {
                     Ok(found) if found.objective.id() == ticket.objective => return Ok((found, toml)),

@@ -11,7 +11,7 @@ use super::archive::Taken;
 
 /// What the task is asked.
 #[derive(Debug)]
-pub(crate) enum Command {
+pub(crate) enum NetworkCommand {
     /// Hold a record of this node's own and tell everybody.
     Publish(Signed),
     /// Say which records are held.
@@ -24,7 +24,7 @@ pub(crate) enum Command {
 
 /// What the task tells.
 #[derive(Debug)]
-pub enum Heard {
+pub enum NetworkEvent {
     /// A record that was not known.
     Record {
         /// What it says.

@@ -23,7 +23,7 @@ pub struct PeerView {
 
 /// What was counted since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Counts {
+pub struct NetworkCounts {
     /// New records that came by gossip.
     pub gossiped: u64,
     /// New records that came by reconciliation.
@@ -61,7 +61,7 @@ pub struct NetworkView {
     pub trouble: Option<String>,
     /// What was counted.
     #[serde(default)]
-    pub counts: Counts,
+    pub counts: NetworkCounts,
     /// Peers that are turned away for what they did.
     #[serde(default)]
     pub turned_away: usize,

@@ -52,7 +52,7 @@ const MAX_FAULTY: usize = 1024;
 
 /// A peer that was reached once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Known {
+pub(super) struct KnownPeer {
     /// Where.
     pub(super) address: String,
     /// When it was last reached, seconds since 1970.
@@ -81,7 +81,7 @@ impl Why {
 
 /// When to dial an address again.
 #[derive(Debug, Clone, Copy)]
-struct Attempt {
+struct DialAttempt {
     why: Why,
     due: Duration,
     rest: Duration,
@@ -114,8 +114,8 @@ struct Faults {
 /// The book of peers.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    known: BTreeMap<String, Known>,
-    dialling: HashMap<Multiaddr, Attempt>,
+    known: BTreeMap<String, KnownPeer>,
+    dialling: HashMap<Multiaddr, DialAttempt>,
     explored: Duration,
     faults: BTreeMap<PeerId, Faults>,
     turned_away: BTreeMap<PeerId, Duration>,
@@ -123,7 +123,7 @@ pub(super) struct Peers {
 
 impl Peers {
     /// Makes the book from what an earlier session kept, and from whom to ask first.
-    pub(super) fn new(known: BTreeMap<String, Known>, first: &[Multiaddr]) -> Self {
+    pub(super) fn new(known: BTreeMap<String, KnownPeer>, first: &[Multiaddr]) -> Self {
         let mut peers = Self { known, ..Self::default() };
         let remembered: Vec<Multiaddr> =
             peers.known.values().filter_map(|known| known.address.parse().ok()).collect();
@@ -150,7 +150,7 @@ impl Peers {
             Why::HintedOverRelay => self.hints().count() < MAX_HINTS,
         };
         if room {
-            let attempt = Attempt { why, due: Duration::ZERO, rest: FIRST_REST, tries: 0 };
+            let attempt = DialAttempt { why, due: Duration::ZERO, rest: FIRST_REST, tries: 0 };
             self.dialling.insert(address, attempt);
         }
     }
@@ -159,7 +159,7 @@ impl Peers {
         self.dialling.values().filter(|attempt| attempt.why == why).count()
     }
 
-    fn hints(&self) -> impl Iterator<Item = (&Multiaddr, &Attempt)> {
+    fn hints(&self) -> impl Iterator<Item = (&Multiaddr, &DialAttempt)> {
         self.dialling.iter().filter(|(_, attempt)| attempt.why.is_hint())
     }
 
@@ -193,7 +193,7 @@ impl Peers {
         } else {
             0
         };
-        let mut due: Vec<(&Multiaddr, &mut Attempt)> =
+        let mut due: Vec<(&Multiaddr, &mut DialAttempt)> =
             self.dialling.iter_mut().filter(|(_, attempt)| attempt.due <= now).collect();
         due.sort_by_key(|(_, attempt)| std::cmp::Reverse(attempt.why));
         let mut dialled = Vec::new();
@@ -214,7 +214,7 @@ impl Peers {
 
     /// Remembers where a peer was reached; `at` is in seconds since 1970. The longest not reached are forgotten first.
     pub(super) fn reached(&mut self, peer: PeerId, address: &Multiaddr, at: u64) {
-        let known = Known { address: address.to_string(), reached_at: at };
+        let known = KnownPeer { address: address.to_string(), reached_at: at };
         self.known.insert(peer.to_string(), known);
         while self.known.len() > MAX_KNOWN {
             let oldest =
@@ -252,7 +252,7 @@ impl Peers {
     }
 
     /// Returns what to keep for the next session.
-    pub(super) fn known(&self) -> &BTreeMap<String, Known> {
+    pub(super) fn known(&self) -> &BTreeMap<String, KnownPeer> {
         &self.known
     }
 

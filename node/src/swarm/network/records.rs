@@ -4,18 +4,21 @@ use anyhow::Context;
 use autoswarm_protocol::{id::RecordId, record::Fault};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{archive::Taken, messages::Command, overview::NetworkView};
+use super::{archive::Taken, messages::NetworkCommand, overview::NetworkView};
 
 /// A way to the archive of a running network, which it does not keep alive. Every call blocks until the task answers, so
 /// none belongs on a thread of the runtime.
 #[derive(Debug, Clone)]
 pub struct RecordsOf {
-    commands: mpsc::WeakSender<Command>,
+    commands: mpsc::WeakSender<NetworkCommand>,
     view: watch::Receiver<NetworkView>,
 }
 
 impl RecordsOf {
-    pub(super) const fn new(commands: mpsc::WeakSender<Command>, view: watch::Receiver<NetworkView>) -> Self {
+    pub(super) const fn new(
+        commands: mpsc::WeakSender<NetworkCommand>,
+        view: watch::Receiver<NetworkView>,
+    ) -> Self {
         Self { commands, view }
     }
 
@@ -31,21 +34,21 @@ impl RecordsOf {
 
     /// Returns the ids of all records.
     pub fn held_ids(&self) -> anyhow::Result<Vec<RecordId>> {
-        self.ask(Command::Ids)
+        self.ask(NetworkCommand::Ids)
     }
 
     /// Returns the bytes of those that are held.
     pub fn held(&self, ids: &[RecordId]) -> anyhow::Result<Vec<Vec<u8>>> {
         let ids = ids.to_vec();
-        self.ask(|answer| Command::Get(ids, answer))
+        self.ask(|answer| NetworkCommand::Get(ids, answer))
     }
 
     /// Hands over bytes from anywhere but a peer; the research hears of what is new.
     pub fn hand_over(&self, records: Vec<Vec<u8>>) -> anyhow::Result<Vec<Result<Taken, Fault>>> {
-        self.ask(|answer| Command::Take(records, answer))
+        self.ask(|answer| NetworkCommand::Take(records, answer))
     }
 
-    fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> anyhow::Result<T> {
+    fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> NetworkCommand) -> anyhow::Result<T> {
         let over = "the network has ended";
         let (answer, answered) = oneshot::channel();
         self.commands.upgrade().context(over)?.blocking_send(command(answer)).ok().context(over)?;

@@ -9,7 +9,7 @@ use negentropy::Negentropy;
 
 use super::{
     archive::{Archive, Set},
-    exchange::{Answer, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, MAX_IDS, ShortId},
+    exchange::{MAX_ANSWER_BYTES, MAX_FRAME_BYTES, MAX_IDS, PeerResponse, ShortId},
 };
 
 /// Most rounds of one reconciliation: the largest archives that can be, with nothing in common, take half as many.
@@ -45,7 +45,7 @@ pub struct Lead {
 
 /// What a lead does next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum SyncStep {
     /// Send this frame.
     Frame(Vec<u8>),
     /// The sets are compared: fetch what is needed.
@@ -61,7 +61,7 @@ impl Lead {
     }
 
     /// Takes the peer's frame.
-    pub fn step(&mut self, frame: &[u8]) -> Result<Step, Misled> {
+    pub fn step(&mut self, frame: &[u8]) -> Result<SyncStep, Misled> {
         self.rounds += 1;
         let (mut have, mut need) = (Vec::new(), Vec::new());
         let next =
@@ -72,10 +72,10 @@ impl Lead {
             None => {
                 self.needed.sort_unstable();
                 self.needed.dedup();
-                Ok(Step::Fetch)
+                Ok(SyncStep::Fetch)
             }
             Some(_) if self.rounds >= MAX_ROUNDS || self.needed.len() > MAX_NEEDED => Err(Misled::Endless),
-            Some(frame) => Ok(Step::Frame(frame)),
+            Some(frame) => Ok(SyncStep::Frame(frame)),
         }
     }
 
@@ -132,7 +132,7 @@ pub const fn says_equal(frame: &[u8]) -> bool {
 }
 
 /// Answers a request for bodies, as far as they fit.
-pub fn answer_ids(archive: &Archive, ids: &[ShortId]) -> Answer {
+pub fn answer_ids(archive: &Archive, ids: &[ShortId]) -> PeerResponse {
     let mut records = Vec::new();
     let mut bytes = 0;
     for held in ids.iter().take(MAX_IDS).filter_map(|id| archive.find(*id)) {
@@ -142,7 +142,7 @@ pub fn answer_ids(archive: &Archive, ids: &[ShortId]) -> Answer {
         }
         records.push(held.bytes.clone());
     }
-    Answer::Records(records)
+    PeerResponse::Records(records)
 }
 
 #[cfg(test)]
@@ -150,13 +150,13 @@ mod tests {
     use autoswarm_protocol::{
         SwarmConfig, TrainConfig,
         id::{ArenaId, ConfigHash},
-        record::{Body, Digest, Ending, Line, sign},
+        record::{Body, Digest, DigestEnding, DigestLine, sign},
         swarm_config::Objective,
     };
     use libp2p::identity::Keypair;
 
     use super::*;
-    use crate::swarm::network::{archive::Caps, exchange};
+    use crate::swarm::network::{archive::ArchiveCaps, exchange};
 
     const NOW: u64 = 1_795_219_384;
 
@@ -171,7 +171,7 @@ mod tests {
                 let patch =
                     autoswarm_protocol::Patch::parse("warmup 0.1", &TrainConfig::new()).expect("a patch");
                 let config = ConfigHash::of(&n.to_le_bytes());
-                let line = Line { config, patch, ending: Ending::Discarded, found: None };
+                let line = DigestLine { config, patch, ending: DigestEnding::Discarded, found: None };
                 let body = Body::Digest(Digest { arena: ArenaId::of(b"a"), lines: vec![line] });
                 let signed = sign(&body, &objective(), &keys, NOW - u64::from(n)).expect("valid");
                 archive.insert(&signed.bytes, NOW).expect("valid");
@@ -187,13 +187,13 @@ mod tests {
             let answer = answer_frame(from, &frame).expect("a frame");
             bytes += frame.len() + answer.len();
             match lead.step(&answer).expect("honest") {
-                Step::Frame(next) => frame = next,
-                Step::Fetch => break,
+                SyncStep::Frame(next) => frame = next,
+                SyncStep::Fetch => break,
             }
         }
         while let Some(ids) = lead.next_ids(to, &BTreeSet::new()) {
             let short: Vec<ShortId> = ids.iter().map(|id| exchange::short(*id)).collect();
-            let Answer::Records(records) = answer_ids(from, &short) else { panic!("records") };
+            let PeerResponse::Records(records) = answer_ids(from, &short) else { panic!("records") };
             assert_eq!(records.len(), ids.len());
             fetched += records.len();
             for record in records {
@@ -216,7 +216,7 @@ mod tests {
         let (mut lead, frame) = Lead::begin(&one).expect("begins");
         let answer = answer_frame(&other, &frame).expect("a frame");
         assert!(says_equal(&answer));
-        assert_eq!(lead.step(&answer), Ok(Step::Fetch));
+        assert_eq!(lead.step(&answer), Ok(SyncStep::Fetch));
         assert!(lead.found_nothing());
     }
 
@@ -231,8 +231,8 @@ mod tests {
                 let answer = answer_frame(other, &frame).expect("a frame");
                 seen |= !says_equal(&answer);
                 match lead.step(&answer).expect("honest") {
-                    Step::Frame(next) => frame = next,
-                    Step::Fetch => break,
+                    SyncStep::Frame(next) => frame = next,
+                    SyncStep::Fetch => break,
                 }
             }
             assert!(seen && !lead.found_nothing());
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn two_full_archives_come_to_rest() {
-        let caps = Caps { bytes_of_class: 64 * 1024, authors: 4 };
+        let caps = ArchiveCaps { bytes_of_class: 64 * 1024, authors: 4 };
         let full = |authors| {
             let mut archive = Archive::in_memory(objective()).with_caps(caps);
             fill(&mut archive, authors, 100);
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn what_found_no_room_is_not_fetched_again() {
-        let caps = Caps { bytes_of_class: 16 * 1024, authors: 4 };
+        let caps = ArchiveCaps { bytes_of_class: 16 * 1024, authors: 4 };
         let mut small = Archive::in_memory(objective()).with_caps(caps);
         let mut large = Archive::in_memory(objective());
         fill(&mut large, 1..11, 50);
@@ -275,8 +275,8 @@ mod tests {
         let mut steps = 0;
         let misled = loop {
             match lead.step(&frame) {
-                Ok(Step::Frame(_)) => steps += 1,
-                Ok(Step::Fetch) => panic!("nothing was agreed on"),
+                Ok(SyncStep::Frame(_)) => steps += 1,
+                Ok(SyncStep::Fetch) => panic!("nothing was agreed on"),
                 Err(misled) => break misled,
             }
         };

@@ -1,6 +1,7 @@
 //! The task that owns the swarm: events of the network and commands of the node in, actions on both out. What becomes of an
 //! event stands in the files beside it.
 
+mod connection;
 mod gossip;
 mod known;
 mod meeting;
@@ -8,7 +9,6 @@ mod reconcile;
 mod relaying;
 mod state;
 mod view;
-mod way;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -21,9 +21,10 @@ use tokio::sync::mpsc;
 use super::{
     archive::{Archive, Taken},
     behaviour::{self, BehaviourEvent},
-    messages::{Command, Heard},
+    compatibility,
+    messages::{NetworkCommand, NetworkEvent},
     peers::Connections,
-    strangers, ticket,
+    ticket,
 };
 use crate::base::clock::unix_now;
 
@@ -47,8 +48,8 @@ impl Task {
                 event = self.swarm.select_next_some() => self.swarm_event(event),
                 permit = news.reserve(), if !self.late.is_empty() => match permit {
                     Ok(permit) => {
-                        if let Some(heard) = Self::next_late(&mut self.late, &self.archive) {
-                            permit.send(heard);
+                        if let Some(event) = Self::next_late(&mut self.late, &self.archive) {
+                            permit.send(event);
                         }
                     }
                     // Nobody listens any more.
@@ -66,9 +67,9 @@ impl Task {
         self.started.elapsed()
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: NetworkCommand) {
         match command {
-            Command::Publish(record) => {
+            NetworkCommand::Publish(record) => {
                 // It was checked when it was signed.
                 if let Err(fault) = self.archive.insert(&record.bytes, unix_now()) {
                     tracing::warn!("an own record is refused: {fault}");
@@ -84,14 +85,14 @@ impl Task {
                 }
             }
             // Whoever asked and went away needs no answer.
-            Command::Ids(answer) => {
+            NetworkCommand::Ids(answer) => {
                 let _ = answer.send(self.archive.iter().map(|held| held.record.id()).collect());
             }
-            Command::Get(ids, answer) => {
+            NetworkCommand::Get(ids, answer) => {
                 let held = ids.iter().filter_map(|id| self.archive.get(*id));
                 let _ = answer.send(held.map(|held| held.bytes.clone()).collect());
             }
-            Command::Take(records, answer) => {
+            NetworkCommand::Take(records, answer) => {
                 let taken = records.iter().map(|bytes| self.archive.insert(bytes, unix_now()));
                 let taken: Vec<_> = taken.collect();
                 let relayed_by = *self.swarm.local_peer_id();
@@ -99,7 +100,7 @@ impl Task {
                     Ok(Taken::New(record)) => Some(record.clone()),
                     _ => None,
                 }) {
-                    self.tell(Heard::Record { record, relayed_by });
+                    self.tell(NetworkEvent::Record { record, relayed_by });
                 }
                 let _ = answer.send(taken);
             }
@@ -144,7 +145,7 @@ impl Task {
                 if num_established == 0 {
                     self.left(peer_id);
                 } else if let Some(connected) = self.connected.get_mut(&peer_id) {
-                    connected.ways.remove(&connection_id);
+                    connected.connections.remove(&connection_id);
                 }
             }
             // The ticket grows with each.
@@ -155,7 +156,7 @@ impl Task {
                 self.swarm.behaviour_mut().identify.push(self.connected.keys().copied());
             }
             SwarmEvent::OutgoingConnectionError { error, .. } if self.connected.is_empty() => {
-                self.trouble = Some(strangers::why_not(&error, self.config.private.is_some()));
+                self.trouble = Some(compatibility::why_not(&error, self.config.private.is_some()));
             }
             SwarmEvent::IncomingConnectionError { error, .. } => self.not_understood(&error),
             _ => {}
@@ -219,9 +220,9 @@ impl Task {
     }
 
     /// Tells the node; a record for which it has no room now waits by its id, anything else is news of the moment.
-    fn tell(&mut self, heard: Heard) {
-        if let Err(mpsc::error::TrySendError::Full(Heard::Record { record, relayed_by })) =
-            self.news.try_send(heard)
+    fn tell(&mut self, event: NetworkEvent) {
+        if let Err(mpsc::error::TrySendError::Full(NetworkEvent::Record { record, relayed_by })) =
+            self.news.try_send(event)
             && self.archive.get(record.id()).is_some()
         {
             self.late.push_back((record.id(), relayed_by));
@@ -229,9 +230,9 @@ impl Task {
     }
 
     /// Returns the next record that waited, unless something worthier has taken its place in the archive meanwhile.
-    fn next_late(late: &mut VecDeque<(RecordId, PeerId)>, archive: &Archive) -> Option<Heard> {
+    fn next_late(late: &mut VecDeque<(RecordId, PeerId)>, archive: &Archive) -> Option<NetworkEvent> {
         let (id, relayed_by) = late.pop_front()?;
         let record = archive.get(id)?.record.clone();
-        Some(Heard::Record { record, relayed_by })
+        Some(NetworkEvent::Record { record, relayed_by })
     }
 }

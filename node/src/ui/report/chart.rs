@@ -56,7 +56,7 @@ impl Picture {
             let at = minutes(experiment.finished_at);
             picture.minutes = picture.minutes.max(at);
             match &experiment.verdict {
-                Verdict::Baseline | Verdict::Rerun { .. } => {}
+                Verdict::Baseline | Verdict::Reproduction { .. } => {}
                 Verdict::Keep { estimate, .. } => {
                     level += estimate.delta;
                     error = error.hypot(estimate.standard_error);

@@ -85,13 +85,14 @@ fn row(experiment: &Experiment) -> String {
         Verdict::Keep { estimate, audit } => {
             (cell(estimate), audit.as_ref().map_or_else(String::new, cell), estimate.pairs)
         }
-        Verdict::Discard { estimate: Some(estimate), .. } | Verdict::Rerun { found: Ok(estimate), .. } => {
+        Verdict::Discard { estimate: Some(estimate), .. }
+        | Verdict::Reproduction { found: Ok(estimate), .. } => {
             (cell(estimate), String::new(), estimate.pairs)
         }
         Verdict::Discard { screened, .. } => {
             (screened.map_or_else(String::new, words::signed), String::new(), 0)
         }
-        Verdict::Crash { class, .. } | Verdict::Rerun { found: Err(class), .. } => {
+        Verdict::Crash { class, .. } | Verdict::Reproduction { found: Err(class), .. } => {
             (class.to_string(), String::new(), 0)
         }
     };

@@ -8,11 +8,11 @@ use super::look::{self, Colour};
 use crate::{
     base::words,
     events::sentences,
-    swarm::discoveries::{Details, Kin, Known, ReRun, Row, Says},
+    swarm::discoveries::{AttestationRow, Details, DiscoveryRow, Kin, KnownRelative, Says},
 };
 
 /// Prints rows as a table for a terminal of `width` columns, with ages as seen at `now`, seconds since 1970.
-pub fn table(rows: &[Row], now: u64, width: usize) -> String {
+pub fn table(rows: &[DiscoveryRow], now: u64, width: usize) -> String {
     if rows.is_empty() {
         return "no discoveries yet\n".to_owned();
     }
@@ -122,8 +122,8 @@ fn re_runs(details: &Details) -> String {
     out
 }
 
-fn re_run(re_run: &ReRun) -> [String; 5] {
-    let ReRun { author, own, attestation, says } = re_run;
+fn re_run(re_run: &AttestationRow) -> [String; 5] {
+    let AttestationRow { author, own, attestation, says } = re_run;
     let found = match &attestation.found {
         Ok(estimate) => estimate.to_string(),
         Err(class) => class.to_string(),
@@ -152,7 +152,7 @@ fn kin(title: &str, kin: &[Kin]) -> String {
         let indent = "  ".repeat(usize::from(*generation));
         let short: String = id.chars().take(8).collect();
         let text = match known {
-            Some(Known { author, own, patch, estimate, status }) => format!(
+            Some(KnownRelative { author, own, patch, estimate, status }) => format!(
                 "{}  {}  {}, by {}",
                 words::clean(&patch.to_string()),
                 sentences::short_estimate(estimate),

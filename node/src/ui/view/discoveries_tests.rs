@@ -3,13 +3,13 @@
 use autoswarm_protocol::TrainConfig;
 
 use super::*;
-use crate::swarm::discoveries::{Filter, Sort, inspect::tests::sample};
+use crate::swarm::discoveries::{DiscoveryFilter, Sort, inspect::tests::sample};
 
 const NOW: u64 = 1_795_219_384;
 
 #[test]
 fn a_list_at_a_hundred_columns() {
-    let listing = sample().0.list(&Filter { sort: Sort::Delta, ..Filter::default() });
+    let listing = sample().0.list(&DiscoveryFilter { sort: Sort::Delta, ..DiscoveryFilter::default() });
     insta::assert_snapshot!(table(&listing.rows, NOW, 100));
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     base::words,
-    events::{Phase, SlotView, Snapshot, sentences},
+    events::{SlotPhase, SlotView, Snapshot, sentences},
 };
 
 /// Slots up to which each gets a second line with its change.
@@ -72,13 +72,13 @@ fn slot_line(slot: &SlotView, name_width: usize, look: Look) -> String {
         pieces.push((0, format!("#{number}")));
     }
     let phase = match slot.phase {
-        Phase::Idle => "idle",
-        Phase::Starting => "starting",
-        Phase::Pricing => "pricing",
-        Phase::Training => "training",
-        Phase::Evaluating => "evaluating",
-        Phase::Paused => "paused",
-        Phase::Waiting => "waiting",
+        SlotPhase::Idle => "idle",
+        SlotPhase::Starting => "starting",
+        SlotPhase::Pricing => "pricing",
+        SlotPhase::Training => "training",
+        SlotPhase::Evaluating => "evaluating",
+        SlotPhase::Paused => "paused",
+        SlotPhase::Waiting => "waiting",
     };
     pieces.push((1, words::pad(phase, "evaluating".len())));
     let after = measures(slot);
@@ -102,7 +102,7 @@ fn slot_line(slot: &SlotView, name_width: usize, look: Look) -> String {
 
 fn measures(slot: &SlotView) -> Vec<Piece> {
     let mut pieces = Vec::new();
-    let counted = matches!(slot.phase, Phase::Training | Phase::Evaluating | Phase::Paused);
+    let counted = matches!(slot.phase, SlotPhase::Training | SlotPhase::Evaluating | SlotPhase::Paused);
     if counted && slot.total > 0 {
         pieces.push((5, format!("{} tokens", words::count(slot.done as f64))));
     }
@@ -205,7 +205,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::ui::view::look::Colour;
 
-    fn slot(name: &str, phase: Phase) -> SlotView {
+    fn slot(name: &str, phase: SlotPhase) -> SlotView {
         SlotView {
             name: name.to_owned(),
             phase,
@@ -223,21 +223,21 @@ pub(crate) mod tests {
     pub(crate) fn snapshot() -> Snapshot {
         let estimate = Estimate { delta: -0.0213, standard_error: 0.0031, pairs: 3 };
         let idle = SlotView {
-            phase: Phase::Idle,
+            phase: SlotPhase::Idle,
             number: None,
             done: 0,
             total: 0,
             tokens_per_second: 0.0,
             loss: None,
             remaining_seconds: None,
-            ..slot("cpu:4-5", Phase::Idle)
+            ..slot("cpu:4-5", SlotPhase::Idle)
         };
         Snapshot {
             objective: "rust-text".to_owned(),
             arena: "1a2b3c4d".to_owned(),
             budget: Budget::Milliseconds(20_000),
             budget_seconds: 20.0,
-            slots: vec![slot("cpu:0-1", Phase::Training), slot("cpu:2-3", Phase::Evaluating), idle],
+            slots: vec![slot("cpu:0-1", SlotPhase::Training), slot("cpu:2-3", SlotPhase::Evaluating), idle],
             incumbent: Some((2.1034, 0.0021)),
             incumbent_patch: "batch_tokens 8192 → 4096, warmdown 0.5 → 0.7".to_owned(),
             gain: Some(estimate),
@@ -290,7 +290,7 @@ pub(crate) mod tests {
         many.objective = "目的".repeat(30);
         many.incumbent_patch = "depth 4 → 3, ".repeat(20);
         for slots in [1, 3, 8, 64] {
-            many.slots = (0..slots).map(|n| slot(&format!("cpu:{n}"), Phase::Training)).collect();
+            many.slots = (0..slots).map(|n| slot(&format!("cpu:{n}"), SlotPhase::Training)).collect();
             for width in 1..160 {
                 for height in [6, 10, 24, 60] {
                     let lines = render(&many, Look { width, height, colour: Colour::Off });

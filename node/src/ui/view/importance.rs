@@ -10,11 +10,11 @@ use crate::{
 /// Prints the `limit` knobs that matter most and all kinds of move, for a terminal of `width` columns.
 pub fn page(importance: &Importance, limit: usize, width: usize) -> String {
     let mut out = String::new();
-    let Importance { trials, rumours, pair_sd, since_keep, scope: [focused, broad], .. } = importance;
-    let heard = if *rumours == 0 {
+    let Importance { trials, peer_results, pair_sd, since_keep, scope: [focused, broad], .. } = importance;
+    let heard = if *peer_results == 0 {
         String::new()
     } else {
-        format!(" and {} that peers reported", words::plural(*rumours, "change"))
+        format!(" and {} that peers reported", words::plural(*peer_results, "change"))
     };
     let tried = words::plural(*trials, "experiment");
     let _ = writeln!(
@@ -65,11 +65,11 @@ fn operator_row(record: &OperatorRecord) -> [String; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::research::beliefs::Step;
+    use crate::research::beliefs::BeliefStep;
 
     #[test]
     fn a_page_says_what_matters_and_why_it_is_tried() {
-        let knob = |name: &str, step: Option<Step>| KnobBelief {
+        let knob = |name: &str, step: Option<BeliefStep>| KnobBelief {
             knob: name.to_owned(),
             group: "optimizer".to_owned(),
             now: "0.04".to_owned(),
@@ -77,7 +77,7 @@ mod tests {
             effect: 0.0312,
             step,
         };
-        let step = Step { to: "0.06".to_owned(), delta: -0.0213, sd: 0.0201, chance: 0.86 };
+        let step = BeliefStep { to: "0.06".to_owned(), delta: -0.0213, sd: 0.0201, chance: 0.86 };
         let importance = Importance {
             knobs: vec![knob("matrix_lr", Some(step)), knob("depth", None), knob("dropout", None)],
             operators: vec![OperatorRecord {
@@ -87,7 +87,7 @@ mod tests {
                 weight: 1.0,
             }],
             trials: 40,
-            rumours: 1,
+            peer_results: 1,
             since_keep: 9,
             scope: [0.45, 0.0],
             pair_sd: 0.03,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::{base::words, events::Happened};
+use crate::{base::words, events::NodeEvent};
 
 /// Writes one JSON object per event.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct Json<W> {
 struct Line<'a> {
     at: String,
     #[serde(flatten)]
-    event: &'a Happened,
+    event: &'a NodeEvent,
 }
 
 impl<W: Write> Json<W> {
@@ -26,7 +26,7 @@ impl<W: Write> Json<W> {
     }
 
     /// Writes an event that happened at `now`, seconds since 1970.
-    pub fn happened(&mut self, now: u64, event: &Happened) -> io::Result<()> {
+    pub fn happened(&mut self, now: u64, event: &NodeEvent) -> io::Result<()> {
         write_line(&mut self.out, &Line { at: words::timestamp(now), event })
     }
 }
@@ -53,7 +53,7 @@ mod tests {
             assert_eq!(text.matches('\n').count(), 1, "{text}");
             let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
             assert_eq!(value["at"], "1970-01-01T03:04:05Z");
-            assert_eq!(serde_json::from_value::<Happened>(value).expect("an event"), event);
+            assert_eq!(serde_json::from_value::<NodeEvent>(value).expect("an event"), event);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     base::words,
-    events::{Snapshot, rows::Row, sentences},
+    events::{Snapshot, rows::ExperimentRow, sentences},
 };
 
 /// Finds an experiment by its number (`12` or `#12`) or by four or more first digits of its id.
@@ -39,7 +39,7 @@ pub fn find<'a>(
 }
 
 /// Prints rows as a table for a terminal of `width` columns, with times as seen at `now` (seconds since 1970).
-pub fn table(rows: &[Row], now: u64, width: usize) -> String {
+pub fn table(rows: &[ExperimentRow], now: u64, width: usize) -> String {
     if rows.is_empty() {
         return "no experiments yet\n".to_owned();
     }
@@ -59,7 +59,7 @@ pub fn table(rows: &[Row], now: u64, width: usize) -> String {
 }
 
 /// What a row says of its difference: from fresh pairs, from screening, the level of a baseline, or a crash's class.
-fn difference(row: &Row) -> String {
+fn difference(row: &ExperimentRow) -> String {
     match &row.verdict {
         Verdict::Baseline => row.validation.map_or_else(String::new, |value| format!("{value:.4} bpb")),
         Verdict::Keep { estimate, .. } | Verdict::Discard { estimate: Some(estimate), .. } => {
@@ -67,8 +67,8 @@ fn difference(row: &Row) -> String {
         }
         Verdict::Discard { screened: Some(delta), .. } => format!("{} (screened)", words::signed(*delta)),
         Verdict::Discard { .. } => String::new(),
-        Verdict::Rerun { found: Ok(estimate), .. } => sentences::short_estimate(estimate),
-        Verdict::Crash { class, .. } | Verdict::Rerun { found: Err(class), .. } => class.to_string(),
+        Verdict::Reproduction { found: Ok(estimate), .. } => sentences::short_estimate(estimate),
+        Verdict::Crash { class, .. } | Verdict::Reproduction { found: Err(class), .. } => class.to_string(),
     }
 }
 
@@ -143,15 +143,15 @@ fn run_table(runs: &[Run]) -> String {
                 crash.seconds,
                 sentences::crash(crash.class, &crash.message)
             ),
-            autoswarm_protocol::Outcome::Raced(raced) => format!(
+            autoswarm_protocol::Outcome::Pruned(pruned) => format!(
                 "{role:<16} {:>20} {:>10} {:>8.1} stopped after {} of {} steps: loss {:.3}, bound {:.3}",
                 run.seed,
-                raced.tokens,
-                raced.training_seconds,
-                raced.step,
-                raced.steps,
-                raced.loss,
-                raced.bound
+                pruned.tokens,
+                pruned.training_seconds,
+                pruned.step,
+                pruned.steps,
+                pruned.loss,
+                pruned.bound
             ),
         };
         let _ = writeln!(out, "{text}");
@@ -184,7 +184,7 @@ pub fn status(snapshot: &Snapshot, width: usize) -> String {
 
 /// What a home says while no node runs on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AtRest {
+pub struct HomeAtRest {
     /// Always false: tells this apart from a snapshot.
     pub running: bool,
     /// Experiments in the journal.
@@ -194,10 +194,10 @@ pub struct AtRest {
     /// Crashes in the journal.
     pub crashes: u32,
     /// The newest, newest last.
-    pub recent: Vec<Row>,
+    pub recent: Vec<ExperimentRow>,
 }
 
-impl AtRest {
+impl HomeAtRest {
     /// Counts a journal, oldest first.
     pub fn of(experiments: &[Experiment], recent: usize) -> Self {
         let count = |name: &str| experiments.iter().filter(|e| e.verdict.name() == name).count() as u32;
@@ -207,13 +207,13 @@ impl AtRest {
             experiments: experiments.len() as u32,
             keeps: count("keep"),
             crashes: count("crash"),
-            recent: experiments[first..].iter().map(Row::of).collect(),
+            recent: experiments[first..].iter().map(ExperimentRow::of).collect(),
         }
     }
 }
 
 /// Prints what a home holds while no node runs on it.
-pub fn at_rest(state: &AtRest, now: u64, width: usize) -> String {
+pub fn at_rest(state: &HomeAtRest, now: u64, width: usize) -> String {
     let mut out = format!(
         "no node is running on this home; it holds {}, {} kept, {} crashed\n",
         words::plural(state.experiments, "experiment"),

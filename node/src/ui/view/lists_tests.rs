@@ -8,7 +8,7 @@ use autoswarm_protocol::{
 };
 
 use super::*;
-use crate::events::rows::Filter;
+use crate::events::rows::ExperimentFilter;
 use crate::ui::view::frame::tests::snapshot;
 
 fn run(
@@ -106,8 +106,8 @@ pub(crate) fn several() -> Vec<Experiment> {
 
 const NOW: u64 = 1_795_220_000;
 
-fn rows(verdict: Option<&str>, limit: u32) -> Vec<Row> {
-    Filter { verdict: verdict.map(str::to_owned), limit }.apply(several().iter())
+fn rows(verdict: Option<&str>, limit: u32) -> Vec<ExperimentRow> {
+    ExperimentFilter { verdict: verdict.map(str::to_owned), limit }.apply(several().iter())
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn an_empty_list_says_so() {
 
 #[test]
 fn filters_keep_the_newest_in_order() {
-    let numbers = |rows: Vec<Row>| rows.iter().map(|row| row.number).collect::<Vec<_>>();
+    let numbers = |rows: Vec<ExperimentRow>| rows.iter().map(|row| row.number).collect::<Vec<_>>();
     assert_eq!(numbers(rows(None, 2)), [2, 3]);
     assert_eq!(numbers(rows(Some("keep"), 30)), [1]);
     assert_eq!(numbers(rows(Some("moon"), 30)), [0; 0]);
@@ -159,7 +159,7 @@ fn experiments_are_found_by_number_and_id() {
 fn rows_survive_json() {
     let rows = rows(None, 30);
     let text = serde_json::to_string(&rows).expect("JSON");
-    assert_eq!(serde_json::from_str::<Vec<Row>>(&text).expect("rows"), rows);
+    assert_eq!(serde_json::from_str::<Vec<ExperimentRow>>(&text).expect("rows"), rows);
 }
 
 #[test]
@@ -169,5 +169,5 @@ fn a_status_of_a_running_node() {
 
 #[test]
 fn a_status_at_rest() {
-    insta::assert_snapshot!(at_rest(&AtRest::of(&several(), 2), NOW, 80));
+    insta::assert_snapshot!(at_rest(&HomeAtRest::of(&several(), 2), NOW, 80));
 }

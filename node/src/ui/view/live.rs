@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     base::words,
-    events::{Happened, Snapshot},
+    events::{NodeEvent, Snapshot},
 };
 
 /// Redraws a second: smooth to the eye, and nothing beside the training.
@@ -37,17 +37,17 @@ impl Live {
     }
 
     /// Lets an event's lines scroll above the frame; long work gets a bar instead.
-    pub fn happened(&mut self, now: u64, event: &Happened) -> io::Result<()> {
-        if let Happened::Working { stage, done, total } = event {
+    pub fn happened(&mut self, now: u64, event: &NodeEvent) -> io::Result<()> {
+        if let NodeEvent::Working { stage, done, total } = event {
             self.working(stage, *done, *total);
             return Ok(());
         }
         self.end_work();
         // Single runs are the frame's business; what scrolls is what a person wants to find again.
-        if matches!(event, Happened::RunFinished { crash: None, .. }) || !self.work_steps.is_due(event) {
+        if matches!(event, NodeEvent::RunFinished { crash: None, .. }) || !self.work_steps.is_due(event) {
             return Ok(());
         }
-        if matches!(event, Happened::Summary(_)) {
+        if matches!(event, NodeEvent::Summary(_)) {
             self.finish();
         }
         for line in plain::lines(event) {

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     base::words,
-    events::{Happened, sentences},
+    events::{NodeEvent, sentences},
 };
 
 /// Steps between 0 and 100 % at which long work prints a line: often enough to see life, and no flood in a log.
@@ -27,7 +27,7 @@ impl<W: Write> Plain<W> {
     }
 
     /// Writes an event that happened at `now`, seconds since 1970. Long work is written at each tenth only.
-    pub fn happened(&mut self, now: u64, event: &Happened) -> io::Result<()> {
+    pub fn happened(&mut self, now: u64, event: &NodeEvent) -> io::Result<()> {
         if !self.work.is_due(event) {
             return Ok(());
         }
@@ -46,8 +46,8 @@ pub struct WorkSteps {
 
 impl WorkSteps {
     /// Returns whether an event is worth a line: all are, but long work only as it passes each tenth.
-    pub fn is_due(&mut self, event: &Happened) -> bool {
-        let Happened::Working { stage, done, total } = event else { return true };
+    pub fn is_due(&mut self, event: &NodeEvent) -> bool {
+        let NodeEvent::Working { stage, done, total } = event else { return true };
         let step = (done * WORK_STEPS).checked_div(*total).unwrap_or(0).min(WORK_STEPS);
         // Stages are a handful of names of our own; `clear` bounds the map should that ever change.
         if self.last.len() > 64 {
@@ -58,9 +58,9 @@ impl WorkSteps {
 }
 
 /// Returns an event's lines, without the time: one for most events.
-pub fn lines(event: &Happened) -> Vec<String> {
+pub fn lines(event: &NodeEvent) -> Vec<String> {
     match event {
-        Happened::Started { home, objective, arena, budget, budget_seconds, slots, resumed } => {
+        NodeEvent::Started { home, objective, arena, budget, budget_seconds, slots, resumed } => {
             let mut lines = vec![format!(
                 "ready    {}: {}, on {} ({})",
                 words::clean(objective),
@@ -76,23 +76,23 @@ pub fn lines(event: &Happened) -> Vec<String> {
             lines.push(format!("home     {}, arena {}{resumed}", words::clean(home), words::clean(arena)));
             lines
         }
-        Happened::Note { text, fix } => {
+        NodeEvent::Note { text, fix } => {
             let mut lines = vec![format!("note     {}", words::clean(text))];
             lines.extend(fix.as_ref().map(|fix| format!("hint     {}", words::clean(fix))));
             lines
         }
-        Happened::Working { stage, done, total } => vec![working(stage, *done, *total)],
-        Happened::Probed { slots, tokens_per_second, budget, budget_seconds } => vec![format!(
+        NodeEvent::Working { stage, done, total } => vec![working(stage, *done, *total)],
+        NodeEvent::Probed { slots, tokens_per_second, budget, budget_seconds } => vec![format!(
             "probe    {slots} × {} tokens/s: {}",
             words::count(*tokens_per_second),
             words::budget(*budget, *budget_seconds)
         )],
-        Happened::Ticket { ticket } => vec![format!("ticket   {ticket}")],
-        Happened::Swarm { text } => vec![format!("swarm    {}", words::clean(text))],
-        Happened::Proposed { number, patch, because } => {
+        NodeEvent::Ticket { ticket } => vec![format!("ticket   {ticket}")],
+        NodeEvent::Swarm { text } => vec![format!("swarm    {}", words::clean(text))],
+        NodeEvent::Proposed { number, patch, because } => {
             vec![format!("try      #{number} {}: {}", words::clean(patch), words::clean(because))]
         }
-        Happened::RunFinished { number, slot, role, validation, crash, seconds, tokens } => {
+        NodeEvent::RunFinished { number, slot, role, validation, crash, seconds, tokens } => {
             let what = match (validation, crash) {
                 (Some(value), _) => format!("{value:.4} bpb"),
                 (None, Some(class)) => class.to_string(),
@@ -106,15 +106,15 @@ pub fn lines(event: &Happened) -> Vec<String> {
                 words::count(*tokens as f64)
             )]
         }
-        Happened::Concluded { number, patch, verdict, commit } => {
+        NodeEvent::Concluded { number, patch, verdict, commit } => {
             let line = sentences::verdict_line(&format!("#{number} {patch}"), verdict);
             let commit: String = words::clean(commit).chars().take(7).collect();
             vec![if commit.is_empty() { line } else { format!("{line}  [{commit}]") }]
         }
-        Happened::Paused { reason: Some(reason) } => vec![format!("pause    {}", words::clean(reason))],
-        Happened::Paused { reason: None } => vec!["resume   work goes on".to_owned()],
-        Happened::Stopping { finishing } => vec![format!("stop     {}", words::clean(finishing))],
-        Happened::Summary(summary) => sentences::summary(summary),
+        NodeEvent::Paused { reason: Some(reason) } => vec![format!("pause    {}", words::clean(reason))],
+        NodeEvent::Paused { reason: None } => vec!["resume   work goes on".to_owned()],
+        NodeEvent::Stopping { finishing } => vec![format!("stop     {}", words::clean(finishing))],
+        NodeEvent::Summary(summary) => sentences::summary(summary),
     }
 }
 
@@ -133,19 +133,19 @@ pub(crate) mod tests {
     use autoswarm_protocol::{Budget, CrashClass, Estimate, KnobGroup, Verdict, experiment::DiscardReason};
 
     use super::*;
-    use crate::events::Summary;
+    use crate::events::SessionSummary;
 
     /// One event of each kind and of each face a kind has.
-    pub(crate) fn every_event() -> Vec<Happened> {
+    pub(crate) fn every_event() -> Vec<NodeEvent> {
         let text = str::to_owned;
         let estimate = Estimate { delta: -0.0213, standard_error: 0.0031, pairs: 3 };
-        let concluded = |patch: &str, verdict| Happened::Concluded {
+        let concluded = |patch: &str, verdict| NodeEvent::Concluded {
             number: 12,
             patch: patch.to_owned(),
             verdict,
             commit: "0123456789abcdef".to_owned(),
         };
-        let run = |validation, crash| Happened::RunFinished {
+        let run = |validation, crash| NodeEvent::RunFinished {
             number: 12,
             slot: "cpu:0-1".to_owned(),
             role: "screen".to_owned(),
@@ -155,7 +155,7 @@ pub(crate) mod tests {
             tokens: 812_345,
         };
         vec![
-            Happened::Started {
+            NodeEvent::Started {
                 home: text("/home/ada/.local/share/autoswarm"),
                 objective: text("rust-text"),
                 arena: text("1a2b3c4d"),
@@ -164,18 +164,21 @@ pub(crate) mod tests {
                 slots: vec![text("cpu:0-1"), text("cpu:2-3")],
                 resumed: 12,
             },
-            Happened::Note { text: text("the index was damaged and is rebuilt from the journal"), fix: None },
-            Happened::Note { text: text("the disk is nearly full"), fix: Some(text("free 2 GB")) },
-            Happened::Working { stage: text("download"), done: 120, total: 266 },
-            Happened::Working { stage: text("corpus"), done: 0, total: 0 },
-            Happened::Working { stage: text("probe"), done: 2, total: 0 },
-            Happened::Probed {
+            NodeEvent::Note {
+                text: text("the index was damaged and is rebuilt from the journal"),
+                fix: None,
+            },
+            NodeEvent::Note { text: text("the disk is nearly full"), fix: Some(text("free 2 GB")) },
+            NodeEvent::Working { stage: text("download"), done: 120, total: 266 },
+            NodeEvent::Working { stage: text("corpus"), done: 0, total: 0 },
+            NodeEvent::Working { stage: text("probe"), done: 2, total: 0 },
+            NodeEvent::Probed {
                 slots: 2,
                 tokens_per_second: 49_600.0,
                 budget: Budget::Class(2),
                 budget_seconds: 84.6,
             },
-            Happened::Proposed {
+            NodeEvent::Proposed {
                 number: 12,
                 patch: text("matrix_lr 0.04 → 0.03"),
                 because: text("halfway\nto the last win\u{1b}[31m"),
@@ -197,16 +200,16 @@ pub(crate) mod tests {
                 Verdict::Crash { class: CrashClass::TooSlow, message: text("14 steps in 20 s") },
             ),
             concluded("the calibrated start: 2.1034 bpb", Verdict::Baseline),
-            Happened::Paused { reason: Some(text("on battery")) },
-            Happened::Paused { reason: None },
-            Happened::Stopping { finishing: text("writing #12 down; a second Ctrl-C ends at once") },
-            Happened::Summary(Box::new(summary_with_gain())),
-            Happened::Summary(Box::new(summary_without_keep())),
+            NodeEvent::Paused { reason: Some(text("on battery")) },
+            NodeEvent::Paused { reason: None },
+            NodeEvent::Stopping { finishing: text("writing #12 down; a second Ctrl-C ends at once") },
+            NodeEvent::Summary(Box::new(summary_with_gain())),
+            NodeEvent::Summary(Box::new(summary_without_keep())),
         ]
     }
 
-    pub(crate) fn summary_with_gain() -> Summary {
-        Summary {
+    pub(crate) fn summary_with_gain() -> SessionSummary {
+        SessionSummary {
             experiments: 42,
             keeps: 2,
             crashes: 1,
@@ -220,8 +223,8 @@ pub(crate) mod tests {
         }
     }
 
-    fn summary_without_keep() -> Summary {
-        Summary {
+    fn summary_without_keep() -> SessionSummary {
+        SessionSummary {
             experiments: 7,
             keeps: 0,
             crashes: 0,
@@ -246,7 +249,7 @@ pub(crate) mod tests {
     fn long_work_prints_each_tenth_once() {
         let mut view = Plain::new(Vec::new());
         for done in 0..=1000 {
-            let event = Happened::Working { stage: "corpus".to_owned(), done, total: 1000 };
+            let event = NodeEvent::Working { stage: "corpus".to_owned(), done, total: 1000 };
             view.happened(0, &event).expect("a vector takes every byte");
         }
         assert_eq!(String::from_utf8(view.out).expect("UTF-8").lines().count(), 11);

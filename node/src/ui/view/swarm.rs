@@ -7,7 +7,7 @@ use crate::{
     base::words,
     events::{Snapshot, sentences},
     swarm::{
-        discoveries::{Count, News, PeerFacts, Row, SwarmView, Trying},
+        discoveries::{Count, DiscoveryRow, News, PeerFacts, SwarmView, Trying},
         network::{NetworkView, PeerView},
     },
 };
@@ -113,7 +113,7 @@ fn arrived(swarm: &SwarmView) -> String {
 }
 
 /// Prints what a discovery claims: id, change, Δ ± se, status and author.
-fn claim(row: &Row) -> String {
+fn claim(row: &DiscoveryRow) -> String {
     let by = if row.own { "me" } else { &row.author };
     format!(
         "{}  {}  {}  {}, by {by}",
@@ -126,9 +126,9 @@ fn claim(row: &Row) -> String {
 
 /// Prints what is being done with somebody's discovery.
 fn attempt(trying: &Trying) -> (&'static str, String) {
-    let Trying { number, id, author, patch, rerun } = trying;
+    let Trying { number, id, author, patch, reproduction } = trying;
     let of = format!("#{number}: {} of {author}, {}", short(id), words::clean(&patch.to_string()));
-    match rerun {
+    match reproduction {
         Some(comparison) => ("re-run", format!("{of} ({})", comparison.name())),
         None => ("trying", of),
     }

@@ -12,7 +12,7 @@ use crate::{
     base::clock::unix_now,
     swarm::network::{
         archive::{Archive, Taken},
-        messages::Heard,
+        messages::NetworkEvent,
     },
 };
 
@@ -57,7 +57,7 @@ impl Task {
                 if lacks_what_it_names(&self.archive, record.value()) {
                     self.wake();
                 }
-                self.tell(Heard::Record { record, relayed_by });
+                self.tell(NetworkEvent::Record { record, relayed_by });
                 MessageAcceptance::Accept
             }
             Taken::Known | Taken::NoRoom => MessageAcceptance::Ignore,

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
-use crate::{base::files, swarm::network::peers::Known};
+use crate::{base::files, swarm::network::peers::KnownPeer};
 
 /// Returns what an earlier session kept, and in one line what is wrong with it.
-pub(super) fn read(file: Option<&Path>) -> (BTreeMap<String, Known>, Option<String>) {
+pub(super) fn read(file: Option<&Path>) -> (BTreeMap<String, KnownPeer>, Option<String>) {
     let Some(file) = file else { return (BTreeMap::new(), None) };
     let damaged = |reason: &dyn std::fmt::Display| {
         let place = match files::move_aside(file) {

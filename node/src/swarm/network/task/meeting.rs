@@ -12,17 +12,17 @@ use libp2p::{
 use rand::{Rng, seq::SliceRandom};
 
 use super::{
+    connection::{Connected, ConnectionKind},
     state::{FIRST_REST, Task},
-    way::{Connected, Kind},
 };
 use crate::{
     base::{clock::unix_now, files, text},
     swarm::network::{
-        exchange::{Ask, MAX_ADDRESS_BYTES, MAX_ADDRESSES},
-        messages::Heard,
+        compatibility,
+        exchange::{MAX_ADDRESS_BYTES, MAX_ADDRESSES, PeerRequest},
+        messages::NetworkEvent,
         peers::Why,
         reach::{self, Reach},
-        strangers,
         ticket::{peer_of, whole},
     },
 };
@@ -57,22 +57,24 @@ impl Task {
         let connected = self.connected.entry(peer).or_insert_with(|| Connected::new(since));
         let kind = connected.came(connection, peer, endpoint);
         match kind {
-            Kind::Direct if endpoint.is_dialer() => self.reached(peer, endpoint.get_remote_address()),
-            Kind::Direct | Kind::Relayed => {}
-            Kind::Punched => self.leave_relay(peer),
+            ConnectionKind::Direct if endpoint.is_dialer() => {
+                self.reached(peer, endpoint.get_remote_address());
+            }
+            ConnectionKind::Direct | ConnectionKind::Relayed => {}
+            ConnectionKind::Punched => self.leave_relay(peer),
         }
         if is_new {
             self.trouble = None;
             self.show();
-            self.tell(Heard::Connected(peer));
+            self.tell(NetworkEvent::Connected(peer));
         }
         // A relay carries news; a history comes from it itself.
-        if kind == Kind::Punched || (is_new && kind == Kind::Direct) {
+        if kind == ConnectionKind::Punched || (is_new && kind == ConnectionKind::Direct) {
             self.wake();
             self.lead(peer);
         }
         if is_new && self.connections().are_few() {
-            self.swarm.behaviour_mut().records.send_request(&peer, Ask::Peers);
+            self.swarm.behaviour_mut().records.send_request(&peer, PeerRequest::Peers);
         }
     }
 
@@ -84,12 +86,12 @@ impl Task {
         self.meeting.rest = FIRST_REST;
         self.meeting.next = self.meeting.next.min(self.now() + FIRST_REST);
         self.show();
-        self.tell(Heard::Disconnected(peer));
+        self.tell(NetworkEvent::Disconnected(peer));
     }
 
     /// A peer said who it is.
     pub(super) fn introduced(&mut self, peer: PeerId, info: identify::Info) {
-        if let Some(stranger) = strangers::judge(&peer, &info, self.archive.objective().id()) {
+        if let Some(stranger) = compatibility::judge(&peer, &info, self.archive.objective().id()) {
             self.say_once(stranger);
             self.peers.give_up(peer);
             // Gone already, if this fails.
@@ -134,7 +136,7 @@ impl Task {
         self.meeting.rest = (self.meeting.rest * 2).min(LONGEST_REST);
         let place = self.rng.random_range(0..self.connected.len());
         if let Some(peer) = self.connected.keys().nth(place).copied() {
-            self.swarm.behaviour_mut().records.send_request(&peer, Ask::Peers);
+            self.swarm.behaviour_mut().records.send_request(&peer, PeerRequest::Peers);
         }
     }
 
@@ -182,14 +184,14 @@ impl Task {
     /// Somebody came and could not be understood.
     pub(super) fn not_understood(&mut self, error: &ListenError) {
         if self.config.private.is_some() && matches!(error, ListenError::Transport(_)) {
-            self.say_once(strangers::OTHER_KEY.to_owned());
+            self.say_once(compatibility::OTHER_KEY.to_owned());
         }
     }
 
     /// Tells a person something, once a session.
     pub(super) fn say_once(&mut self, text: String) {
         if self.meeting.said.len() < MAX_SAID && self.meeting.said.insert(text.clone()) {
-            self.tell(Heard::Note(text));
+            self.tell(NetworkEvent::Note(text));
         }
     }
 }

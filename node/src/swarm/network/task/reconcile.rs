@@ -13,15 +13,15 @@ use libp2p::{
 };
 use rand::{Rng, seq::IndexedRandom};
 
-use super::state::{Phase, Syncing, Task};
+use super::state::{LeadPhase, Syncing, Task};
 use crate::{
     base::{clock::unix_now, text},
     swarm::network::{
         archive::Taken,
         behaviour,
-        exchange::{self, Answer, Ask, MAX_IDS},
-        messages::Heard,
-        sync::{self, Lead, Misled, Step},
+        exchange::{self, MAX_IDS, PeerRequest, PeerResponse},
+        messages::NetworkEvent,
+        sync::{self, Lead, Misled, SyncStep},
     },
 };
 
@@ -36,7 +36,7 @@ const BUSY_REST: Duration = Duration::from_secs(1);
 const MOST_BUSY: u32 = 60;
 
 impl Task {
-    pub(super) fn exchanged(&mut self, event: request_response::Event<Ask, Answer>) {
+    pub(super) fn exchanged(&mut self, event: request_response::Event<PeerRequest, PeerResponse>) {
         match event {
             request_response::Event::Message {
                 peer,
@@ -61,35 +61,35 @@ impl Task {
         }
     }
 
-    fn answer(&mut self, peer: PeerId, ask: &Ask, channel: ResponseChannel<Answer>) {
+    fn answer(&mut self, peer: PeerId, ask: &PeerRequest, channel: ResponseChannel<PeerResponse>) {
         let now = self.now();
         let answer = match ask {
-            Ask::Get(ids) if ids.len() > MAX_IDS => {
+            PeerRequest::Get(ids) if ids.len() > MAX_IDS => {
                 return self.fault(peer, "asked for too many records at once");
             }
-            Ask::Get(ids) => {
+            PeerRequest::Get(ids) => {
                 let answer = sync::answer_ids(&self.archive, ids);
                 let bytes = match &answer {
-                    Answer::Records(records) => records.iter().map(Vec::len).sum(),
+                    PeerResponse::Records(records) => records.iter().map(Vec::len).sum(),
                     _ => 0,
                 };
-                if self.quotas.may_fetch(peer, bytes, now) { answer } else { Answer::Busy }
+                if self.quotas.may_fetch(peer, bytes, now) { answer } else { PeerResponse::Busy }
             }
-            _ if !self.quotas.may_ask(peer, now) => Answer::Busy,
-            Ask::Reconcile(frame) => match sync::answer_frame(&self.archive, frame) {
+            _ if !self.quotas.may_ask(peer, now) => PeerResponse::Busy,
+            PeerRequest::Reconcile(frame) => match sync::answer_frame(&self.archive, frame) {
                 Ok(frame) => {
                     // Whoever asks has something else than this node, which may lack it too.
                     if !sync::says_equal(&frame) {
                         self.wake();
                     }
-                    Answer::Reconcile(frame)
+                    PeerResponse::Reconcile(frame)
                 }
                 Err(_) => return self.fault(peer, &Misled::BadFrame.to_string()),
             },
-            Ask::SwarmConfig => Answer::SwarmConfig(self.config.swarm_config.clone()),
-            Ask::Peers => Answer::Peers(self.addresses_for(peer)),
+            PeerRequest::SwarmConfig => PeerResponse::SwarmConfig(self.config.swarm_config.clone()),
+            PeerRequest::Peers => PeerResponse::Peers(self.addresses_for(peer)),
         };
-        self.counts.refused += u64::from(answer == Answer::Busy);
+        self.counts.refused += u64::from(answer == PeerResponse::Busy);
         // A peer that left needs no answer.
         let _ = self.swarm.behaviour_mut().records.send_response(channel, answer);
     }
@@ -97,7 +97,7 @@ impl Task {
     /// Begins what is due, and goes on with what rested.
     pub(super) fn reconcile_due(&mut self) {
         let now = self.now();
-        if self.reconciling.rhythm.is_due(now, self.rng.random()) {
+        if self.reconciling.schedule.is_due(now, self.rng.random()) {
             // A relay carries news; a history comes from it itself.
             let direct = self.connected.iter().filter(|(_, connected)| connected.is_direct());
             let direct: Vec<PeerId> = direct.map(|(peer, _)| *peer).collect();
@@ -121,7 +121,7 @@ impl Task {
     /// Reconciles soon and often again: something is missing here or at a peer.
     pub(super) fn wake(&mut self) {
         let now = self.now();
-        self.reconciling.rhythm.woke(now, self.rng.random());
+        self.reconciling.schedule.woke(now, self.rng.random());
     }
 
     /// Begins a reconciliation, unless one with this peer goes on.
@@ -135,7 +135,7 @@ impl Task {
         }
         match Lead::begin(&self.archive) {
             Ok((lead, frame)) => {
-                let phase = Phase::Comparing { request: None, frame };
+                let phase = LeadPhase::Comparing { request: None, frame };
                 let news = Vec::new();
                 self.go_on(peer, Syncing { lead, phase, rest_until: Duration::ZERO, busy: 0, news });
             }
@@ -148,11 +148,11 @@ impl Task {
         if self.now() >= syncing.rest_until {
             let records = &mut self.swarm.behaviour_mut().records;
             match &mut syncing.phase {
-                Phase::Comparing { request: request @ None, frame } => {
-                    *request = Some(records.send_request(&peer, Ask::Reconcile(frame.clone())));
+                LeadPhase::Comparing { request: request @ None, frame } => {
+                    *request = Some(records.send_request(&peer, PeerRequest::Reconcile(frame.clone())));
                 }
-                Phase::Comparing { .. } => {}
-                Phase::Fetching(asked) => {
+                LeadPhase::Comparing { .. } => {}
+                LeadPhase::Fetching(asked) => {
                     let mut under_way = self.reconciling.under_way();
                     under_way.extend(asked.values().flatten());
                     while asked.len() < PIPELINE
@@ -160,12 +160,12 @@ impl Task {
                     {
                         under_way.extend(&ids);
                         let short = ids.iter().map(|id| exchange::short(*id)).collect();
-                        asked.insert(records.send_request(&peer, Ask::Get(short)), ids);
+                        asked.insert(records.send_request(&peer, PeerRequest::Get(short)), ids);
                     }
                     if asked.is_empty() && syncing.lead.is_done() {
                         self.counts.syncs += 1;
                         if syncing.lead.found_nothing() {
-                            self.reconciling.rhythm.found_nothing();
+                            self.reconciling.schedule.found_nothing();
                         } else {
                             self.wake();
                         }
@@ -178,10 +178,10 @@ impl Task {
         self.reconciling.open.insert(peer, syncing);
     }
 
-    fn answered(&mut self, peer: PeerId, request: OutboundRequestId, answer: Answer) {
+    fn answered(&mut self, peer: PeerId, request: OutboundRequestId, answer: PeerResponse) {
         if !self.reconciling.open.get(&peer).is_some_and(|syncing| syncing.awaits(request)) {
             // What else comes answers something that was given up.
-            if let Answer::Peers(addresses) = answer {
+            if let PeerResponse::Peers(addresses) = answer {
                 self.hinted(peer, &addresses);
             }
             return;
@@ -189,30 +189,30 @@ impl Task {
         let Some(mut syncing) = self.reconciling.open.remove(&peer) else { return };
         let rest = self.now() + BUSY_REST;
         let done = match (&mut syncing.phase, answer) {
-            (Phase::Comparing { request, .. }, Answer::Busy) => {
+            (LeadPhase::Comparing { request, .. }, PeerResponse::Busy) => {
                 *request = None;
                 syncing.busy += 1;
                 syncing.rest_until = rest;
                 Ok(())
             }
-            (Phase::Comparing { .. }, Answer::Reconcile(frame)) => {
+            (LeadPhase::Comparing { .. }, PeerResponse::Reconcile(frame)) => {
                 syncing.busy = 0;
                 syncing.lead.step(&frame).map_err(|misled| misled.to_string()).map(|step| {
                     syncing.phase = match step {
-                        Step::Frame(frame) => Phase::Comparing { request: None, frame },
-                        Step::Fetch => Phase::Fetching(BTreeMap::new()),
+                        SyncStep::Frame(frame) => LeadPhase::Comparing { request: None, frame },
+                        SyncStep::Fetch => LeadPhase::Fetching(BTreeMap::new()),
                     };
                 })
             }
-            (Phase::Fetching(asked), answer) => match (asked.remove(&request), answer) {
+            (LeadPhase::Fetching(asked), answer) => match (asked.remove(&request), answer) {
                 (None, _) => Ok(()),
-                (Some(ids), Answer::Busy) => {
+                (Some(ids), PeerResponse::Busy) => {
                     syncing.lead.again(ids);
                     syncing.busy += 1;
                     syncing.rest_until = rest;
                     Ok(())
                 }
-                (Some(ids), Answer::Records(records)) => {
+                (Some(ids), PeerResponse::Records(records)) => {
                     syncing.busy = 0;
                     self.fetched(peer, ids, &records).map(|(missing, new)| {
                         syncing.lead.again(missing);
@@ -222,7 +222,7 @@ impl Task {
                 }
                 (Some(_), _) => Err("answered something else than was asked".to_owned()),
             },
-            (Phase::Comparing { .. }, _) => Err("answered something else than was asked".to_owned()),
+            (LeadPhase::Comparing { .. }, _) => Err("answered something else than was asked".to_owned()),
         };
         match done {
             Ok(()) if syncing.busy < MOST_BUSY => self.go_on(peer, syncing),
@@ -256,7 +256,7 @@ impl Task {
                 Ok(Taken::New(record)) => {
                     self.counts.reconciled += 1;
                     new.push(record.id());
-                    self.tell(Heard::Record { record, relayed_by: peer });
+                    self.tell(NetworkEvent::Record { record, relayed_by: peer });
                 }
                 Ok(_) => {}
                 Err(fault) if fault.blame() == Blame::Ignore => {}

@@ -10,7 +10,7 @@ use libp2p::{Multiaddr, PeerId, Swarm, request_response::OutboundRequestId};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{mpsc, watch};
 
-use super::{known, way::Connected};
+use super::{connection::Connected, known};
 use crate::{
     base::text,
     swarm::network::{
@@ -18,13 +18,13 @@ use crate::{
         behaviour::Behaviour,
         config::{NetworkConfig, NetworkError},
         joining,
-        messages::{Command, Heard},
-        overview::{Counts, NetworkView},
+        messages::{NetworkCommand, NetworkEvent},
+        overview::{NetworkCounts, NetworkView},
         peers::Peers,
         quotas::Quotas,
-        rhythm::Rhythm,
         slots::Slots,
         sync::Lead,
+        sync_schedule::SyncSchedule,
     },
 };
 
@@ -33,8 +33,8 @@ pub(in crate::swarm::network) struct Task {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) config: NetworkConfig,
     pub(super) archive: Archive,
-    pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) news: mpsc::Sender<Heard>,
+    pub(super) commands: mpsc::Receiver<NetworkCommand>,
+    pub(super) news: mpsc::Sender<NetworkEvent>,
     pub(super) shown: watch::Sender<NetworkView>,
     /// Records that the node had no room to hear of yet; each came into the archive once, so it bounds them.
     pub(super) late: VecDeque<(RecordId, PeerId)>,
@@ -46,7 +46,7 @@ pub(in crate::swarm::network) struct Task {
     pub(super) meeting: Meeting,
     pub(super) slots: Slots,
     pub(super) unreached: Unreached,
-    pub(super) counts: Counts,
+    pub(super) counts: NetworkCounts,
     pub(super) rng: ChaCha8Rng,
     pub(super) started: Instant,
     pub(super) trouble: Option<String>,
@@ -57,8 +57,8 @@ impl Task {
         mut swarm: Swarm<Behaviour>,
         config: NetworkConfig,
         archive: Archive,
-        commands: mpsc::Receiver<Command>,
-        news: mpsc::Sender<Heard>,
+        commands: mpsc::Receiver<NetworkCommand>,
+        news: mpsc::Sender<NetworkEvent>,
         shown: watch::Sender<NetworkView>,
     ) -> Result<Self, NetworkError> {
         for address in &config.listen {
@@ -89,13 +89,13 @@ impl Task {
             meeting: Meeting::default(),
             slots: Slots::default(),
             unreached: Unreached::default(),
-            counts: Counts::default(),
+            counts: NetworkCounts::default(),
             rng,
             started: Instant::now(),
             trouble: None,
         };
         if let Some(note) = note {
-            task.tell(Heard::Note(note));
+            task.tell(NetworkEvent::Note(note));
         }
         Ok(task)
     }
@@ -120,7 +120,7 @@ impl Default for Meeting {
 
 /// What a lead waits for.
 #[derive(Debug)]
-pub(super) enum Phase {
+pub(super) enum LeadPhase {
     /// The answer to a frame, which is kept because a busy peer gets it again; no request while that rests.
     Comparing { request: Option<OutboundRequestId>, frame: Vec<u8> },
     /// Bodies, by request.
@@ -131,7 +131,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Syncing {
     pub(super) lead: Lead,
-    pub(super) phase: Phase,
+    pub(super) phase: LeadPhase,
     /// Nothing is asked before this.
     pub(super) rest_until: Duration,
     pub(super) busy: u32,
@@ -143,8 +143,8 @@ impl Syncing {
     /// Returns whether this reconciliation waits for the answer to a request.
     pub(super) fn awaits(&self, id: OutboundRequestId) -> bool {
         match &self.phase {
-            Phase::Comparing { request, .. } => *request == Some(id),
-            Phase::Fetching(asked) => asked.contains_key(&id),
+            LeadPhase::Comparing { request, .. } => *request == Some(id),
+            LeadPhase::Fetching(asked) => asked.contains_key(&id),
         }
     }
 }
@@ -152,7 +152,7 @@ impl Syncing {
 /// All reconciliations.
 #[derive(Debug)]
 pub(super) struct Reconciling {
-    pub(super) rhythm: Rhythm,
+    pub(super) schedule: SyncSchedule,
     pub(super) open: BTreeMap<PeerId, Syncing>,
     /// Connected peers with whom to begin when there is room.
     pub(super) waiting: BTreeSet<PeerId>,
@@ -160,7 +160,7 @@ pub(super) struct Reconciling {
 
 impl Reconciling {
     pub(super) const fn new(every: Duration) -> Self {
-        Self { rhythm: Rhythm::new(every), open: BTreeMap::new(), waiting: BTreeSet::new() }
+        Self { schedule: SyncSchedule::new(every), open: BTreeMap::new(), waiting: BTreeSet::new() }
     }
 
     /// Forgets a peer.
@@ -173,8 +173,8 @@ impl Reconciling {
     pub(super) fn under_way(&self) -> BTreeSet<RecordId> {
         let phases = self.open.values().map(|syncing| &syncing.phase);
         let asked = phases.filter_map(|phase| match phase {
-            Phase::Fetching(asked) => Some(asked.values().flatten().copied()),
-            Phase::Comparing { .. } => None,
+            LeadPhase::Fetching(asked) => Some(asked.values().flatten().copied()),
+            LeadPhase::Comparing { .. } => None,
         });
         asked.flatten().collect()
     }

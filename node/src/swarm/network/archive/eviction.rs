@@ -29,14 +29,14 @@ const BYTES_OF_CLASS: usize = 64 << 20;
 
 /// How much an archive holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caps {
+pub struct ArchiveCaps {
     /// Bytes of each size class (up to 1, 2, 4 … 32 KiB).
     pub bytes_of_class: usize,
     /// The part of a class that one author may take, as its divisor.
     pub authors: usize,
 }
 
-impl Default for Caps {
+impl Default for ArchiveCaps {
     /// 65,536 records of up to 1 KiB and 32,768 of up to 2 KiB, 384 MiB in the worst case; of one author 2,048 small ones, half a year
     /// of nights in which ten experiments are kept.
     fn default() -> Self {
@@ -107,19 +107,19 @@ impl Shelf {
 
 /// All shelves of an archive.
 #[derive(Debug)]
-pub(super) struct Shelves {
-    caps: Caps,
-    shelves: BTreeMap<usize, Shelf>,
+pub(super) struct Eviction {
+    caps: ArchiveCaps,
+    eviction: BTreeMap<usize, Shelf>,
 }
 
-impl Shelves {
-    pub(super) const fn new(caps: Caps) -> Self {
-        Self { caps, shelves: BTreeMap::new() }
+impl Eviction {
+    pub(super) const fn new(caps: ArchiveCaps) -> Self {
+        Self { caps, eviction: BTreeMap::new() }
     }
 
     /// Returns whether a record of this author is here.
     pub(super) fn has(&self, author: Author) -> bool {
-        self.shelves.values().any(|shelf| shelf.rows.contains_key(&author))
+        self.eviction.values().any(|shelf| shelf.rows.contains_key(&author))
     }
 
     /// Puts a record of so many bytes into its place; returns what had to go for it, which may be the record itself.
@@ -128,7 +128,7 @@ impl Shelves {
         let room = (self.caps.bytes_of_class / class).max(1);
         let of_author = (room / self.caps.authors).max(1);
         let author = record.author();
-        let shelf = self.shelves.entry(class).or_default();
+        let shelf = self.eviction.entry(class).or_default();
         shelf.put(author, Worth::of(record));
         if shelf.rows.get(&author).is_some_and(|row| row.len() > of_author) {
             return shelf.drop_last(author);

@@ -28,13 +28,13 @@ type Asker = oneshot::Sender<anyhow::Result<Imported>>;
 
 /// The running thread. Dropping it lets it finish its batch and end.
 #[derive(Debug)]
-pub struct SwarmGit {
+pub struct GitMirror {
     syncs: Option<SyncSender<Asker>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl SwarmGit {
+impl GitMirror {
     /// Starts writing what `records` hold into the journal of `home`.
     pub fn start(
         home: &Path,
@@ -71,7 +71,7 @@ impl SwarmGit {
     }
 }
 
-impl Drop for SwarmGit {
+impl Drop for GitMirror {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.syncs = None;

@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use autoswarm_protocol::{Patch, id::ConfigHash};
 
 /// Most changes that a search is told of: what the model's factorisation takes in a few milliseconds.
-pub const MOST_RUMOURS: usize = 96;
+pub const MAX_PEER_RESULTS: usize = 96;
 
 /// What peers found of one change, all their reports together.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rumour {
+pub struct PeerResult {
     /// The change, each on its author's incumbent.
     pub patch: Patch,
     /// Mean difference, bits per byte, negative is better.
@@ -28,9 +28,9 @@ pub struct Rumour {
 
 /// What peers say.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Hearsay {
-    /// Changes that they tried, the most telling first, at most [`MOST_RUMOURS`].
-    pub rumours: Vec<Rumour>,
+pub struct PeerResults {
+    /// Changes that they tried, the most telling first, at most [`MAX_PEER_RESULTS`].
+    pub results: Vec<PeerResult>,
     /// Configs that they are at.
     pub claimed: BTreeSet<ConfigHash>,
 }

@@ -1,21 +1,21 @@
-//! Racing on recorded runs of the real trainer: what it would have stopped, what that saves, and whether a gain was among it.
+//! Pruning on recorded runs of the real trainer: what it would have stopped, what that saves, and whether a gain was among it.
 
 #![allow(clippy::print_stdout)] // figures, for `--nocapture`
 
 use std::collections::BTreeMap;
 
-use autoswarm_node::research::race::{Early, RaceModel};
+use autoswarm_node::research::pruning::{Early, PruneModel};
 use autoswarm_protocol::{
     Bpb, Patch, RunReport,
     outcome::CurvePoint,
-    race::{CURVE_POINTS, RACE_POINTS, curve_point},
+    pruning::{CURVE_POINTS, PRUNE_POINTS, curve_point},
 };
 use autoswarm_tests::surrogate::{
     runs::{RealRun, real_runs},
     start,
 };
 
-/// Places in a recorded curve that are the looks of a race and the end.
+/// Places in a recorded curve that are the looks of pruning and the end.
 const LOOKS: [usize; 4] = [2, 4, 6, 8];
 /// Seconds of starting and evaluating beside 5 s of training. // measured 2026-11
 const BESIDE: f64 = 1.5;
@@ -26,7 +26,7 @@ fn report(run: &RealRun) -> Option<RunReport> {
     let steps = (measured.tokens / run.config.integer(autoswarm_protocol::Knob::BatchTokens) as f64) as u64;
     let at = |point: u64| (1..=steps).find(|step| curve_point(*step, steps) == Some(point));
     let points =
-        RACE_POINTS.into_iter().chain([CURVE_POINTS]).zip(LOOKS).map(|(point, place)| {
+        PRUNE_POINTS.into_iter().chain([CURVE_POINTS]).zip(LOOKS).map(|(point, place)| {
             Some(CurvePoint { step: at(point)?, tokens: 0, loss: *run.curve.get(place)? })
         });
     let (tokens, validation) = (measured.tokens as u64, Bpb::new(measured.validation).ok()?);
@@ -52,7 +52,7 @@ fn recorded_runs_lose_no_gain_to_racing() {
         .filter(|(run, _)| run.config == start)
         .map(|(run, report)| (run.seed, report.validation.get()))
         .collect();
-    let mut model = RaceModel::default();
+    let mut model = PruneModel::default();
     let (mut children, mut stopped, mut gains, mut lost) = (0, 0, 0, 0);
     let (mut cost, mut saved) = (0.0, 0.0);
     for (run, report) in all.iter().filter(|(run, _)| run.config != start) {

@@ -12,7 +12,7 @@ use crate::swarm::network::{
 
 /// What kind of way it is; the best comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum ConnectionKind {
     /// Without anybody in between.
     Direct,
     /// Without anybody in between, but only for now: two routers were made to let each other's packets in.
@@ -23,8 +23,8 @@ pub(super) enum Kind {
 
 /// A connection.
 #[derive(Debug)]
-pub(super) struct Way {
-    kind: Kind,
+pub(super) struct PeerConnection {
+    kind: ConnectionKind,
     address: Multiaddr,
     /// Whether this node began it.
     is_chosen: bool,
@@ -41,7 +41,7 @@ pub(super) struct Connected {
     /// Whether it relays.
     pub(super) relays: bool,
     /// Its connections, never none; bounded by the limits of connections.
-    pub(super) ways: BTreeMap<ConnectionId, Way>,
+    pub(super) connections: BTreeMap<ConnectionId, PeerConnection>,
 }
 
 impl Connected {
@@ -52,51 +52,64 @@ impl Connected {
             agent: String::new(),
             listens: Vec::new(),
             relays: false,
-            ways: BTreeMap::new(),
+            connections: BTreeMap::new(),
         }
     }
 
     /// Notes a connection; returns its kind.
-    pub(super) fn came(&mut self, id: ConnectionId, peer: PeerId, endpoint: &ConnectedPoint) -> Kind {
+    pub(super) fn came(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        endpoint: &ConnectedPoint,
+    ) -> ConnectionKind {
         let kind = match (endpoint.is_relayed(), self.relayed().next()) {
-            (true, _) => Kind::Relayed,
-            (false, Some(_)) => Kind::Punched,
-            (false, None) => Kind::Direct,
+            (true, _) => ConnectionKind::Relayed,
+            (false, Some(_)) => ConnectionKind::Punched,
+            (false, None) => ConnectionKind::Direct,
         };
         let address = match endpoint {
             // Whoever comes over a relay has no address but the relay's.
-            ConnectedPoint::Listener { local_addr, .. } if kind == Kind::Relayed => whole(local_addr, peer),
+            ConnectedPoint::Listener { local_addr, .. } if kind == ConnectionKind::Relayed => {
+                whole(local_addr, peer)
+            }
             _ => endpoint.get_remote_address().clone(),
         };
-        self.ways.insert(id, Way { kind, address, is_chosen: endpoint.is_dialer() });
+        self.connections.insert(id, PeerConnection { kind, address, is_chosen: endpoint.is_dialer() });
         kind
     }
 
     /// Returns the connections over relays.
     pub(super) fn relayed(&self) -> impl Iterator<Item = ConnectionId> {
-        self.ways.iter().filter(|(_, way)| way.kind == Kind::Relayed).map(|(id, _)| *id)
+        self.connections
+            .iter()
+            .filter(|(_, connection)| connection.kind == ConnectionKind::Relayed)
+            .map(|(id, _)| *id)
     }
 
     /// Returns whether a way leads there without a relay.
     pub(super) fn is_direct(&self) -> bool {
-        self.ways.values().any(|way| way.kind != Kind::Relayed)
+        self.connections.values().any(|connection| connection.kind != ConnectionKind::Relayed)
     }
 
     /// Returns whether this node began a connection with it.
     pub(super) fn is_chosen(&self) -> bool {
-        self.ways.values().any(|way| way.is_chosen)
+        self.connections.values().any(|connection| connection.is_chosen)
     }
 
     /// Returns the address of the best way.
     pub(super) fn address(&self) -> &Multiaddr {
-        let best = self.ways.values().min_by_key(|way| way.kind);
+        let best = self.connections.values().min_by_key(|connection| connection.kind);
         &best.expect("a peer is connected as long as it has a connection").address
     }
 
     /// Returns where this node dialled it, if others can too.
     pub(super) fn dialled_at(&self) -> Option<&Multiaddr> {
-        let dialled = self.ways.values().find(|way| way.is_chosen && way.kind == Kind::Direct);
-        dialled.map(|way| &way.address)
+        let dialled = self
+            .connections
+            .values()
+            .find(|connection| connection.is_chosen && connection.kind == ConnectionKind::Direct);
+        dialled.map(|connection| &connection.address)
     }
 
     /// Returns it as a relay at which a slot can be asked for, if it is one that can be dialled.
@@ -132,10 +145,13 @@ mod tests {
             format!("/ip4/93.184.216.34/tcp/1/p2p/{relay}/p2p-circuit").parse().expect("an address");
         let send_back_addr = format!("/p2p/{peer}").parse().expect("an address");
         let came = ConnectedPoint::Listener { local_addr: local_addr.clone(), send_back_addr };
-        assert_eq!(connected.came(over, peer, &came), Kind::Relayed);
+        assert_eq!(connected.came(over, peer, &came), ConnectionKind::Relayed);
         assert_eq!(*connected.address(), whole(&local_addr, peer));
         assert!(!connected.is_direct() && !connected.is_chosen());
-        assert_eq!(connected.came(direct, peer, &dialled("/ip4/93.184.216.35/tcp/9")), Kind::Punched);
+        assert_eq!(
+            connected.came(direct, peer, &dialled("/ip4/93.184.216.35/tcp/9")),
+            ConnectionKind::Punched
+        );
         assert_eq!(*connected.address(), "/ip4/93.184.216.35/tcp/9".parse().expect("an address"));
         assert!(connected.is_direct() && connected.dialled_at().is_none(), "nobody else gets in there");
         assert_eq!(connected.relayed().collect::<Vec<_>>(), [over]);
@@ -145,8 +161,8 @@ mod tests {
     fn a_relay_is_asked_where_it_was_dialled() {
         let peer = PeerId::random();
         let mut connected = Connected::new(Duration::ZERO);
-        let way = ConnectionId::new_unchecked(1);
-        connected.came(way, peer, &dialled(&format!("/ip4/93.184.216.34/tcp/1/p2p/{peer}")));
+        let connection = ConnectionId::new_unchecked(1);
+        connected.came(connection, peer, &dialled(&format!("/ip4/93.184.216.34/tcp/1/p2p/{peer}")));
         assert_eq!(connected.as_relay(peer, false), None, "it does not relay");
         connected.relays = true;
         let relay = connected.as_relay(peer, true).expect("it relays");

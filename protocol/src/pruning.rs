@@ -1,4 +1,4 @@
-//! Racing: a run that is far behind the incumbent's run on the same seed is stopped before its end.
+//! Pruning: a run that is far behind the incumbent's run on the same seed is stopped before its end.
 //!
 //! The parent says beforehand how large the smoothed training loss may be at a few shares of the run; the trainer looks once at each and
 //! ends the run where it is larger. So what decides is the same on every machine and at every moment, and no message can be late.
@@ -9,7 +9,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 /// Points of a run's loss curve, of [`CURVE_POINTS`], at which it can be stopped: after about 15, 30 and 50 % of its steps.
-pub const RACE_POINTS: [u64; 3] = [10, 19, 32];
+pub const PRUNE_POINTS: [u64; 3] = [10, 19, 32];
 
 /// Points of a whole loss curve.
 pub const CURVE_POINTS: u64 = 64;
@@ -21,19 +21,19 @@ pub fn curve_point(step: u64, steps: u64) -> Option<u64> {
     (share(step) > share(step.saturating_sub(1))).then(|| share(step))
 }
 
-/// The largest smoothed losses with which a run goes on at each of [`RACE_POINTS`], nats per token; infinite where it always does.
+/// The largest smoothed losses with which a run goes on at each of [`PRUNE_POINTS`], nats per token; infinite where it always does.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RaceBounds(pub [f64; RACE_POINTS.len()]);
+pub struct PruneBounds(pub [f64; PRUNE_POINTS.len()]);
 
-impl RaceBounds {
+impl PruneBounds {
     /// Returns the bound that a loss passes at a point of the curve, if it does.
     pub fn passed(&self, point: u64, loss: f64) -> Option<f64> {
-        let place = RACE_POINTS.iter().position(|at| *at == point)?;
+        let place = PRUNE_POINTS.iter().position(|at| *at == point)?;
         Some(self.0[place]).filter(|bound| loss > *bound)
     }
 }
 
-impl fmt::Display for RaceBounds {
+impl fmt::Display for PruneBounds {
     /// Prints the bounds separated by commas, `inf` where there is none.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let texts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
@@ -41,21 +41,21 @@ impl fmt::Display for RaceBounds {
     }
 }
 
-impl FromStr for RaceBounds {
+impl FromStr for PruneBounds {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let numbers: Result<Vec<f64>, _> = text.split(',').map(|part| part.trim().parse::<f64>()).collect();
         let bounds = numbers.ok().filter(|all| all.iter().all(|bound| *bound > 0.0)); // a NaN is not
         bounds.and_then(|all| all.try_into().ok()).map(Self).ok_or_else(|| {
-            format!("`{text}` is not {} losses above 0, separated by commas", RACE_POINTS.len())
+            format!("`{text}` is not {} losses above 0, separated by commas", PRUNE_POINTS.len())
         })
     }
 }
 
 /// A run that was stopped because it was too far behind.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Raced {
+pub struct Pruned {
     /// Steps done.
     pub step: u64,
     /// Steps that the whole run would have had.
@@ -74,11 +74,11 @@ pub struct Raced {
     pub startup_seconds: f64,
 }
 
-impl Raced {
-    /// Returns the place in [`RACE_POINTS`] of the look that ended it.
+impl Pruned {
+    /// Returns the place in [`PRUNE_POINTS`] of the look that ended it.
     pub fn place(&self) -> Option<usize> {
         let point = curve_point(self.step, self.steps)?;
-        RACE_POINTS.iter().position(|at| *at == point)
+        PRUNE_POINTS.iter().position(|at| *at == point)
     }
 }
 
@@ -97,17 +97,17 @@ mod tests {
 
     #[test]
     fn bounds_are_read_back() {
-        let bounds = RaceBounds([3.25, f64::INFINITY, 2.0]);
+        let bounds = PruneBounds([3.25, f64::INFINITY, 2.0]);
         assert_eq!(bounds.to_string().parse(), Ok(bounds));
-        assert_eq!(bounds.passed(RACE_POINTS[0], 3.26), Some(3.25));
-        assert_eq!(bounds.passed(RACE_POINTS[0], 3.25), None);
-        assert_eq!(bounds.passed(RACE_POINTS[1], 99.0), None);
+        assert_eq!(bounds.passed(PRUNE_POINTS[0], 3.26), Some(3.25));
+        assert_eq!(bounds.passed(PRUNE_POINTS[0], 3.25), None);
+        assert_eq!(bounds.passed(PRUNE_POINTS[1], 99.0), None);
         assert_eq!(bounds.passed(11, 99.0), None);
     }
 
     #[track_caller]
     fn check_wrong(text: &str) {
-        let error = text.parse::<RaceBounds>().expect_err(text);
+        let error = text.parse::<PruneBounds>().expect_err(text);
         assert_eq!(error, format!("`{text}` is not 3 losses above 0, separated by commas"));
     }
 

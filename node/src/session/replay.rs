@@ -13,7 +13,7 @@ use super::{Session, use_slots};
 use crate::{
     base::clock::unix_now,
     cli::settings::Settings,
-    events::Happened,
+    events::NodeEvent,
     machine::slots::Placement,
     objectives::train::plan::RunPlan,
     research::RunOrder,
@@ -47,7 +47,7 @@ pub async fn replay(
         report.with_context(|| format!("no run of experiment {} gave a number", experiment.number))?;
     let plan = session.prepare().await?;
     check_text(&plan, &report)?;
-    let mut spec = rerun(&plan, 0, &experiment.config, report.seed, report.tokens);
+    let mut spec = recorded_run(&plan, 0, &experiment.config, report.seed, report.tokens);
     spec.placement.threads = report.threads;
     let outcome = run(spec).await;
     session.view.finish();
@@ -105,11 +105,11 @@ impl Session<'_> {
         let mut pairs = Vec::new();
         for pair in 0..READING_PAIRS {
             let (done, total) = (2 * u64::from(pair), 2 * u64::from(READING_PAIRS));
-            self.tell(&Happened::Working { stage: "locked".to_owned(), done, total })?;
+            self.tell(&NodeEvent::Working { stage: "locked".to_owned(), done, total })?;
             let seed = story.reading_seed(chosen.hash(), pair);
             let spec = |slot: usize, config, tokens| RunSpec {
                 splits: vec![Split::Validation, Split::Audit, Split::Locked],
-                ..rerun(plan, slot, config, seed, tokens)
+                ..recorded_run(plan, slot, config, seed, tokens)
             };
             let ours = spec(0, chosen, chosen_tokens);
             let theirs = spec(usize::from(side_by_side), baseline, baseline_tokens);
@@ -144,7 +144,7 @@ fn layout_of<'a>(story: &Story, layouts: &'a [Vec<Placement>]) -> Option<&'a Vec
 }
 
 /// Makes the call of one run at a seed and a token count of the past.
-fn rerun(plan: &RunPlan, slot: usize, config: &EffectiveConfig, seed: u64, tokens: u64) -> RunSpec {
+fn recorded_run(plan: &RunPlan, slot: usize, config: &EffectiveConfig, seed: u64, tokens: u64) -> RunSpec {
     let order = RunOrder {
         id: 0,
         number: 0,
@@ -156,7 +156,7 @@ fn rerun(plan: &RunPlan, slot: usize, config: &EffectiveConfig, seed: u64, token
         tokens: Some(tokens),
         patch: autoswarm_protocol::Patch::default(),
         foreign_tokens: false,
-        race: None,
+        prune: None,
     };
     RunSpec { limits: Limits::for_budget(PATIENCE, plan.memory_bytes), ..plan.spec(&order) }
 }
@@ -170,7 +170,7 @@ async fn run(spec: RunSpec) -> anyhow::Result<Outcome> {
 fn finished(outcome: Outcome) -> anyhow::Result<RunReport> {
     match outcome {
         Outcome::Finished(report) => Ok(*report),
-        Outcome::Raced(_) => bail!("the trainer stopped a run early that was not raced"),
+        Outcome::Pruned(_) => bail!("the trainer stopped a run early that was not pruned"),
         Outcome::Crashed(crash) => {
             bail!("a run gave no number: {} ({}); nothing was read, try again", crash.class, crash.message)
         }

@@ -1,18 +1,18 @@
-//! Racing: how far behind the incumbent a run's training may be before there is no hope left.
+//! Pruning: how far behind the incumbent a run's training may be before there is no hope left.
 //!
 //! A screening run and the incumbent's run on the same seed train on the same text in the same order, so their smoothed losses can be
 //! compared long before the end. At each look the model knows two things, from runs that went to their end: how many bits per byte the final
 //! difference is for a loss behind by one, and how far it may still be from that, for each knob group. A run is stopped where even
 //! 2.33 standard deviations of that would not make a gain of it. One candidate in twenty is never stopped, so that the
-//! model sees what it would have stopped. Pure; only screening runs are raced, so what is kept was never selected by it.
+//! model sees what it would have stopped. Pure; only screening runs are pruned, so what is kept was never selected by it.
 
 use std::collections::BTreeMap;
 
 use autoswarm_protocol::{
-    Estimate, KnobGroup, Raced, RunReport,
+    Estimate, KnobGroup, Pruned, RunReport,
     id::ConfigHash,
     outcome::early_losses,
-    race::{RACE_POINTS, RaceBounds},
+    pruning::{PRUNE_POINTS, PruneBounds},
 };
 
 /// Standard deviations by which a gain must be out of reach: one-sided 1 % at each look, at most 2 % over the three, which depend on
@@ -36,12 +36,12 @@ const POOL_WEIGHT: f64 = 6.0;
 /// What a stopped run says about its change is believed to within this share.
 const EXTRAPOLATED: f64 = 0.5;
 
-const LOOKS: usize = RACE_POINTS.len();
+const LOOKS: usize = PRUNE_POINTS.len();
 
 /// A run's early losses, with what makes bits per byte of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Early {
-    /// Smoothed training losses at [`RACE_POINTS`], nats per token.
+    /// Smoothed training losses at [`PRUNE_POINTS`], nats per token.
     losses: [f64; LOOKS],
     /// The run's bits per byte over its last smoothed loss.
     scale: f64,
@@ -49,7 +49,7 @@ pub struct Early {
 }
 
 impl Early {
-    /// Reads a report; none where the run was too short to be raced.
+    /// Reads a report; none where the run was too short to be pruned.
     pub fn of(report: &RunReport) -> Option<Self> {
         let last = report.curve.last().map(|point| point.loss).filter(|loss| *loss > 0.0)?;
         let level = report.validation.get();
@@ -82,11 +82,11 @@ impl Sums {
 
 /// What runs that went to their end showed.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct RaceModel {
+pub struct PruneModel {
     groups: BTreeMap<KnobGroup, [Sums; LOOKS]>,
 }
 
-impl RaceModel {
+impl PruneModel {
     /// Takes a finished screening run and the incumbent's run on the same seed.
     pub fn observe(&mut self, group: KnobGroup, child: &RunReport, incumbent: &Early) {
         let Some(losses) = early_losses(child) else { return };
@@ -103,20 +103,20 @@ impl RaceModel {
     }
 
     /// Returns how large the losses of a run may be; none for a candidate that runs on.
-    pub fn bounds(&self, group: KnobGroup, child: ConfigHash, incumbent: &Early) -> Option<RaceBounds> {
+    pub fn bounds(&self, group: KnobGroup, child: ConfigHash, incumbent: &Early) -> Option<PruneBounds> {
         if child.as_bytes()[0].is_multiple_of(RUNS_ON) {
             return None;
         }
         let behind = |look| {
             BEYOND * self.spread(look, group, incumbent.level) / self.slope(look, group, incumbent.level)
         };
-        Some(RaceBounds(std::array::from_fn(|look| incumbent.losses[look] + behind(look) / incumbent.scale)))
+        Some(PruneBounds(std::array::from_fn(|look| incumbent.losses[look] + behind(look) / incumbent.scale)))
     }
 
     /// Returns the final difference that is expected of a stopped run, bits per byte.
-    pub fn expected(&self, group: KnobGroup, raced: &Raced, incumbent: &Early) -> Option<f64> {
-        let look = raced.place()?;
-        let behind = (raced.loss - incumbent.losses[look]) * incumbent.scale;
+    pub fn expected(&self, group: KnobGroup, pruned: &Pruned, incumbent: &Early) -> Option<f64> {
+        let look = pruned.place()?;
+        let behind = (pruned.loss - incumbent.losses[look]) * incumbent.scale;
         Some(behind * self.slope(look, group, incumbent.level))
     }
 
@@ -161,7 +161,7 @@ pub fn extrapolated(difference: f64, pair_sd: f64) -> Estimate {
 
 #[cfg(test)]
 mod tests {
-    use autoswarm_protocol::{Bpb, outcome::CurvePoint, race::CURVE_POINTS};
+    use autoswarm_protocol::{Bpb, outcome::CurvePoint, pruning::CURVE_POINTS};
 
     use super::*;
 
@@ -179,9 +179,9 @@ mod tests {
         }
     }
 
-    fn raced_at(look: usize, loss: f64) -> Raced {
-        let step = 10 * RACE_POINTS[look];
-        Raced {
+    fn pruned_at(look: usize, loss: f64) -> Pruned {
+        let step = 10 * PRUNE_POINTS[look];
+        Pruned {
             step,
             steps: 10 * CURVE_POINTS,
             tokens: 5120 * CURVE_POINTS,
@@ -204,10 +204,10 @@ mod tests {
     #[test]
     fn bounds_tighten_with_what_is_learned_and_stay_wide_where_the_end_surprises() {
         let incumbent = Early::of(&report(3.0, 0.0)).expect("long enough");
-        let width = |model: &RaceModel, group| {
+        let width = |model: &PruneModel, group| {
             model.bounds(group, candidate(), &incumbent).expect("can be stopped").0.map(|bound| bound - 2.0)
         };
-        let mut model = RaceModel::default();
+        let mut model = PruneModel::default();
         let first = width(&model, KnobGroup::Optimizer);
         for k in 0..40 {
             // The optimizer's losers are seen early, the schedule's are not.
@@ -225,13 +225,13 @@ mod tests {
     #[test]
     fn a_stopped_run_says_how_far_behind_it_would_have_been() {
         let incumbent = Early::of(&report(3.0, 0.0)).expect("long enough");
-        let mut model = RaceModel::default();
+        let mut model = PruneModel::default();
         for k in 0..60 {
             let above = 0.02 * f64::from(k % 10);
             model.observe(KnobGroup::Optimizer, &report(3.0 + above, above), &incumbent);
         }
         // At the second look a loss is above by 1 − 19/128 of what the end is, in nats; the scale is 1.5.
-        let shown = model.expected(KnobGroup::Optimizer, &raced_at(1, 2.4), &incumbent).expect("a look");
+        let shown = model.expected(KnobGroup::Optimizer, &pruned_at(1, 2.4), &incumbent).expect("a look");
         assert!((shown - 0.4 / (1.0 - 19.0 / 128.0)).abs() < 0.05, "{shown}");
         let said = extrapolated(shown, 0.03);
         assert!(said.delta > 0.0 && said.standard_error > 0.4 * shown);
@@ -242,14 +242,14 @@ mod tests {
         // Twice the width on one core at 5 s: after 15, 30 and 50 % of its steps up to 0.37, 0.19 and 0.11 bpb behind, and ahead in the end.
         let behind = [0.37, 0.19, 0.11];
         let incumbent = Early::of(&report(2.55, 0.0)).expect("long enough");
-        let bounds = |model: &RaceModel| {
+        let bounds = |model: &PruneModel| {
             model.bounds(KnobGroup::Shape, candidate(), &incumbent).expect("can be stopped").0
         };
-        let passes = |model: &RaceModel| {
+        let passes = |model: &PruneModel| {
             let losses = behind.map(|behind| 2.0 + behind / incumbent.scale);
             losses.iter().zip(bounds(model)).all(|(loss, bound)| *loss < bound)
         };
-        let mut model = RaceModel::default();
+        let mut model = PruneModel::default();
         assert!(passes(&model), "at the first look");
         // Nor after a night in which whoever of the optimizer's changes was behind stayed it.
         for k in 0..60 {
@@ -263,9 +263,9 @@ mod tests {
     }
 
     #[test]
-    fn one_in_a_few_runs_on_and_short_runs_are_not_raced() {
+    fn one_in_a_few_runs_on_and_short_runs_are_not_pruned() {
         let incumbent = Early::of(&report(3.0, 0.0)).expect("long enough");
-        let model = RaceModel::default();
+        let model = PruneModel::default();
         let free = (0..2000u32)
             .filter(|k| {
                 let child = ConfigHash::of(&k.to_le_bytes());

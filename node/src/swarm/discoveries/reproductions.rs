@@ -8,14 +8,14 @@ use std::collections::BTreeSet;
 
 use autoswarm_protocol::{
     Hypothesis, KnobGroup, Proposer as ProposedBy,
-    experiment::{Comparison, rerun_seed},
+    experiment::{Comparison, reproduction_seed},
     id::{Author, RecordId},
     record::Discovery,
 };
 use libp2p::PeerId;
 
-use super::{Attested, Discoveries, Found, Here, SpeedClass, Trust};
-use crate::research::{Rerun, messages::RerunTerms};
+use super::{Attested, Discoveries, KnownDiscovery, LocalContext, SpeedClass, Trust};
+use crate::research::{Reproduction, messages::ReproductionTerms};
 
 /// Most of the training time that re-runs for others take: half of what the design allows. In simulated swarms of 16 a tenth left
 /// a fifth more gain than a fifth did, and less changed nothing (node/docs/simulation.md's surface before its last runs, 6 seeds).
@@ -38,14 +38,18 @@ const PROVEN_AT: f64 = 10.0;
 impl Discoveries {
     /// Returns the next discovery to run again, where this node's time allows; `pair_sd` is the noise of one pair in a
     /// knob group.
-    pub fn next_rerun(&mut self, here: &Here, pair_sd: impl Fn(KnobGroup) -> f64) -> Option<Rerun> {
+    pub fn next_reproduction(
+        &mut self,
+        here: &LocalContext,
+        pair_sd: impl Fn(KnobGroup) -> f64,
+    ) -> Option<Reproduction> {
         // The cheapest one must fit, before anything is looked at.
-        let left = |spent: super::Spent, cost: f64| spent.reruns + cost <= SHARE * (spent.all + cost);
+        let left = |spent: super::Spent, cost: f64| spent.reproductions + cost <= SHARE * (spent.all + cost);
         if !left(self.spent, 2.0 * f64::from(FEWEST_PAIRS) * here.budget_seconds * 0.5) {
             return None;
         }
         let trust = self.trust();
-        let open: Vec<(RecordId, &Found, u16)> = self
+        let open: Vec<(RecordId, &KnownDiscovery, u16)> = self
             .found
             .iter()
             .filter(|(id, found)| self.is_open(**id, found, trust))
@@ -56,10 +60,10 @@ impl Discoveries {
             })
             .collect();
         // Fewest reproductions first; among equals every node begins elsewhere.
-        let order = |id: RecordId, found: &Found| {
+        let order = |id: RecordId, found: &KnownDiscovery| {
             (self.known_reproductions(id, found, trust), share_of(self.own, id))
         };
-        let first = |wanted: &dyn Fn(&Found) -> bool| {
+        let first = |wanted: &dyn Fn(&KnownDiscovery) -> bool| {
             let fitting = open.iter().filter(|(_, found, _)| wanted(found));
             fitting.min_by_key(|(id, found, _)| order(*id, found)).copied()
         };
@@ -76,14 +80,14 @@ impl Discoveries {
             _ => return None,
         };
         let (id, found, pairs) = chosen;
-        let rerun = rerun(self.own, id, found, pairs, here)?;
+        let reproduction = reproduction(self.own, id, found, pairs, here)?;
         if is_proven {
             self.lanes.of_proven.insert(id);
         }
-        Some(rerun)
+        Some(reproduction)
     }
 
-    fn is_open(&self, id: RecordId, found: &Found, trust: &Trust) -> bool {
+    fn is_open(&self, id: RecordId, found: &KnownDiscovery, trust: &Trust) -> bool {
         let [confirmed, _] = trust.counts(found.author, SpeedClass::of(&found.discovery.hardware));
         let sampled =
             confirmed < PROVEN_AT || f64::from(share_of(self.own, id)) < f64::from(u32::MAX) / confirmed;
@@ -94,7 +98,7 @@ impl Discoveries {
     }
 
     /// Returns how many nodes ran a discovery again, those that nothing is known of together as one.
-    fn known_reproductions(&self, id: RecordId, found: &Found, trust: &Trust) -> usize {
+    fn known_reproductions(&self, id: RecordId, found: &KnownDiscovery, trust: &Trust) -> usize {
         let is_known = |it: &&Attested| it.author == self.own || trust.is_calibrated(it.author);
         let known = self.reproductions(id, found).filter(is_known).count();
         let strangers = self.reproductions(id, found).any(|it| !is_known(&it));
@@ -124,19 +128,19 @@ fn pairs_for(discovery: &Discovery, pair_sd: f64) -> Option<u16> {
 }
 
 /// Returns the training seconds that one run at the author's token counts is expected to take here: with the change, and without.
-fn seconds(discovery: &Discovery, here: &Here) -> (f64, f64) {
+fn seconds(discovery: &Discovery, here: &LocalContext) -> (f64, f64) {
     let child = discovery.seconds * discovery.hardware.tokens_per_second / here.hardware.tokens_per_second;
     let (with, without) = discovery.tokens;
     (child, child * without as f64 / with as f64)
 }
 
-fn is_affordable(discovery: &Discovery, here: &Here) -> bool {
+fn is_affordable(discovery: &Discovery, here: &LocalContext) -> bool {
     let (with, without) = seconds(discovery, here);
     with.max(without) <= AFFORDABLE_BUDGETS * here.budget_seconds
 }
 
 /// Returns the training seconds that a re-run is expected to take.
-fn cost(discovery: &Discovery, here: &Here, pairs: u16) -> f64 {
+fn cost(discovery: &Discovery, here: &LocalContext, pairs: u16) -> f64 {
     let pair = if is_affordable(discovery, here) {
         let (with, without) = seconds(discovery, here);
         with + without
@@ -146,7 +150,13 @@ fn cost(discovery: &Discovery, here: &Here, pairs: u16) -> f64 {
     f64::from(pairs) * pair
 }
 
-fn rerun(own: Author, id: RecordId, found: &Found, pairs: u16, here: &Here) -> Option<Rerun> {
+fn reproduction(
+    own: Author,
+    id: RecordId,
+    found: &KnownDiscovery,
+    pairs: u16,
+    here: &LocalContext,
+) -> Option<Reproduction> {
     let discovery = &found.discovery;
     let parent = discovery.parent()?.effective(here.context);
     let child = discovery.config.effective(here.context);
@@ -157,12 +167,12 @@ fn rerun(own: Author, id: RecordId, found: &Found, pairs: u16, here: &Here) -> O
     };
     let author = found.author.fmt_short();
     let because = format!("a re-run for {author}, who found {}, {how}", discovery.estimate);
-    Some(Rerun {
+    Some(Reproduction {
         discovery: id,
         child,
         parent,
-        terms: RerunTerms { comparison, tokens },
-        seeds: (0..pairs).map(|index| rerun_seed(id, own, index)).collect(),
+        terms: ReproductionTerms { comparison, tokens },
+        seeds: (0..pairs).map(|index| reproduction_seed(id, own, index)).collect(),
         hypothesis: Hypothesis {
             proposer: ProposedBy::Evolve,
             because: Hypothesis::one_line(&because),

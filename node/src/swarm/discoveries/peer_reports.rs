@@ -3,17 +3,17 @@
 //! An author's reports of one change count as one, and never as surer than [`SUREST`] of them: nobody is louder for
 //! repeating himself. **An author is believed as far as his earlier numbers agreed with this node's own of the same changes**,
 //! results and discoveries alike; a stranger hardly. Of one change only those are heard who are believed about as much as the most
-//! believed one, so a crowd of strangers drowns nobody. What the search makes of it is in [`crate::research::hearsay`].
+//! believed one, so a crowd of strangers drowns nobody. What the search makes of it is in [`crate::research::peer_results`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use autoswarm_protocol::{
     Estimate, Patch,
     id::{ArenaId, Author, ConfigHash},
-    record::{Claim, Digest, Ending},
+    record::{Claim, Digest, DigestEnding},
 };
 
-use crate::research::hearsay::{Hearsay, MOST_RUMOURS, Rumour};
+use crate::research::peer_results::{MAX_PEER_RESULTS, PeerResult, PeerResults};
 
 /// Changes that are remembered; one-knob steps are some hundreds. The one with the fewest authors is forgotten first.
 const MOST_CHANGES: usize = 8192;
@@ -69,7 +69,7 @@ impl Reports {
 
 /// What is known of one change.
 #[derive(Debug, Clone)]
-struct Change {
+struct ReportedChange {
     patch: Patch,
     /// This node's own results.
     own: Option<Reports>,
@@ -77,11 +77,11 @@ struct Change {
 }
 
 /// The changes of one arena.
-type Changes = BTreeMap<String, Change>;
+type Changes = BTreeMap<String, ReportedChange>;
 
 /// What is known.
 #[derive(Debug, Default)]
-pub(super) struct Rumours {
+pub(super) struct PeerReports {
     arenas: BTreeMap<ArenaId, Changes>,
     changes: usize,
     usual: Usual,
@@ -94,15 +94,15 @@ pub(super) struct Rumours {
     is_news: bool,
 }
 
-impl Rumours {
+impl PeerReports {
     /// Takes a digest.
-    pub(super) fn hear(&mut self, author: Author, own: bool, digest: &Digest) {
+    pub(super) fn add(&mut self, author: Author, own: bool, digest: &Digest) {
         if own {
             self.told.extend(digest.lines.iter().map(|line| (digest.arena, line.config)));
         }
         for line in &digest.lines {
             // A crash says more about a machine than about a change.
-            let (Some(found), true) = (&line.found, line.ending != Ending::Crashed) else { continue };
+            let (Some(found), true) = (&line.found, line.ending != DigestEnding::Crashed) else { continue };
             let changes = self.arenas.entry(digest.arena).or_default();
             let key = line.patch.to_string();
             if !changes.contains_key(&key) {
@@ -111,7 +111,7 @@ impl Rumours {
                 }
                 self.changes += 1;
             }
-            let change = changes.entry(key).or_insert_with(|| Change {
+            let change = changes.entry(key).or_insert_with(|| ReportedChange {
                 patch: line.patch.clone(),
                 own: None,
                 authors: BTreeMap::new(),
@@ -159,7 +159,7 @@ impl Rumours {
         }
     }
 
-    /// Returns whether anything came since the last [`Rumours::take`].
+    /// Returns whether anything came since the last [`PeerReports::take`].
     pub(super) fn is_news(&self) -> bool {
         self.is_news
     }
@@ -170,15 +170,20 @@ impl Rumours {
     }
 
     /// Returns the changes that say the most, without what distrusted authors say.
-    pub(super) fn take(&mut self, arena: ArenaId, now: u64, distrusted: impl Fn(Author) -> bool) -> Hearsay {
+    pub(super) fn take(
+        &mut self,
+        arena: ArenaId,
+        now: u64,
+        distrusted: impl Fn(Author) -> bool,
+    ) -> PeerResults {
         self.is_news = false;
         self.claims.retain(|_, until| *until > now);
         let candour = self.candour();
         let belief = |author: &Author| candour.get(author).copied().unwrap_or(STRANGERS);
         let all =
             self.arenas.iter().flat_map(|(of, changes)| changes.values().map(move |change| (*of, change)));
-        let mut rumours: Vec<Rumour> = all
-            .filter_map(|(of, Change { patch, authors, .. })| {
+        let mut results: Vec<PeerResult> = all
+            .filter_map(|(of, ReportedChange { patch, authors, .. })| {
                 let heard = authors.iter().filter(|(author, _)| !distrusted(**author));
                 let heard: Vec<(f64, Reports)> = heard.map(|(author, it)| (belief(author), *it)).collect();
                 let most = heard.iter().map(|(belief, _)| *belief).reduce(f64::max)?;
@@ -188,7 +193,7 @@ impl Rumours {
                     weight += reports.counted();
                     count += 1;
                 }
-                Some(Rumour {
+                Some(PeerResult {
                     patch: patch.clone(),
                     delta: weighted / weight,
                     standard_error: weight.sqrt().recip(),
@@ -198,13 +203,13 @@ impl Rumours {
                 })
             })
             .collect();
-        let telling = |rumour: &Rumour| {
-            let far = rumour.belief.powi(2) * (rumour.delta.abs() / rumour.standard_error).min(FAR);
-            if rumour.same_arena { far } else { 0.5 * far }
+        let telling = |result: &PeerResult| {
+            let far = result.belief.powi(2) * (result.delta.abs() / result.standard_error).min(FAR);
+            if result.same_arena { far } else { 0.5 * far }
         };
-        rumours.sort_by(|a, b| telling(b).total_cmp(&telling(a)));
-        rumours.truncate(MOST_RUMOURS);
-        Hearsay { rumours, claimed: self.claims.keys().copied().collect() }
+        results.sort_by(|a, b| telling(b).total_cmp(&telling(a)));
+        results.truncate(MAX_PEER_RESULTS);
+        PeerResults { results, claimed: self.claims.keys().copied().collect() }
     }
 }
 

@@ -10,13 +10,13 @@ const LONGEST: u32 = 13;
 
 /// The rests between reconciliations.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rhythm {
+pub(super) struct SyncSchedule {
     first: Duration,
     rest: Duration,
     next: Duration,
 }
 
-impl Rhythm {
+impl SyncSchedule {
     /// Begins with rests of `first` on average.
     pub(super) const fn new(first: Duration) -> Self {
         Self { first, rest: first, next: first }
@@ -52,14 +52,14 @@ mod tests {
 
     /// Lets an hour pass in which nothing is found, except at `woken`; returns when it was looked.
     fn looks(random: f64, woken: Option<Duration>) -> Vec<Duration> {
-        let (mut rhythm, mut now, mut looks) = (Rhythm::new(FIRST), Duration::ZERO, Vec::new());
+        let (mut schedule, mut now, mut looks) = (SyncSchedule::new(FIRST), Duration::ZERO, Vec::new());
         while now < Duration::from_hours(1) {
             if woken == Some(now) {
-                rhythm.woke(now, random);
+                schedule.woke(now, random);
             }
-            if rhythm.is_due(now, random) {
+            if schedule.is_due(now, random) {
                 looks.push(now);
-                rhythm.found_nothing();
+                schedule.found_nothing();
             }
             now += TICK;
         }
@@ -94,8 +94,8 @@ mod tests {
 
     #[test]
     fn a_wake_never_puts_a_look_off() {
-        let mut rhythm = Rhythm::new(FIRST);
-        rhythm.woke(Duration::from_secs(40), 0.5);
-        assert!(rhythm.is_due(FIRST, 0.5));
+        let mut schedule = SyncSchedule::new(FIRST);
+        schedule.woke(Duration::from_secs(40), 0.5);
+        assert!(schedule.is_due(FIRST, 0.5));
     }
 }
