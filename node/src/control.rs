@@ -200,11 +200,6 @@ impl Responder {
         // The place is free, so this fails only when the client is gone.
         let _ = self.0.try_send(reply);
     }
-
-    /// Returns whether the client is gone.
-    pub fn is_gone(&self) -> bool {
-        self.0.is_closed()
-    }
 }
 
 #[cfg(test)]

@@ -204,11 +204,9 @@ fn a_client_that_does_not_read_never_blocks_the_node() {
 }
 
 #[test]
-fn a_client_that_left_is_noticed() {
+fn a_client_that_left_holds_nothing_up() {
     let (responder, replies) = Responder::channel();
-    assert!(!responder.is_gone());
     drop(replies);
-    assert!(responder.is_gone());
     responder.event(&NodeEvent::Paused { reason: None });
     responder.finish(Reply::Done { text: String::new() });
 }

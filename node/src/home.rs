@@ -28,9 +28,6 @@ use std::{
 /// Below this much free disk space nothing is started: a journal that cannot be written is worth nothing.
 pub const MIN_FREE_BYTES: u64 = 500 << 20;
 
-/// Folders of single runs that are kept for people to look at.
-pub const MAX_RUN_FOLDERS: usize = 200;
-
 /// How often, and how long apart, a lock is asked for again: half a second in all.
 const LOCK_TRIES: u32 = 10;
 const LOCK_REST: Duration = Duration::from_millis(50);
@@ -134,22 +131,6 @@ impl Home {
         enough_space(&self.path, disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// Removes the folders of the oldest runs over [`MAX_RUN_FOLDERS`]; those named in `busy` stay.
-    pub fn tidy_runs(&self, busy: &[PathBuf]) -> io::Result<()> {
-        let mut folders = Vec::new();
-        for entry in fs::read_dir(self.runs())?.flatten() {
-            let path = entry.path();
-            if !busy.contains(&path)
-                && let Ok(changed) = entry.metadata().and_then(|metadata| metadata.modified())
-            {
-                folders.push((changed, path));
-            }
-        }
-        folders.sort();
-        let excess = folders.len().saturating_sub(MAX_RUN_FOLDERS);
-        folders[..excess].iter().try_for_each(|(_, path)| fs::remove_dir_all(path))
-    }
-
     /// Returns the home itself.
     pub fn path(&self) -> &Path {
         &self.path
@@ -173,11 +154,6 @@ impl Home {
     /// Returns the folder of the index.
     pub fn index(&self) -> PathBuf {
         self.path.join("index")
-    }
-
-    /// Returns the path of the control socket in the home `path`.
-    pub fn control_socket(path: &Path) -> PathBuf {
-        path.join("control.sock")
     }
 }
 
@@ -287,18 +263,5 @@ mod tests {
         let error = enough_space(Path::new("/h"), 499_000_000).expect_err("too little").to_string();
         assert_eq!(error, "only 499 MB are free on the disk of `/h`, and 524 MB are needed; free some space");
         assert!(enough_space(Path::new("/h"), MIN_FREE_BYTES).is_ok());
-    }
-
-    #[test]
-    fn the_oldest_run_folders_go_and_busy_ones_stay() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let home = Home::open(folder.path()).expect("a free home");
-        for run in 0..MAX_RUN_FOLDERS + 3 {
-            fs::create_dir(home.runs().join(run.to_string())).expect("a folder");
-        }
-        let busy = home.runs().join("0");
-        home.tidy_runs(std::slice::from_ref(&busy)).expect("removable");
-        assert_eq!(fs::read_dir(home.runs()).expect("a folder").count(), MAX_RUN_FOLDERS + 1);
-        assert!(busy.exists());
     }
 }

@@ -102,28 +102,6 @@ impl Patch {
         Self { changes }
     }
 
-    /// Returns this patch followed by `next`; changes that cancel out vanish.
-    pub fn compose(&self, next: &Self) -> Result<Self, PatchError> {
-        let mut changes = self.changes.clone();
-        for (knob, change) in next.iter() {
-            let from = match changes.remove(&knob) {
-                Some(first) if first.to == change.from => first.from,
-                Some(first) => {
-                    return Err(PatchError::Mismatch {
-                        knob,
-                        expected: change.from.display(knob).to_string(),
-                        found: first.to.display(knob).to_string(),
-                    });
-                }
-                None => change.from,
-            };
-            if from != change.to {
-                changes.insert(knob, Change { from, to: change.to });
-            }
-        }
-        Ok(Self { changes })
-    }
-
     /// Splits the patch into one patch per knob.
     pub fn split(&self) -> Vec<Self> {
         self.iter().map(|(knob, change)| Self { changes: BTreeMap::from([(knob, change)]) }).collect()
@@ -295,12 +273,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn patches_form_a_groupoid(a in any_config(), b in any_config(), c in any_config()) {
-            let (ab, bc) = (Patch::between(&a, &b), Patch::between(&b, &c));
+        fn a_patch_leads_there_and_back(a in any_config(), b in any_config()) {
+            let ab = Patch::between(&a, &b);
             prop_assert_eq!(ab.apply(&a), Ok(b.clone()));
             prop_assert_eq!(ab.invert().apply(&b), Ok(a.clone()));
-            prop_assert_eq!(ab.compose(&bc), Ok(Patch::between(&a, &c)));
-            prop_assert_eq!(ab.compose(&ab.invert()), Ok(Patch::default()));
             if !ab.is_empty() {
                 prop_assert_eq!(Patch::parse(&ab.to_string(), &a), Ok(ab.clone()));
             }

@@ -65,9 +65,6 @@ fn program(text: &str) -> anyhow::Result<String> {
             }
         }
     }
-    if let Some(share) = direction.llm_share {
-        lines.push(format!("llm        {:.0} % of the trials", share * 100.0));
-    }
     let words = direction.prose.split_whitespace().count() as u32;
     lines.push(format!("prose      {}", words::plural(words, "word")));
     Ok(lines.join("\n") + "\n")

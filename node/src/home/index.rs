@@ -1,13 +1,7 @@
-//! The index: look-ups into the journal by number, config and verdict. **Never the truth**: it is rebuilt from the
+//! The index: what lists need of each experiment, without reading its commit. **Never the truth**: it is rebuilt from the
 //! journal whenever it is missing, damaged or different, and says so.
 //!
-//! One sled tree, one atomic batch an experiment:
-//!
-//! | key | value |
-//! |---|---|
-//! | `e` number | the [`IndexEntry`] |
-//! | `c` config hash, number | nothing |
-//! | `v` verdict's first letter, number | nothing |
+//! One sled tree with one entry an experiment: the key is `e` and the number, the value an [`IndexEntry`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -149,10 +143,6 @@ impl Index {
         if existed && held.is_empty() && entries.len() > 1 {
             return Err("it is empty and the journal is not".to_owned());
         }
-        let keys = |prefix: &[u8]| store.database.scan_prefix(prefix).count();
-        if [keys(b"c"), keys(b"v")] != [held.len(), held.len()] {
-            return Err("its look-ups do not fit its entries".to_owned());
-        }
         // Experiments end in another order than they begin, so what a kill kept from the index need not be the last.
         let held: BTreeSet<u32> = held.iter().map(|entry| entry.number).collect();
         let missing: Vec<&IndexEntry> =
@@ -176,11 +166,8 @@ impl Index {
     fn insert(&self, entry: &IndexEntry) -> Result<(), String> {
         let number = entry.number.to_be_bytes();
         let value = codec::encode(entry).map_err(|error| error.to_string())?;
-        let mut batch = sled::Batch::default();
-        batch.insert([b"e", &number[..]].concat(), value);
-        batch.insert([b"c", &entry.config.as_bytes()[..], &number[..]].concat(), &[]);
-        batch.insert([b"v", &entry.verdict.as_bytes()[..1], &number[..]].concat(), &[]);
-        self.database.apply_batch(batch).map_err(|error| error.to_string())
+        let key = [b"e", &number[..]].concat();
+        self.database.insert(key, value).map(drop).map_err(|error| error.to_string())
     }
 
     /// Adds an experiment that the journal holds already, durably.
@@ -194,37 +181,6 @@ impl Index {
     /// Returns every entry, by rising number.
     pub fn entries(&self) -> Result<Vec<IndexEntry>, IndexError> {
         self.guard(Self::read_all)
-    }
-
-    /// Returns an entry by its number.
-    pub fn entry(&self, number: u32) -> Result<Option<IndexEntry>, IndexError> {
-        self.guard(|store| {
-            let key = [b"e", &number.to_be_bytes()[..]].concat();
-            let bytes = store.database.get(key).map_err(|error| error.to_string())?;
-            bytes.map(|bytes| codec::decode(&bytes).map_err(|error| error.to_string())).transpose()
-        })
-    }
-
-    /// Returns the numbers of the experiments with this effective config.
-    pub fn with_config(&self, config: ConfigHash) -> Result<Vec<u32>, IndexError> {
-        self.numbers(&[b"c", &config.as_bytes()[..]].concat())
-    }
-
-    /// Returns the numbers of the experiments with this verdict: `baseline`, `keep`, `discard` or `crash`.
-    pub fn with_verdict(&self, verdict: &str) -> Result<Vec<u32>, IndexError> {
-        self.numbers(&[b"v", verdict.as_bytes().get(..1).unwrap_or(b"-")].concat())
-    }
-
-    fn numbers(&self, prefix: &[u8]) -> Result<Vec<u32>, IndexError> {
-        self.guard(|store| {
-            let keys = store.database.scan_prefix(prefix).keys();
-            keys.map(|key| {
-                let key = key.map_err(|error| error.to_string())?;
-                let number = key.get(prefix.len()..).and_then(|number| number.try_into().ok());
-                number.map(u32::from_be_bytes).ok_or_else(|| "a key has the wrong length".to_owned())
-            })
-            .collect()
-        })
     }
 
     fn guard<T>(&self, work: impl FnOnce(&Self) -> Result<T, String>) -> Result<T, IndexError> {

@@ -41,24 +41,6 @@ fn check_equal(store: &Index, count: u32) {
 }
 
 #[test]
-fn look_ups_by_number_config_and_verdict() {
-    let (_folder, path) = built(5);
-    let (store, found) = Index::open(&path, &journal(5)).expect("opens");
-    assert_eq!(found, IndexState::Equal);
-    let entry = store.entry(3).expect("readable").expect("there");
-    assert_eq!(entry.number, 3);
-    assert_eq!(store.entry(9).expect("readable"), None);
-    assert_eq!(store.with_config(entry.config).expect("readable"), [3]);
-    assert_eq!(store.with_config(ConfigHash::of(b"unknown")).expect("readable"), [0u32; 0]);
-    let numbers = |verdict| store.with_verdict(verdict).expect("readable");
-    assert_eq!(numbers("baseline"), [0]);
-    assert_eq!(numbers("discard"), [1, 3]);
-    assert_eq!(numbers("crash"), [2, 4]);
-    assert_eq!(numbers("keep"), [0u32; 0]);
-    assert_eq!(numbers(""), [0u32; 0]);
-}
-
-#[test]
 fn an_added_experiment_survives() {
     let (_folder, path) = built(2);
     let (store, _) = Index::open(&path, &journal(2)).expect("opens");

@@ -5,7 +5,6 @@
 //! focus = ["schedule", "matrix_lr"]   only these groups and knobs are changed
 //! avoid = ["dropout"]                 these are left alone
 //! scope = "narrow"                    narrow: one knob; focused: two or three; broad: more
-//! llm_share = 0.3                     share of the trials that the language model proposes
 //! +++
 //! Prose for the language model.
 //! ```
@@ -26,7 +25,7 @@ pub const BUILT_IN: &str = include_str!("../../../program.md");
 
 /// What encloses the front matter.
 const FENCE: &str = "+++";
-const KEYS: [&str; 4] = ["focus", "avoid", "scope", "llm_share"];
+const KEYS: [&str; 3] = ["focus", "avoid", "scope"];
 /// Longest program.md, bytes: what a small model's context holds beside the rest of the prompt.
 const MAX_BYTES: usize = 64 * 1024;
 
@@ -69,8 +68,6 @@ pub struct Direction {
     avoid: BTreeMap<Knob, u8>,
     /// How many knobs to change at once; none to let the search decide.
     pub scope: Option<Scope>,
-    /// Share of the trials that the language model proposes, 0 to 1; none for the node's own setting.
-    pub llm_share: Option<f64>,
     /// What the person wrote for the language model.
     pub prose: String,
 }
@@ -113,7 +110,6 @@ impl Direction {
                 "focus" => direction.focus = lines.knobs(key, value)?,
                 "avoid" => direction.avoid = lines.knobs(key, value)?,
                 "scope" => direction.scope = Some(lines.scope(value)?),
-                "llm_share" => direction.llm_share = Some(lines.share(value)?),
                 _ => return Err(lines.unknown_key(key)),
             }
         }
@@ -270,13 +266,6 @@ impl Lines<'_> {
                 format!("`scope` cannot be {value}"),
                 "use \"narrow\", \"focused\" or \"broad\"",
             )
-        })
-    }
-
-    fn share(&self, value: &toml::Value) -> Result<f64, ProgramError> {
-        let number = value.as_float().or_else(|| value.as_integer().map(|integer| integer as f64));
-        number.filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| {
-            error(self.of("llm_share"), format!("`llm_share` cannot be {value}"), "use a number from 0 to 1")
         })
     }
 }

@@ -55,9 +55,9 @@ fn focus_and_avoid_take_knobs_and_groups() {
 }
 
 #[test]
-fn scope_and_share_are_read() {
-    let direction = Direction::parse("+++\nscope = \"focused\"\nllm_share = 1\n+++").expect("valid");
-    assert_eq!((direction.scope, direction.llm_share), (Some(Scope::Focused), Some(1.0)));
+fn the_scope_is_read() {
+    let direction = Direction::parse("+++\nscope = \"focused\"\n+++").expect("valid");
+    assert_eq!(direction.scope, Some(Scope::Focused));
     assert_eq!(direction.to_string(), "all knobs, scope focused");
 }
 
@@ -83,15 +83,10 @@ fn errors_name_line_key_and_fix() {
         "\n+++\nscope = \"wide\"\n+++",
         "program.md line 3: `scope` cannot be \"wide\"; use \"narrow\", \"focused\" or \"broad\"",
     );
-    check("+++\nllm_share = 3\n+++", "program.md line 2: `llm_share` cannot be 3; use a number from 0 to 1");
-    check(
-        "+++\nllm_share = nan\n+++",
-        "program.md line 2: `llm_share` cannot be nan; use a number from 0 to 1",
-    );
     check("+++\nfocsu = []\n+++", "program.md line 2: unknown key `focsu`; did you mean `focus`?");
     check(
         "+++\nbudget_of_the_run = 3\n+++",
-        "program.md line 2: unknown key `budget_of_the_run`; the keys are focus, avoid, scope, llm_share",
+        "program.md line 2: unknown key `budget_of_the_run`; the keys are focus, avoid, scope",
     );
     check(
         "+++\nscope = \"narrow\"\n",
