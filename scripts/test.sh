@@ -35,6 +35,7 @@ step libtorch scripts/libtorch.sh
 [ "${verdicts[0]}" = ok ] || { table; exit 1; }
 
 step tree scripts/check-tree.sh
+step rooms scripts/check_rooms.py
 step fmt cargo fmt --all --check
 # Fetches what `cargo tree --offline` and all that follows read.
 step fetch cargo fetch --locked --quiet
