@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Checks that imports run downwards: from room to room in node/src, and in no circle among the files of any crate.
+"""Checks that imports run downwards from room to room in node/src, and in no circle in any crate.
 
-A room is a top-level module of node/src. Their order is the picture of rooms in ARCHITECTURE.md, from the top: a file
-imports from its own room and from rooms below it. The exceptions stand in ALLOWED, each with its reason.
+A room is a top-level module of node/src. The picture of rooms in ARCHITECTURE.md gives their order, from
+the top. A file imports from its own room and from rooms below it. The exceptions stand in ALLOWED, each with
+its reason.
 
-An import is a `use` line, or a path in the code that begins with `crate`, `self`, `super` or a child module. A name that
-a file hands on by `pub use` counts for the file that defines it. Test modules do not count.
+An import is a `use` line, or a path in the code that begins with `crate`, `self`, `super` or a child module.
+A name that a file hands on by `pub use` counts for the file that defines it. Test modules do not count.
 """
 
 import re
@@ -105,7 +106,8 @@ class Crate:
         """Returns the modules that each module imports from."""
         graph = {}
         for module, code in self.code.items():
-            paths = [leaf for visibility, tree in USE.findall(code) if not visibility.strip() for leaf in leaves(tree)]
+            used = [tree for visibility, tree in USE.findall(code) if not visibility.strip()]
+            paths = [leaf for tree in used for leaf in leaves(tree)]
             body = USE.sub("", code)
             paths += [path.split("::") for path in PATH.findall(body)]
             paths += [list(path) for path in CHILD.findall(body) if module + (path[0],) in self.code]
@@ -158,9 +160,10 @@ def upward(graph, rooms):
 
 
 def rooms_of(architecture):
-    """Returns the rooms of the picture in ARCHITECTURE.md: the first word of each line of the block called `rooms`."""
+    """Returns the rooms of the picture: the first word of each line of the block called `rooms`."""
     block = re.search(r"^```rooms\n(.*?)^```", architecture, re.M | re.S)
-    return [line.split()[0].rstrip("/") for line in block.group(1).splitlines() if re.match(r"\w", line)] if block else []
+    lines = block.group(1).splitlines() if block else []
+    return [line.split()[0].rstrip("/") for line in lines if re.match(r"\w", line)]
 
 
 def self_test():
@@ -169,7 +172,8 @@ def self_test():
         {
             ("top",): "use crate::low::{thing, other::X as Y};\npub use crate::low::Z;",
             ("low",): "pub fn thing() {}\n",
-            ("low", "other"): "use super::{third};\nfn f() { crate::top::call() }\n#[cfg(test)]\nmod tests { use crate::top; }",
+            ("low", "other"): "use super::{third};\nfn f() { crate::top::call() }\n"
+            "#[cfg(test)]\nmod tests { use crate::elsewhere; }",
             ("low", "third"): "use super::other::X;\nuse crate::top::Z;",
         }
     )
@@ -202,7 +206,7 @@ def main():
             continue
         top = {module[0] for module in crate.code if module}
         for room in sorted(top - set(rooms)):
-            problems.append(f"{shown((room,))} is no room of the picture in ARCHITECTURE.md; put it where it belongs")
+            problems.append(f"{shown((room,))} is no room in ARCHITECTURE.md; move it into one")
         for room in rooms:
             if room not in top and room != "main":
                 problems.append(f"the picture in ARCHITECTURE.md has a room `{room}`, and node/src has none")
