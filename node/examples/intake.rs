@@ -1,6 +1,7 @@
-//! How many records a second one core takes in: bytes → `Verified` → archive in memory, and where the time goes.
+//! Measures how many records one core takes in a second: bytes → `Verified` → archive in memory.
 //!
-//! `scripts/bench-intake.sh` builds and runs it. Several rounds, the best counts: what else the machine does only makes it slower.
+//! It also says what each part of the work costs. `scripts/bench-intake.sh` builds and runs it. Of several
+//! rounds the best counts, since other work on the machine only makes a round slower.
 
 #![allow(clippy::print_stdout)]
 
@@ -18,14 +19,15 @@ use autoswarm_protocol::{
 };
 use libp2p::identity::Keypair;
 
-/// Records of a round, and rounds.
+/// Records that each round takes in.
 const RECORDS: u32 = 8000;
+/// Rounds of each measurement.
 const ROUNDS: u32 = 5;
-/// Authors, none with more records than an archive keeps of one.
+/// Authors of the records; none has more of them than an archive keeps of one author.
 const AUTHORS: u32 = 20;
-/// What one core must take in a second (the acceptance).
+/// Records that one core must take in a second, for the benchmark to pass.
 const WANTED: f64 = 5000.0;
-/// When all is read, seconds since 1970.
+/// The clock when the records are read, seconds since 1970.
 const NOW: u64 = 1_795_219_384;
 
 const PATCHES: [&str; 4] = [
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
         println!("  {count:5} of kind {kind}");
     }
 
-    // The parts of the work, each alone; what is left of the whole is bookkeeping.
+    // The parts of the work, each measured alone. What the whole takes beyond them is bookkeeping.
     let signature = authors[0].sign(&[7; 32]).expect("ed25519 signs everything");
     let public = authors[0].public();
     let stages = [
@@ -83,7 +85,7 @@ fn main() -> ExitCode {
     if rate >= WANTED { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Returns the fewest seconds on the CPU that a round over all of them took.
+/// Returns the CPU seconds of the best round of `work` on every item.
 fn each<T>(all: &[T], work: impl Fn(&T)) -> f64 {
     best(|| {
         for one in all {
@@ -92,7 +94,7 @@ fn each<T>(all: &[T], work: impl Fn(&T)) -> f64 {
     })
 }
 
-/// Returns the fewest seconds on the CPU that the work took in a round.
+/// Returns the CPU seconds of the best round of `work`; wall-clock seconds where the system does not say.
 fn best(mut work: impl FnMut()) -> f64 {
     let mut round = || {
         let (since, cpu) = (Instant::now(), cpu_seconds());
@@ -105,7 +107,7 @@ fn best(mut work: impl FnMut()) -> f64 {
     (0..ROUNDS).map(|_| round()).fold(f64::INFINITY, f64::min)
 }
 
-/// Returns the seconds that this thread had a core; none where the system does not say.
+/// Returns the CPU seconds of this thread so far; none where the system does not say.
 fn cpu_seconds() -> Option<f64> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     Some(text.split_whitespace().next()?.parse::<f64>().ok()? / 1e9)
@@ -124,8 +126,9 @@ fn keys(n: u32) -> Keypair {
     Keypair::ed25519_from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes()).expect("32 bytes are a key")
 }
 
-/// A node that keeps one experiment in eight and tries as many of others tells, of four records, one discovery, two re-runs and a
-/// digest of eight results.
+/// Returns the `n`-th body of a plausible mix. Of each four records one is a discovery, two are re-runs, and
+/// one is a digest of eight results: what a node tells that keeps one experiment in eight and tries as many
+/// experiments of others.
 fn body(objective: &Objective, n: u32) -> Body {
     let arena = ArenaId::of(b"arena");
     let hardware =

@@ -1,4 +1,4 @@
-//! The `node` binary as a person or a script meets it: exit codes, what goes where, and what bad input says.
+//! The `node` binary as a person or a script meets it: exit codes, output streams, and errors on bad input.
 
 use std::{
     fs,
@@ -6,6 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
+/// Runs `node` on a home, with a trainer that does not exist.
 fn node(home: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_node"))
         .args(arguments)
@@ -48,6 +49,7 @@ fn without_a_node_nothing_can_be_asked_of_it() {
     check(&["stop"], 1, "", &error("stop"));
 }
 
+/// Runs `node` with arguments that make no sense and compares exit code and error.
 #[track_caller]
 fn usage(arguments: &[&str], because: &str) {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -69,6 +71,7 @@ fn a_command_line_that_makes_no_sense_exits_with_2() {
 #[test]
 fn an_empty_home_has_empty_lists() {
     let home = tempfile::tempdir().expect("a temporary folder");
+    // The lock is what makes a folder a home.
     fs::write(home.path().join("lock"), "").expect("a file");
     let text = |arguments: &[&str]| {
         let output = node(home.path(), arguments);

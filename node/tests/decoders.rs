@@ -1,6 +1,9 @@
-//! Every decoder of bytes from peers that lives in this crate, on stable; the sibling of `protocol/tests/decoders.rs`.
+//! Runs this crate's fuzz targets on stable: every decoder of bytes from peers, on tables and mutations.
+//!
+//! The sibling of `protocol/tests/decoders.rs`, which says how to run them for longer.
 
-#![allow(clippy::print_stdout, unreachable_pub)] // figures, for `--nocapture`; the modules are those of the fuzz crate
+// Printed are figures, for `--nocapture`; `pub` are the modules of the fuzz crate.
+#![allow(clippy::print_stdout, unreachable_pub)]
 
 #[path = "../../protocol/fuzz/src/meter.rs"]
 mod meter;
@@ -16,7 +19,7 @@ use mutate::Effort;
 #[global_allocator]
 static ALLOCATOR: meter::Counting = meter::Counting;
 
-/// Mutations of each decoder's seeds in CI.
+/// Mutated inputs for each target in CI.
 const INPUTS: u64 = 2000;
 
 #[test]

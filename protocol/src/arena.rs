@@ -1,4 +1,6 @@
-//! The comparability key: what must be equal for two absolute values to be compared.
+//! The arena, or comparability key: what must be equal for two absolute values to be compared.
+//!
+//! Not here: how a machine finds its class and what its seconds buy, which the node's probe measures.
 
 use std::{fmt, str::FromStr};
 
@@ -9,37 +11,43 @@ use crate::{
     id::{ArenaId, CorpusHash, ObjectiveId, TokenizerHash},
 };
 
-/// Training tokens that the reference config of class 0 sees.
+/// Training tokens that the reference config sees in class 0; in class k it sees 4^k times as many.
 ///
-/// With 4^k above it the classes cover from a Raspberry Pi (class 0: 2^18 tokens in a few minutes) to a rack of GPUs.
+/// The classes reach from a Raspberry Pi (class 0: 2^18 tokens in a few minutes) to a rack of GPUs.
 pub const CLASS_BASE_TOKENS: u64 = 1 << 18;
 
 /// How long an experiment trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Budget {
-    /// The hardware-scaled class k: the seconds in which this machine's reference config sees `CLASS_BASE_TOKENS · 4^k` tokens.
+    /// Class k, which scales with the hardware: the seconds in which the reference config sees
+    /// `CLASS_BASE_TOKENS · 4^k` tokens on this machine.
     Class(u8),
-    /// A fixed number of milliseconds, an arena of its own.
+    /// A fixed number of milliseconds; each number is an arena of its own.
     Milliseconds(u64),
 }
 
 impl Budget {
     /// Returns the class whose reference run takes at least 75 s and less than 300 s at `tokens_per_second`,
-    /// with its seconds. A machine that knows its class keeps it while the seconds stay within [60, 375).
+    /// and its seconds.
+    ///
+    /// A machine that has a class already (`known`) keeps it while its seconds stay within [60, 375).
     pub fn class_of(tokens_per_second: f64, known: Option<u8>) -> (u8, f64) {
         let seconds =
             |class: u8| (CLASS_BASE_TOKENS as f64) * 4f64.powi(i32::from(class)) / tokens_per_second;
+        // Wider than [75, 300): a machine near an edge must not change its arena with every probe.
         if let Some(class) = known
             && (60.0..375.0).contains(&seconds(class))
         {
             return (class, seconds(class));
         }
+        // Each class takes four times as long as the one below it, so the first of at least 75 s takes less
+        // than 300 s, unless even class 0 takes longer.
         let class = (0..=24).find(|&class| seconds(class) >= 75.0).unwrap_or(24);
         (class, seconds(class))
     }
 
-    /// Parses a duration such as `20s`, `90`, `5m`, `1.5m` or `2h`.
+    /// Parses a duration such as `20s`, `500ms`, `5m`, `1.5m` or `2h`; a number alone is in seconds.
     pub fn parse_duration(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let (number, factor) = match text.as_bytes().last() {
@@ -109,21 +117,21 @@ impl FromStr for Dtype {
 /// Everything that must be equal for two absolute values to be compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arena {
-    /// The objective.
+    /// The id of the objective.
     pub objective: ObjectiveId,
-    /// The corpus's bytes and split.
+    /// The hash of the corpus: its bytes and how they are split.
     pub corpus: CorpusHash,
-    /// The tokenizer.
+    /// The hash of the tokenizer's description.
     pub tokenizer: TokenizerHash,
-    /// Evaluation context, tokens.
+    /// Length of an evaluation's context, tokens.
     pub context: u32,
-    /// Validation tokens.
+    /// Tokens of a held-out split that an evaluation reads.
     pub evaluation_tokens: u64,
     /// How long an experiment trains.
     pub budget: Budget,
     /// The family of number formats.
     pub dtype: Dtype,
-    /// The trainer's semantics number.
+    /// The trainer's semantics number; results across two of them are not comparable.
     pub semantics: u16,
 }
 

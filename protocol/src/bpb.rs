@@ -15,7 +15,7 @@ pub struct Bpb(f64);
 pub struct NotBpb(f64);
 
 impl Bpb {
-    /// Checks a number.
+    /// Makes bits per byte of a number, which must be finite and above 0.
     pub fn new(value: f64) -> Result<Self, NotBpb> {
         if value.is_finite() && value > 0.0 { Ok(Self(value)) } else { Err(NotBpb(value)) }
     }
@@ -25,7 +25,7 @@ impl Bpb {
         Self::new(nats / (std::f64::consts::LN_2 * bytes as f64))
     }
 
-    /// Returns the number.
+    /// Returns the plain number.
     pub const fn get(self) -> f64 {
         self.0
     }

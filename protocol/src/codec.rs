@@ -1,9 +1,10 @@
-//! The binary encoding of the wire and the store: bincode behind one door, with its limits.
+//! The binary encoding of the wire and the store: bincode with fixed settings and limits.
 //!
-//! **Size first, then decoding, then belief.** A decoder here refuses input over its limit, trailing bytes, and any
-//! input that encoding the result would not reproduce (non-canonical lengths and lists). Floats that are not finite are
-//! refused by the types that hold them. Lists, bytes and texts that peers send have their bounds from [`bounded`], so
-//! that decoding takes at most four times the memory of the largest input.
+//! **Size first, then decoding, then belief.** A decoder here refuses input over its limit, trailing bytes,
+//! and input that encoding the result would not reproduce (non-canonical lengths and lists).
+//!
+//! Floats that are not finite are refused by the types that hold them. Lists, bytes and texts from peers have
+//! their bounds from [`bounded`], so that decoding takes at most four times the memory of the largest input.
 
 pub mod bounded;
 
@@ -16,22 +17,23 @@ use bincode::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Largest encoded value. Records are a few KB; sync batches are cut to fit (gossipsub's default message limit is 64 KiB).
+/// Largest encoded value, bytes. Records are a few KB, and sync batches are cut to fit (gossipsub's default
+/// message limit is 64 KiB).
 pub const MAX_BYTES: usize = 256 * 1024;
 
 /// Why bytes are not a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// Over the limit.
+    /// It is longer than [`MAX_BYTES`].
     #[error("the message has {0} bytes; at most {MAX_BYTES} are read")]
     TooLarge(usize),
-    /// Not an encoding of the type.
+    /// It is not an encoding of the type.
     #[error("the message does not decode: {0}")]
     Malformed(String),
-    /// Bytes after the value.
+    /// Bytes follow after the value.
     #[error("the message has {0} bytes after its end")]
     Trailing(usize),
-    /// Another encoding of the same value.
+    /// It is another encoding of a value than [`encode`] writes.
     #[error("the message is not the canonical encoding of what it says")]
     NotCanonical,
 }
@@ -46,7 +48,7 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     if bytes.len() > MAX_BYTES { Err(CodecError::TooLarge(bytes.len())) } else { Ok(bytes) }
 }
 
-/// Encodes a value into a writer that keeps no bytes, such as a hasher.
+/// Encodes a value into a writer, such as a hasher, without a buffer in between.
 pub(crate) fn encode_into<T: Serialize>(value: &T, writer: &mut impl io::Write) -> Result<(), CodecError> {
     bincode::serde::encode_into_std_write(value, writer, CONFIG)
         .map(|_| ())
@@ -63,6 +65,7 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecE
     if used < bytes.len() {
         return Err(CodecError::Trailing(bytes.len() - used));
     }
+    // One value has one encoding: ids are hashes of bytes, and a second spelling would be a second id.
     let mut expected = Expected(bytes);
     match bincode::serde::encode_into_writer(&value, &mut expected, CONFIG) {
         Ok(()) if expected.0.is_empty() => Ok(value),
@@ -70,7 +73,7 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecE
     }
 }
 
-/// Compares what is written with what was read, and keeps nothing.
+/// A writer that compares what is written with the input and keeps nothing; it holds the input still to come.
 struct Expected<'a>(&'a [u8]);
 
 impl Writer for &mut Expected<'_> {

@@ -1,8 +1,9 @@
 //! What a trainer tells its parent: one JSON object a line on standard output.
 //!
-//! The order of a run is `starting`, (`priced`), `training_started`, `progress`…, `evaluating`…, and last `finished`,
-//! `pruned` or `failed`. Of a preparation it is `preparing`… and last `prepared` or `failed`. A parent treats anything else as
-//! [`CrashClass::BadOutput`]; a line is at most [`MAX_LINE_BYTES`] long.
+//! A run's events come in this order: `starting`, (`priced`), `training_started`, `progress`…, `evaluating`…,
+//! and last `finished`, `raced` (the run was pruned) or `failed`. Those of a preparation: `preparing`…, and
+//! last `prepared` or `failed`. To the parent anything else is [`CrashClass::BadOutput`]. No line is
+//! longer than [`MAX_LINE_BYTES`].
 
 use serde::{Deserialize, Serialize};
 
@@ -12,19 +13,20 @@ use crate::{
     pruning::Pruned,
 };
 
-/// Longest line of the protocol. A report with its curve takes about 6 KB.
+/// Longest line, bytes. A report with its curve takes about 6 KB.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// A held-out split's size and its overlap with training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SplitSummary {
-    /// The split.
+    /// Which split it is.
     pub split: Split,
-    /// Bytes of text.
+    /// Size of its text, bytes.
     pub bytes: u64,
-    /// Tokens.
+    /// Number of its tokens.
     pub tokens: u64,
-    /// Share of its bytes, in lines of 40 or more characters, that stand verbatim in training; 0 for training itself.
+    /// Of its bytes in lines of 40 or more characters, the share whose line stands verbatim in training; 0
+    /// for training itself.
     pub overlap: f64,
 }
 
@@ -34,22 +36,22 @@ pub struct SplitSummary {
 pub enum TrainerEvent {
     /// Data is being prepared.
     Preparing {
-        /// What is going on, such as `download`.
+        /// The kind of work, such as `download`.
         stage: String,
-        /// Units done.
+        /// Units of work done.
         done: u64,
-        /// Units in all, 0 where unknown.
+        /// Units of work in all, 0 where unknown.
         total: u64,
     },
     /// Data is ready.
     Prepared {
-        /// The corpus.
+        /// Hash of the corpus.
         corpus: CorpusHash,
-        /// The tokenizer.
+        /// Hash of the tokenizer's description.
         tokenizer: TokenizerHash,
         /// Distinct token ids, special ones included.
         vocabulary: u32,
-        /// The splits.
+        /// Size and overlap of each split.
         splits: Vec<SplitSummary>,
     },
     /// The trainer read its input and will build the model.
@@ -60,18 +62,18 @@ pub enum TrainerEvent {
         seed: u64,
         /// Device, such as `cpu`.
         device: String,
-        /// Threads on a CPU.
+        /// Number of threads, on a CPU.
         threads: u16,
-        /// Trainable parameters.
+        /// Number of trainable parameters.
         parameters: u64,
         /// Training FLOPs per token.
         flops_per_token: f64,
     },
-    /// The config's price on this slot.
+    /// What the config costs on this slot, timed on steps that are thrown away.
     Priced {
-        /// Training throughput.
+        /// Training throughput, tokens a second.
         tokens_per_second: f64,
-        /// What the budget buys, rounded to whole steps.
+        /// Training tokens that the budget buys, rounded to whole steps.
         tokens: u64,
         /// Share of its threads' CPU time that the trainer got meanwhile; below 0.97 the price is void.
         cpu_share: f64,
@@ -87,43 +89,43 @@ pub enum TrainerEvent {
         /// Seconds until the hard cap.
         cap_seconds: f64,
     },
-    /// Training goes on; at most five a second.
+    /// Training goes on; sent at most five times a second.
     Progress {
-        /// Steps done.
+        /// Optimizer steps done.
         step: u64,
         /// Training tokens seen.
         tokens: u64,
         /// Smoothed loss, nats per token.
         loss: f64,
-        /// Throughput since the start.
+        /// Throughput since training started, tokens a second.
         tokens_per_second: f64,
-        /// Seconds since the start.
+        /// Seconds since training started.
         seconds: f64,
     },
     /// Evaluation goes on.
     Evaluating {
-        /// The split.
+        /// The split that is read.
         split: Split,
-        /// Tokens done.
+        /// Tokens evaluated so far.
         done: u64,
-        /// Tokens in all.
+        /// Tokens to evaluate in all.
         total: u64,
     },
     /// The run gave a number.
     Finished {
-        /// Everything measured.
+        /// Everything that was measured.
         report: Box<RunReport>,
     },
-    /// The run was stopped early, too far behind what it was told to keep up with.
+    /// The run was stopped early: its loss passed one of the bounds that its parent had set.
     #[serde(rename = "raced")] // the name in trainers' output
     Pruned {
-        /// When, and how far behind.
+        /// When it was stopped, and how far behind it was.
         #[serde(rename = "raced")]
         pruned: Pruned,
     },
-    /// The run gave none.
+    /// The run gave no number, or the preparation no data.
     Failed {
-        /// Why.
+        /// Which kind of failure it was.
         class: CrashClass,
         /// One line that says what was seen.
         message: String,
@@ -131,7 +133,7 @@ pub enum TrainerEvent {
 }
 
 impl TrainerEvent {
-    /// Returns whether it says that other work took the machine.
+    /// Returns whether the trainer failed because other work took the machine.
     pub const fn is_starved(&self) -> bool {
         matches!(self, Self::Failed { class: CrashClass::Starved, .. })
     }

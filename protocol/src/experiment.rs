@@ -1,4 +1,6 @@
 //! An experiment as the journal keeps it: hypothesis, patch, every run made for it, and the verdict.
+//!
+//! Not here: how a verdict is reached, which the node's research decides.
 
 use std::fmt;
 
@@ -16,11 +18,11 @@ use crate::{
 /// Longest hypothesis line, bytes.
 pub const MAX_HYPOTHESIS_BYTES: usize = 280;
 
-/// Who proposed.
+/// Who proposed an experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Proposer {
-    /// The node itself, to have something to compare with.
+    /// The node itself: the first config, to have something to compare with.
     Baseline,
     /// The built-in search.
     Evolve,
@@ -45,9 +47,9 @@ impl Proposer {
 /// An idea: what to change, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hypothesis {
-    /// Who had it.
+    /// Who proposed it.
     pub proposer: Proposer,
-    /// Why, in one line without control characters.
+    /// The reason for it, in one line without control characters.
     pub because: String,
     /// The change to the parent's effective config.
     pub patch: Patch,
@@ -58,7 +60,8 @@ pub struct Hypothesis {
 }
 
 impl Hypothesis {
-    /// Makes one line of `because`: control characters become spaces, and it is cut to [`MAX_HYPOTHESIS_BYTES`].
+    /// Makes one line of `because`: white space and control characters become single spaces, and the line is
+    /// cut between two words at [`MAX_HYPOTHESIS_BYTES`].
     pub fn one_line(because: &str) -> String {
         let mut line = String::new();
         for word in
@@ -80,9 +83,9 @@ impl Hypothesis {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunRole {
-    /// The child on a seed of the fixed screening list.
+    /// A screening run: the child on a seed of the fixed screening list.
     Screen,
-    /// The incumbent on a seed of the fixed screening list, for this experiment and those after it.
+    /// The incumbent on a seed of that list, kept for this experiment and for those after it.
     IncumbentScreen,
     /// The child's half of a fresh pair.
     Child,
@@ -92,24 +95,24 @@ pub enum RunRole {
     Baseline,
 }
 
-/// One run.
+/// One run of a trainer, made for an experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// What it was made for.
     pub role: RunRole,
     /// Hash of the effective config asked for.
     pub requested: ConfigHash,
-    /// Its seed.
+    /// The run's seed.
     pub seed: u64,
     /// Training tokens asked for, where the price was known.
     pub tokens: Option<u64>,
-    /// The number of the pair, of a pair's half.
+    /// Which fresh pair it is a half of, counted from 0; none for other runs.
     pub pair: Option<u16>,
-    /// Which slot it ran on.
+    /// The number of the slot that it ran on.
     pub slot: u16,
     /// Start, seconds since 1970.
     pub started_at: u64,
-    /// What it ended as.
+    /// How it ended, with what it measured.
     pub outcome: Outcome,
 }
 
@@ -120,19 +123,20 @@ impl Run {
     }
 }
 
-/// A difference with its error, from fresh pairs alone: child − incumbent, bits per byte, negative is better.
+/// A mean difference with its standard error: child − incumbent, bits per byte, negative is better.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Mean of the paired differences.
     pub delta: f64,
-    /// Its standard error.
+    /// Standard error of that mean.
     pub standard_error: f64,
-    /// Fresh pairs.
+    /// Number of fresh pairs.
     pub pairs: u16,
 }
 
 impl Estimate {
-    /// Makes the estimate of paired differences: their mean, and their standard deviation over √n. None for fewer than two.
+    /// Makes the estimate of paired differences: their mean, and their standard deviation over √n. None for
+    /// fewer than two.
     pub fn of(differences: &[f64]) -> Option<Self> {
         let n = differences.len() as f64;
         if differences.len() < 2 {
@@ -147,7 +151,7 @@ impl Estimate {
         })
     }
 
-    /// Adds a gain upon this one; independent pairs add their variances.
+    /// Returns the sum of this gain and a later one. Their pairs are independent, so the variances add.
     #[must_use]
     pub fn and_then(self, next: Self) -> Self {
         Self {
@@ -171,17 +175,17 @@ impl fmt::Display for Estimate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiscardReason {
-    /// Far worse at the first look.
+    /// It is clearly worse than the incumbent.
     ClearLoser,
-    /// The evidence leaves no room for a gain worth having.
+    /// The evidence makes a gain worth having too unlikely.
     NoGain,
-    /// A gain, but smaller than what an added thing must bring.
+    /// It gains, but less than a change that adds something must.
     BelowMinEffect,
-    /// The evidence allowed for it is used up, and it is not clear.
+    /// All the runs that it may have are used up, and the answer is still not clear.
     Inconclusive,
     /// It won against an incumbent that was replaced meanwhile; its patch is tried again on the new one.
     Superseded,
-    /// Its training was so far behind the incumbent's that its run was stopped early.
+    /// Its screening run was stopped early, too far behind the incumbent's.
     #[serde(rename = "raced")] // the name in journals
     Pruned,
 }
@@ -210,7 +214,7 @@ impl fmt::Display for DiscardReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Comparison {
-    /// The author's parent and config, at the author's token counts.
+    /// The author's config with its parent, at the author's token counts.
     Reproduced,
     /// The same pair under the attester's budget.
     Transfers,
@@ -242,32 +246,32 @@ impl Comparison {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The first config, that all is measured against.
+    /// The first config, against which the first changes are measured.
     Baseline,
     /// Confirmed on fresh pairs; the incumbent from here on.
     Keep {
-        /// The gain, from the fresh pairs alone.
+        /// The gain on validation, from the fresh pairs alone.
         estimate: Estimate,
-        /// The same on the audit split.
+        /// The gain on the audit split.
         audit: Option<Estimate>,
     },
-    /// Not kept.
+    /// The change was not kept.
     Discard {
-        /// Why.
+        /// Why it was not kept.
         reason: DiscardReason,
-        /// What the screening run showed, child − incumbent, bits per byte.
+        /// What screening showed: child − incumbent, bits per byte.
         screened: Option<f64>,
         /// What fresh pairs showed, where some were run.
         estimate: Option<Estimate>,
     },
-    /// No number.
+    /// The change gave no number.
     Crash {
-        /// Its class.
+        /// Which kind of crash it was.
         class: CrashClass,
         /// One line that says what was seen.
         message: String,
     },
-    /// A peer's discovery, run again for its author: it changes nothing here.
+    /// A peer's discovery, run again for its author; the incumbent stays as it is.
     #[serde(rename = "rerun")] // the name in journals
     Reproduction {
         /// What was compared.
@@ -290,7 +294,7 @@ impl Verdict {
     }
 }
 
-/// A whole experiment.
+/// One experiment, from the idea to the verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Experiment {
     /// Its place in this node's history, from 0 for the first baseline.
@@ -303,13 +307,14 @@ pub struct Experiment {
     pub config: EffectiveConfig,
     /// How often this pair of configs was tried before.
     pub attempt: u16,
-    /// The idea.
+    /// What was tried, and why.
     pub hypothesis: Hypothesis,
     /// The knob group whose noise applies.
     pub group: KnobGroup,
-    /// Screening differences against the incumbent's cached runs, oldest first: child − incumbent, bits per byte.
+    /// Screening differences against the incumbent's cached runs (child − incumbent, bits per byte), oldest
+    /// first.
     pub screens: Vec<f64>,
-    /// Every run made for it, in the order of their ends.
+    /// Every run made for it, in the order in which they ended.
     pub runs: Vec<Run>,
     /// What became of it.
     pub verdict: Verdict,
@@ -335,7 +340,8 @@ impl Experiment {
     }
 }
 
-/// Returns the seed of confirmation pair `index`: a hash, so that nobody chooses it, and unseen by any decision before.
+/// Returns the seed of confirmation pair `index`. It is a hash, so nobody chooses it, and no earlier decision
+/// has seen it.
 pub fn confirmation_seed(
     arena: ArenaId,
     child: ConfigHash,
@@ -349,8 +355,8 @@ pub fn confirmation_seed(
     u64::from_le_bytes(hash[..8].try_into().expect("eight of 32 bytes")) >> 1
 }
 
-/// Returns the seed of pair `index` of an attester's re-run of a discovery: neither the author nor the attester chooses it,
-/// and no two attesters run the same.
+/// Returns the seed of pair `index` of an attester's re-run of a discovery. Neither the author nor the
+/// attester chooses it, and no two attesters run the same seeds.
 pub fn reproduction_seed(discovery: RecordId, attester: Author, index: u16) -> u64 {
     let key = codec::encode(&(discovery, attester, index)).expect("a key is far below the codec's limit");
     let hash = blake3::derive_key("autoswarm 1 re-run seed", &key);

@@ -1,4 +1,4 @@
-//! Content ids: BLAKE3 hashes with a type each, so that a corpus can never stand where a config belongs.
+//! Content ids: BLAKE3 hashes, one type for each kind, so that no corpus can stand where a config belongs.
 
 use std::{fmt, str::FromStr};
 
@@ -25,7 +25,7 @@ macro_rules! ids {
         pub struct $name([u8; 32]);
 
         impl $name {
-            /// Returns the id of `bytes`, separated from every other kind of id by its domain.
+            /// Returns the id of `bytes`. The domain in the hash keeps it apart from every other kind of id.
             pub fn of(bytes: &[u8]) -> Self {
                 Self(*blake3::Hasher::new_derive_key($domain).update(bytes).finalize().as_bytes())
             }
@@ -92,7 +92,7 @@ macro_rules! ids {
 ids! {
     /// The id of an effective train config: equal ids mean the same model, optimizer and schedule.
     ConfigHash, "autoswarm 1 effective config";
-    /// The id of the part of a config that decides how fast a step is; equal ids share one price.
+    /// The id of the part of a config that decides how fast a step is; equal ids have one price.
     SpeedHash, "autoswarm 1 speed signature";
     /// The id of a corpus: its canonical bytes with their split.
     CorpusHash, "autoswarm 1 corpus";
@@ -108,12 +108,12 @@ ids! {
     RecordId, "autoswarm 1 record";
 }
 
-/// The public key of who signs.
+/// Who signs a record: an ed25519 public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Author([u8; 32]);
 
 impl Author {
-    /// Makes an author of the 32 bytes of a public key.
+    /// Wraps the 32 bytes of a public key.
     pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -128,7 +128,7 @@ impl Author {
         blake3::Hash::from_bytes(self.0).to_hex()[..8].to_owned()
     }
 
-    /// Returns the 32 bytes.
+    /// Returns the key's 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -1,10 +1,11 @@
 //! The one table of knobs: what an experiment with the built-in trainer may change.
 //!
-//! Validation, proposers, wire, docs and prompts all read this table. What is deliberately not in it: the harness
-//! (data, tokenizer, evaluation), the budget and the seed.
+//! Validation, proposers, wire, docs and prompts all read this table. What is deliberately not in it: the
+//! harness (data, tokenizer, evaluation), the budget and the seed.
 //!
-//! A config travels as the sorted list of its values that differ from the defaults here, so a new knob, whose default
-//! is what the trainer did before it, changes no old hash. **A default, an id or a choice's place never changes.**
+//! A config travels as the sorted list of its values that differ from the defaults here. The default of a new
+//! knob is what the trainer did before it, so a new knob changes no old hash. **A default, an id or a
+//! choice's place never changes.**
 
 use std::fmt::{self, Write as _};
 
@@ -13,17 +14,17 @@ use serde::{Deserialize, Serialize};
 /// The version of this table; it moves when a row is added.
 pub const KNOB_TABLE_VERSION: u16 = 1;
 
-/// What a knob is about; noise is estimated per group, and transfer between machines is learned per group.
+/// What a knob is about. Noise is estimated and transfer between machines is learned for each group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KnobGroup {
     /// The model: its size and its parts.
     Shape,
-    /// Batch sizes and everything that follows progress.
+    /// Batch and sequence sizes, and what changes over the run.
     Schedule,
     /// Optimizers, their rates, momenta and decays.
     Optimizer,
-    /// Initial values.
+    /// Initial values of the parameters.
     Init,
 }
 
@@ -53,34 +54,34 @@ impl fmt::Display for KnobGroup {
 pub enum Domain {
     /// Integers `low, low + step, … ≤ high`.
     Integer {
-        /// Smallest value.
+        /// The smallest value allowed.
         low: i64,
-        /// Largest value.
+        /// The largest value allowed.
         high: i64,
-        /// Distance of the grid.
+        /// Distance between neighbours on the grid.
         step: i64,
     },
     /// Powers of two from `low` to `high`, both powers of two.
     PowerOfTwo {
-        /// Smallest value.
+        /// The smallest value allowed.
         low: i64,
-        /// Largest value.
+        /// The largest value allowed.
         high: i64,
     },
     /// Numbers on the grid `k · step`, searched linearly.
     Linear {
-        /// Smallest value.
+        /// The smallest value allowed.
         low: f64,
-        /// Largest value.
+        /// The largest value allowed.
         high: f64,
-        /// Distance of the grid.
+        /// Distance between neighbours on the grid.
         step: f64,
     },
     /// Positive numbers with two significant digits, searched by their logarithm.
     Log {
-        /// Smallest value.
+        /// The smallest value allowed.
         low: f64,
-        /// Largest value.
+        /// The largest value allowed.
         high: f64,
     },
     /// One of several names.
@@ -88,7 +89,7 @@ pub enum Domain {
 }
 
 impl Domain {
-    /// Returns the kind's name, as the documentation prints it.
+    /// Returns the name of the kind of values, as the documentation prints it.
     pub const fn kind(self) -> &'static str {
         match self {
             Self::Integer { .. } => "integer",
@@ -115,21 +116,21 @@ impl fmt::Display for Domain {
     }
 }
 
-/// A default in the table.
+/// A default as the table writes it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Default {
-    /// An integer.
+    /// The default of a knob of integers.
     Integer(i64),
-    /// A number.
+    /// The default of a knob of numbers.
     Number(f64),
-    /// A choice by its name.
+    /// The default of a choice, by its name.
     Choice(&'static str),
 }
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct KnobRow {
-    /// The knob.
+    /// The knob that the row describes.
     pub knob: Knob,
     /// Its name in files, patches and prompts.
     pub name: &'static str,
@@ -160,7 +161,10 @@ const fn log(low: f64, high: f64) -> Domain {
 const OFF_ON: Domain = Domain::Choice(&["off", "on"]);
 
 macro_rules! knobs {
-    ($($id:literal $variant:ident $name:ident $group:ident $speed:ident $domain:expr, $default:expr, $meaning:literal;)*) => {
+    ($(
+        $id:literal $variant:ident $name:ident $group:ident $speed:ident
+        $domain:expr, $default:expr, $meaning:literal;
+    )*) => {
         /// A knob, by its wire id.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u16)]
@@ -214,8 +218,9 @@ macro_rules! knobs {
     (@speed speed) => { true };
 }
 
-// Ids: 1… shape, 100… schedule, 200… optimizer, 300… init. `speed`: the knob changes the seconds or memory of a step.
-// Defaults without a note follow karpathy/autoresearch's train.py, scaled down where its README says how.
+// Ids: 1… shape, 100… schedule, 200… optimizer, 300… init. `speed`: the knob changes the seconds or the
+// memory of a step; `fast`: it changes neither. Defaults without a note follow karpathy/autoresearch's
+// train.py, scaled down where its README says how.
 knobs! {
     1 Depth depth Shape speed int(1, 32, 1), Integer(4), "Number of transformer blocks";
     2 Width width Shape speed int(16, 4096, 16), Integer(128), "Residual width asked for; `width_rounding` makes it a multiple of `head_dim`";
@@ -287,7 +292,7 @@ knobs! {
 
     300 InitKind init_kind Init fast Domain::Choice(&["uniform", "normal", "orthogonal"]), Choice("uniform"), "Distribution of the matrices' initial values, at equal variance";
     301 MatrixInit matrix_init Init fast lin(0.1, 3.0, 0.1), Number(1.0), "Standard deviation of the input matrices times √width";
-    302 ProjectionInit projection_init Init fast lin(0.0, 2.0, 0.1), Number(0.0), "The same for the matrices that write to the residual stream; 0 starts each block as the identity";
+    302 ProjectionInit projection_init Init fast lin(0.0, 2.0, 0.1), Number(0.0), "Standard deviation of the matrices that write to the residual stream times √width; 0 starts each block as the identity";
     303 EmbeddingInit embedding_init Init fast log(0.01, 3.0), Number(1.0), "Standard deviation of the embedding";
     304 UnembeddingInit unembedding_init Init fast log(0.0001, 1.0), Number(0.001), "Standard deviation of the output matrix";
     305 ValueEmbeddingInit value_embedding_init Init fast lin(0.0, 3.0, 0.1), Number(1.0), "Standard deviation of the value embeddings times √width";

@@ -1,4 +1,6 @@
-//! Values, bytes and judgement of Autoswarm: no runtime, no network, no tensors, no file system.
+//! What nodes and trainers say to each other: the values, their bytes, and the checks on both.
+//!
+//! Deliberately not here: a runtime, a network, tensors, a file system.
 
 pub mod arena;
 pub mod bpb;

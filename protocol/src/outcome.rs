@@ -1,4 +1,5 @@
-//! What a run ends as: a report of everything that was measured, or a crash with its class. Never a made-up number.
+//! How a run ends: a report of everything that was measured, a crash with its class, or where it was pruned.
+//! **Never a made-up number.**
 
 use std::fmt;
 
@@ -10,20 +11,20 @@ use crate::{
     pruning::{PRUNE_POINTS, Pruned, curve_point},
 };
 
-/// The number of the trainer's semantics; it moves only when the golden-loss test does.
+/// Version of what the trainer computes; it moves only when the golden-loss test does.
 pub const TRAINER_SEMANTICS: u16 = 2;
 
-/// A held-out part of the corpus.
+/// A part of the corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
     /// What models are trained on.
     Train,
-    /// Decides.
+    /// What verdicts are reached on.
     Validation,
-    /// Serves challenges, and shows over-fitting to validation.
+    /// What challenges use; it also shows over-fitting to validation.
     Audit,
-    /// Read once, by `node report`.
+    /// What `node report` alone reads, once.
     Locked,
 }
 
@@ -79,15 +80,15 @@ pub struct RunReport {
     pub device: String,
     /// Number format of the products, `f32` or `bf16`.
     pub dtype: String,
-    /// Threads used on a CPU.
+    /// Number of threads, on a CPU.
     pub threads: u16,
-    /// Optimizer steps.
+    /// Number of optimizer steps.
     pub steps: u64,
     /// Training tokens: steps × tokens per step.
     pub tokens: u64,
-    /// Training FLOPs: tokens × FLOPs per token (6 per parameter in a product, and attention).
+    /// Training FLOPs: tokens × FLOPs per token (6 for each parameter in a product, and those of attention).
     pub flops: f64,
-    /// Trainable parameters.
+    /// Number of trainable parameters.
     pub parameters: u64,
     /// Wall-clock seconds of training, from the first step to the last.
     pub training_seconds: f64,
@@ -97,23 +98,23 @@ pub struct RunReport {
     pub startup_seconds: f64,
     /// Seconds of evaluation.
     pub evaluation_seconds: f64,
-    /// Largest memory, bytes: resident on a CPU, allocated on a GPU.
+    /// Peak memory, bytes: resident on a CPU, allocated on a GPU.
     pub peak_memory_bytes: u64,
-    /// Loss of the first step, nats per token.
+    /// Training loss of the first step, nats per token.
     pub initial_loss: f64,
     /// The loss curve, at most 64 points.
     pub curve: Vec<CurvePoint>,
     /// Bits per byte on validation.
     pub validation: Bpb,
-    /// Bits per byte on audit, where asked for.
+    /// Bits per byte on audit, where it was asked for.
     pub audit: Option<Bpb>,
-    /// Bits per byte on locked, where asked for.
+    /// Bits per byte on locked, where it was asked for.
     pub locked: Option<Bpb>,
 }
 
 impl RunReport {
-    /// Makes the report of a run that no trainer made, for simulators and tests: one CPU thread, no curve, and nothing but what
-    /// is given; `tokens` are those of training, `seconds` both wall-clock and CPU.
+    /// Makes the report of a run that no trainer made, for simulators and tests: one CPU thread and no curve.
+    /// `tokens` are those of training; `seconds` are both its wall-clock and its CPU seconds.
     pub fn simulated(executed: ConfigHash, seed: u64, tokens: u64, seconds: f64, validation: Bpb) -> Self {
         Self {
             executed,
@@ -147,7 +148,8 @@ impl RunReport {
     }
 }
 
-/// Returns the smoothed losses of a finished run at [`PRUNE_POINTS`], nats per token; none where a run is too short to have them.
+/// Returns the smoothed losses of a finished run at [`PRUNE_POINTS`], nats per token; none where a run is too
+/// short to have them.
 pub fn early_losses(report: &RunReport) -> Option<[f64; PRUNE_POINTS.len()]> {
     let mut losses = [0.0; PRUNE_POINTS.len()];
     for (loss, wanted) in losses.iter_mut().zip(PRUNE_POINTS) {
@@ -161,17 +163,17 @@ pub fn early_losses(report: &RunReport) -> Option<[f64; PRUNE_POINTS.len()]> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CrashClass {
-    /// The loss was not a number.
+    /// The loss became infinite or was not a number.
     NotANumber,
-    /// The loss passed 100 nats.
+    /// The loss rose above 100 nats per token.
     Diverged,
     /// The machine or the device ran out of memory.
     OutOfMemory,
-    /// Training passed the hard cap.
+    /// Training took longer than the hard cap.
     TimedOut,
-    /// Evaluation passed its own cap.
+    /// Evaluation took longer than its own cap.
     EvaluationTimedOut,
-    /// The price says that the budget buys too few steps.
+    /// The budget buys too few steps at the config's price.
     TooSlow,
     /// The trainer wrote something that is not its protocol, or no result.
     BadOutput,
@@ -185,7 +187,7 @@ pub enum CrashClass {
     Failed,
     /// The trainer could not be started.
     NotStarted,
-    /// The machine was too busy with other work.
+    /// Other work kept the machine too busy.
     Starved,
 }
 
@@ -209,7 +211,8 @@ impl CrashClass {
         }
     }
 
-    /// Returns whether the config is to blame; the rest may be the machine, and a second try is fair.
+    /// Returns whether the config is to blame. The other classes may be the machine's fault, so that a second
+    /// try is fair.
     pub const fn blames_config(self) -> bool {
         matches!(
             self,
@@ -229,10 +232,10 @@ impl fmt::Display for CrashClass {
     }
 }
 
-/// A run that gave no number.
+/// How a run ended that gave no number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Crash {
-    /// Its class.
+    /// Which kind of crash it was.
     pub class: CrashClass,
     /// One line that says what was seen.
     pub message: String,
@@ -240,13 +243,13 @@ pub struct Crash {
     pub seconds: f64,
 }
 
-/// What a run ended as.
+/// How a run ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It gave a number.
     Finished(Box<RunReport>),
-    /// It gave none.
+    /// It gave no number.
     Crashed(Crash),
     /// It was stopped early, too far behind the incumbent.
     #[serde(rename = "raced")] // the name in journals

@@ -1,4 +1,4 @@
-//! Patches: the difference between two train configs, canonical, small, and readable as `matrix_lr 0.04 → 0.03`.
+//! Patches: the difference between two train configs, small and canonical: `matrix_lr 0.04 → 0.03`.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -19,7 +19,7 @@ pub struct Change {
     pub to: Value,
 }
 
-/// The difference to a parent config: for each knob that differs, both values.
+/// The difference from a parent config: for each knob that differs, its old and its new value.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Patch {
     changes: BTreeMap<Knob, Change>,
@@ -37,14 +37,14 @@ pub enum PatchError {
     /// The config's value is not the one that the patch starts from.
     #[error("the patch changes `{knob}` from {expected}, but the config has {found}")]
     Mismatch {
-        /// The knob.
+        /// The knob whose value is another.
         knob: Knob,
-        /// What the patch starts from.
+        /// The value that the patch starts from.
         expected: String,
-        /// What the config has.
+        /// The value in the config.
         found: String,
     },
-    /// Two changes of one knob.
+    /// The text changes one knob twice.
     #[error("the patch changes `{0}` twice")]
     Twice(Knob),
 }
@@ -94,7 +94,7 @@ impl Patch {
         self.iter().try_fold(onto.clone(), |config, (knob, change)| Ok(config.with(knob, change.to)?))
     }
 
-    /// Returns the patch back.
+    /// Returns the patch that leads back, from the child to the parent.
     #[must_use]
     pub fn invert(&self) -> Self {
         let changes =
@@ -107,12 +107,16 @@ impl Patch {
         self.iter().map(|(knob, change)| Self { changes: BTreeMap::from([(knob, change)]) }).collect()
     }
 
-    /// Returns the group whose noise the patch has: the first in the order shape, schedule, optimizer, init.
+    /// Returns the group whose noise applies to the patch: the first among its knobs' groups, in the order
+    /// shape, schedule, optimizer, init.
     pub fn group(&self) -> KnobGroup {
         self.changes.keys().map(|knob| knob.group()).min().unwrap_or(KnobGroup::Init)
     }
 
-    /// Reads changes relative to `parent`: `matrix_lr 0.04 → 0.03, depth 3`, also with `->`, `=` or `:` between.
+    /// Reads changes relative to `parent`, such as `matrix_lr 0.04 → 0.03, depth 3`.
+    ///
+    /// Instead of `→` there may be `->`, `=` or `:`. A change to the value that `parent` has already is left
+    /// out, so the patch may be empty.
     pub fn parse(text: &str, parent: &TrainConfig) -> Result<Self, PatchError> {
         let mut child = parent.clone();
         let mut seen = Vec::new();
@@ -143,7 +147,7 @@ impl Patch {
 fn parse_change(part: &str) -> Result<(Knob, Option<Value>, Value), PatchError> {
     let syntax = || PatchError::Syntax(part.chars().take(80).collect());
     let spaced = part.replace("->", " ").replace(['→', '=', ':'], " ");
-    // One word more than there may be.
+    // One word more than a change may have is enough to refuse it; a hostile text may have thousands.
     let words = spaced.split_whitespace().take(4);
     let words: Vec<&str> = words.map(|word| word.trim_matches(['"', '`'])).collect();
     match words[..] {
@@ -174,7 +178,8 @@ impl fmt::Display for Patch {
 }
 
 impl Serialize for Patch {
-    /// A list of `(knob id, from, to)`, the values as one-knob configs would print them.
+    /// Writes a list of `(knob, from, to)` with the values as text. The knob is its id on the wire and its
+    /// name in people's formats.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (from, to) = self.iter().fold((Vec::new(), Vec::new()), |(mut from, mut to), (knob, change)| {
             from.push(change.from.display(knob).to_string());
@@ -214,7 +219,7 @@ impl<'de> Deserialize<'de> for Patch {
 }
 
 impl Patch {
-    /// Reads what [`Serialize`] wrote: knobs in rising order, each with two values that differ.
+    /// Reads what [`Serialize`] wrote; refuses knobs out of order and changes from a value to itself.
     fn from_triples<'a, E: de::Error>(
         triples: impl Iterator<Item = Result<(Knob, &'a str, &'a str), E>>,
     ) -> Result<Self, E> {

@@ -1,32 +1,36 @@
 //! Pruning: a run that is far behind the incumbent's run on the same seed is stopped before its end.
 //!
-//! The parent says beforehand how large the smoothed training loss may be at a few shares of the run; the trainer looks once at each and
-//! ends the run where it is larger. So what decides is the same on every machine and at every moment, and no message can be late.
-//! Not here: how large it may be, which the node learns from its own runs.
+//! Before the run, the parent says how large the smoothed training loss may be at a few points of it. The
+//! trainer looks once at each point and stops the run where the loss is larger. So what decides does not
+//! depend on a clock or on the machine, and no message can come too late.
+//!
+//! Not here: how large the loss may be, which the node learns from its own runs.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Points of a run's loss curve, of [`CURVE_POINTS`], at which it can be stopped: after about 15, 30 and 50 % of its steps.
+/// The points of a run's loss curve, out of [`CURVE_POINTS`], at which it can be stopped: after about 15, 30
+/// and 50 % of its steps.
 pub const PRUNE_POINTS: [u64; 3] = [10, 19, 32];
 
-/// Points of a whole loss curve.
+/// Number of points of a whole loss curve.
 pub const CURVE_POINTS: u64 = 64;
 
-/// Returns which point of the loss curve `step` of `steps` steps, counted from 1, is the first to reach; none if the step before reached
-/// the same.
+/// Returns the point of the loss curve that a run of `steps` steps reaches with `step`, counted from 1. None
+/// where the step before had reached it already.
 pub fn curve_point(step: u64, steps: u64) -> Option<u64> {
     let share = |step: u64| step * CURVE_POINTS / steps.max(1);
     (share(step) > share(step.saturating_sub(1))).then(|| share(step))
 }
 
-/// The largest smoothed losses with which a run goes on at each of [`PRUNE_POINTS`], nats per token; infinite where it always does.
+/// The largest smoothed loss with which a run goes on, at each of [`PRUNE_POINTS`], nats per token; infinite
+/// where it always goes on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PruneBounds(pub [f64; PRUNE_POINTS.len()]);
 
 impl PruneBounds {
-    /// Returns the bound that a loss passes at a point of the curve, if it does.
+    /// Returns the bound at a point of the curve if `loss` is above it.
     pub fn passed(&self, point: u64, loss: f64) -> Option<f64> {
         let place = PRUNE_POINTS.iter().position(|at| *at == point)?;
         Some(self.0[place]).filter(|bound| loss > *bound)
@@ -46,25 +50,25 @@ impl FromStr for PruneBounds {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let numbers: Result<Vec<f64>, _> = text.split(',').map(|part| part.trim().parse::<f64>()).collect();
-        let bounds = numbers.ok().filter(|all| all.iter().all(|bound| *bound > 0.0)); // a NaN is not
+        let bounds = numbers.ok().filter(|all| all.iter().all(|bound| *bound > 0.0)); // false for a NaN too
         bounds.and_then(|all| all.try_into().ok()).map(Self).ok_or_else(|| {
             format!("`{text}` is not {} losses above 0, separated by commas", PRUNE_POINTS.len())
         })
     }
 }
 
-/// A run that was stopped because it was too far behind.
+/// How a run ended that was stopped because it was too far behind.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Pruned {
-    /// Steps done.
+    /// Optimizer steps done when it was stopped.
     pub step: u64,
-    /// Steps that the whole run would have had.
+    /// Optimizer steps that the whole run would have had.
     pub steps: u64,
-    /// Training tokens of a whole run.
+    /// Training tokens that the whole run would have had.
     pub tokens: u64,
     /// Its smoothed training loss then, nats per token.
     pub loss: f64,
-    /// The loss that it may have had.
+    /// The largest loss with which it would have gone on, nats per token.
     pub bound: f64,
     /// Wall-clock seconds of training until then.
     pub training_seconds: f64,
@@ -75,7 +79,7 @@ pub struct Pruned {
 }
 
 impl Pruned {
-    /// Returns the place in [`PRUNE_POINTS`] of the look that ended it.
+    /// Returns the place in [`PRUNE_POINTS`] of the point at which it was stopped.
     pub fn place(&self) -> Option<usize> {
         let point = curve_point(self.step, self.steps)?;
         PRUNE_POINTS.iter().position(|at| *at == point)

@@ -1,12 +1,12 @@
-//! Records: what nodes tell each other, signed by who found it.
+//! Records: what nodes tell each other, signed by whoever found it.
 //!
 //! ```text
 //! Body ──sign──▶ Signed ──bytes──▶ any peer ──verify──▶ Verified<Body>
 //! ```
 //!
-//! A record's author signs it; whoever relays it is not its author. Its id is the BLAKE3 hash of the signed bytes, so
-//! every copy has the same. What a record says is a claim until it is tried; what it *is* is checked from the bytes
-//! alone, in [`mod@verify`]. Records are data: nothing in them is run.
+//! A record is signed by its author, not by the peers that relay it. Its id is the BLAKE3 hash of the signed
+//! bytes, so every copy has the same id. [`mod@verify`] checks all that the bytes alone can show. What a
+//! record says stays a claim until it is tried here. Records are data: nothing in them is run.
 
 mod check;
 pub mod verify;
@@ -24,23 +24,23 @@ use crate::{
 
 pub use verify::{Blame, Fault, Glance, Verified, glance, verify};
 
-/// Version of the wire; another major is another language.
+/// Major version of the wire; nodes with different ones cannot read each other's records.
 pub const WIRE_MAJOR: u8 = 1;
 
-/// Largest record, bytes: a discovery with every knob changed and all lists full takes half of it.
+/// Largest record, bytes. A discovery with every knob changed and all lists full takes half of it.
 pub const MAX_RECORD_BYTES: usize = 32 * 1024;
 
-/// Most discoveries that one builds on.
+/// Most discoveries that a discovery may say it builds on.
 pub const MAX_INSPIRATIONS: usize = 8;
-/// Most points of a loss curve: enough to see a shape.
+/// Most points of a discovery's loss curve: enough to see its shape.
 pub const MAX_CURVE: usize = 16;
 /// Most results in one digest.
 pub const MAX_DIGEST: usize = 128;
-/// Longest claim, seconds: longer than any run of a class.
+/// Longest duration of a claim, seconds: longer than any run of a class.
 pub const MAX_CLAIM_SECONDS: u32 = 3600;
 /// Longest name of a device, bytes.
 pub const MAX_DEVICE_BYTES: usize = 64;
-/// Most extensions that this version does not know.
+/// Most extensions of a record; this version knows none.
 pub const MAX_EXTENSIONS: usize = 8;
 
 /// What a machine is, as far as findings depend on it.
@@ -60,21 +60,21 @@ pub struct Hardware {
 /// A kept experiment: "this change helped here".
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Discovery {
-    /// Where it was measured.
+    /// The arena that it was measured in.
     pub arena: ArenaId,
-    /// The budget of the arena.
+    /// The budget of that arena.
     pub budget: Budget,
-    /// On what.
+    /// The machine that it was measured on.
     pub hardware: Hardware,
-    /// The full effective config.
+    /// The child: the full effective config.
     pub config: TrainConfig,
-    /// The difference from the author's incumbent of the time.
+    /// The child's difference from its parent, the author's incumbent of the time.
     pub patch: Patch,
     /// Child − parent on validation, from fresh pairs alone.
     pub estimate: Estimate,
-    /// The same on audit.
+    /// Child − parent on audit.
     pub audit: Option<Estimate>,
-    /// The child's mean on validation.
+    /// The mean of the child's runs on validation.
     pub level: Bpb,
     /// Training tokens of a run of the child, and of the parent.
     pub tokens: (u64, u64),
@@ -92,65 +92,65 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Returns the config that the patch starts from.
+    /// Returns the parent: the config that the patch starts from.
     pub fn parent(&self) -> Option<TrainConfig> {
         self.patch.invert().apply(&self.config).ok()
     }
 }
 
-/// A re-run of somebody's discovery.
+/// What a re-run of somebody's discovery showed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attestation {
-    /// Of which.
+    /// The discovery that was run again.
     pub discovery: RecordId,
     /// What was compared.
     pub comparison: Comparison,
-    /// Where.
+    /// The arena that it was run in.
     pub arena: ArenaId,
-    /// On what.
+    /// The machine that it was run on.
     pub hardware: Hardware,
-    /// What it showed, from fresh pairs; or how it failed.
+    /// What the fresh pairs showed, or how the change failed.
     pub found: Result<Estimate, CrashClass>,
     /// Training tokens of a run with the change, and without, where both are known.
     pub tokens: Option<(u64, u64)>,
 }
 
-/// How an experiment ended, in a digest.
+/// How an experiment ended, as a digest says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DigestEnding {
-    /// Kept.
+    /// The change was kept.
     Kept,
-    /// Discarded.
+    /// The change was discarded.
     Discarded,
-    /// No number.
+    /// The change gave no number.
     Crashed,
 }
 
-/// One result in a digest.
+/// One experiment's result, in a digest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DigestLine {
-    /// The child.
+    /// Hash of the child's effective config.
     pub config: ConfigHash,
-    /// What was changed.
+    /// The child's difference from its parent.
     pub patch: Patch,
-    /// What became of it.
+    /// How the experiment ended.
     pub ending: DigestEnding,
-    /// Child − parent as far as it was measured, screening included: good enough to learn from, not to claim by.
+    /// Child − parent as far as it was measured, screening included: enough to learn from, not to claim by.
     pub found: Option<Estimate>,
 }
 
-/// Results in short, failures included, so that nobody repeats them.
+/// Several results in short, failures included, so that nobody repeats them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Digest {
-    /// Where they were measured.
+    /// The arena that they were measured in.
     pub arena: ArenaId,
-    /// Oldest first.
+    /// The results, oldest first.
     #[serde(deserialize_with = "bounded::list::<MAX_DIGEST, _, _>")]
     pub lines: Vec<DigestLine>,
 }
 
-/// "I am on it": soft and short-lived, never reconciled.
+/// An intent, "I am about to try this": short-lived, and never reconciled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The config that the author is about to try.
@@ -163,13 +163,13 @@ pub struct Claim {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
-    /// A kept experiment.
+    /// An experiment that was kept.
     Discovery(Box<Discovery>),
-    /// A re-run.
+    /// A re-run of a peer's discovery.
     Attestation(Box<Attestation>),
-    /// Results in short.
+    /// Several results in short.
     Digest(Digest),
-    /// An intent.
+    /// What the author is about to try.
     Claim(Claim),
 }
 
@@ -180,16 +180,16 @@ impl Body {
     }
 }
 
-/// The bytes of an ed25519 signature; serde has no arrays of 64.
+/// The 64 bytes of an ed25519 signature, in halves because serde has no arrays of 64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Signature([u8; 32], [u8; 32]);
 
-/// What is signed: everything but the signature. A later version adds extensions, which this one carries unread.
+/// What is signed: everything but the signature. Extensions of later versions are carried unread.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Content {
     author: Author,
     objective: ObjectiveId,
-    /// Version of the author's knob table: a config of a later one cannot be read here.
+    /// Version of the author's knob table. Configs of a later one cannot be read here.
     knobs: u16,
     /// Seconds since 1970 by the author's clock.
     made_at: u64,
@@ -203,7 +203,7 @@ struct Content {
     extensions: Vec<Extension>,
 }
 
-/// What a later version adds to a record.
+/// Something that a later version adds to a record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Extension {
     kind: u16,
@@ -215,7 +215,7 @@ struct Extension {
 }
 
 impl Content {
-    /// Returns what the key signs: a hash that no other use of the key can produce.
+    /// Returns what the key signs: a hash in a domain of its own, which no other use of the key can produce.
     fn digest(&self) -> Result<[u8; 32], CodecError> {
         let mut hasher = blake3::Hasher::new_derive_key("autoswarm 1 record signature");
         codec::encode_into(self, &mut hasher)?;
@@ -233,27 +233,27 @@ struct Envelope {
 /// A record of this node's own, ready to travel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
-    /// The hash of the bytes.
+    /// The record's id: the hash of its bytes.
     pub id: RecordId,
-    /// What travels.
+    /// The bytes that travel.
     pub bytes: Vec<u8>,
 }
 
 /// Why a body cannot be signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
-    /// The key cannot sign records.
+    /// The key is not an ed25519 key, so it cannot sign records.
     #[error("the node's key is no ed25519 key")]
     Key,
-    /// It would not pass its own verification.
+    /// The record would fail verification at every peer.
     #[error("the record would be refused by every peer: {0}")]
     Refused(Fault),
-    /// It does not encode.
+    /// The record cannot be encoded.
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
 
-/// Signs a body that was made at `made_at`, seconds since 1970. What every peer would refuse is refused here.
+/// Signs a body that was made at `made_at`, seconds since 1970. Fails for what every peer would refuse.
 pub fn sign(
     body: &Body,
     objective: &crate::swarm_config::Objective,

@@ -1,7 +1,7 @@
-//! The swarm config: one TOML file with the shared objective, and who helps to find the others.
+//! The swarm config: one TOML file with the shared objective and the peers that introduce newcomers.
 //!
-//! Only the objective is canonicalised and hashed; a name or a bootstrap peer can change without leaving the swarm.
-//! Every contradiction between two fields is found here, before anything is downloaded or trained.
+//! Only the objective is canonicalised and hashed: another name or another bootstrap peer is still the same
+//! swarm. Every contradiction between two fields is found here, before anything is downloaded or trained.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +18,10 @@ use crate::{
 /// Largest swarm config, bytes: four times the shipped ones.
 pub const MAX_SWARM_CONFIG_BYTES: usize = 4 * 1024;
 
-/// Most signs of a swarm config that set a key, open a list or a table, or close one: `=`, `.`, `[`, `]`, `{`, `}`. Ranges and a
-/// baseline for half of all knobs take 300. Each may cost the parser a table, 1.3 KB (measured): without this limit two bytes would.
+/// Most signs in a swarm config that set a key or delimit a list or a table: `=`, `.`, `[`, `]`, `{`, `}`.
+///
+/// Ranges and a baseline for half of all knobs take 300. Each sign may cost the parser a table, 1.3 KB
+/// (measured); without this limit two bytes of input would buy as much.
 const MAX_SIGNS: usize = 512;
 
 /// Where the text comes from.
@@ -42,7 +44,7 @@ pub enum TokenizerRule {
     Bpe(u32),
 }
 
-/// The part that is shared, hashed and fixed.
+/// The part of a swarm config that is shared, hashed and fixed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Objective {
     /// Where the text comes from.
@@ -55,32 +57,32 @@ pub struct Objective {
     pub context: u32,
     /// Tokens of each held-out split that are evaluated.
     pub evaluation_tokens: u64,
-    /// A fixed budget, or none for the hardware-scaled class.
+    /// A fixed budget; none for that of the machine's class.
     pub budget: Option<Budget>,
     /// The family of number formats.
     pub dtype: Dtype,
-    /// Smallest gain worth adding something for, bits per byte.
+    /// Smallest gain for which a change that adds something is kept, bits per byte.
     pub min_effect: f64,
-    /// The values that the baseline sets against the calibrated start, a knob's default among them where it is said.
+    /// The values that the file sets for the first config; to be read for the knobs of `baseline_knobs` only.
     pub baseline: TrainConfig,
-    /// The knobs that it sets; the calibration chooses the rest.
+    /// The knobs that the file sets, to their defaults too; the calibrated start decides the rest.
     pub baseline_knobs: BTreeSet<String>,
     /// Knobs that no experiment may change.
     pub frozen: BTreeSet<String>,
-    /// Narrower ranges: for numbers low and high, for choices the allowed names.
+    /// Narrower ranges by knob: low and high of a number, or the allowed names of a choice.
     pub ranges: BTreeMap<String, Vec<String>>,
     /// Whether the shipped list of known findings may be used.
     pub priors: bool,
 }
 
-/// A whole file.
+/// A whole swarm config.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SwarmConfig {
     /// What people call it.
     pub name: String,
     /// One line on what it is for.
     pub description: String,
-    /// The shared part.
+    /// The part that is shared and hashed.
     pub objective: Objective,
     /// Addresses of peers that introduce newcomers.
     pub bootstrap: Vec<String>,
@@ -89,29 +91,29 @@ pub struct SwarmConfig {
 /// Why a file is not a swarm config.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SwarmConfigError {
-    /// Over the limit.
+    /// It is longer than [`MAX_SWARM_CONFIG_BYTES`].
     #[error("it has {0} bytes; at most {MAX_SWARM_CONFIG_BYTES} are read")]
     TooLarge(usize),
-    /// Over the other limit.
+    /// It has too many signs that may each cost the parser a table.
     #[error("it has {0} signs `= . [ ] {{ }}`; at most {MAX_SIGNS} are read")]
     TooManySigns(usize),
-    /// Not TOML, an unknown key, or a value of another type.
+    /// It is not TOML, or has an unknown key or a value of another type.
     #[error("{0}")]
     Toml(String),
     /// A value that makes no sense, alone or beside another one.
     #[error("`{key}`: {reason}")]
     Invalid {
-        /// The key.
+        /// The full name of the key.
         key: String,
         /// What is wrong and what would be right.
         reason: String,
     },
-    /// A knob's name or value.
+    /// The name or the value of a knob is wrong.
     #[error("`{key}`: {error}")]
     Knob {
-        /// The table.
+        /// The full name of the key or table that it stands in.
         key: String,
-        /// What is wrong.
+        /// What is wrong with the knob.
         error: ConfigError,
     },
 }
@@ -189,7 +191,8 @@ fn default_dtype() -> String {
     "f32".to_owned()
 }
 
-/// A gain below this that adds something is not worth it: about one seed-to-seed difference on an H100 (ecosystem data).
+/// Returns the usual smallest gain for a change that adds something: about one seed-to-seed difference on an
+/// H100 (ecosystem data).
 const fn default_min_effect() -> f64 {
     0.0005
 }
@@ -199,11 +202,12 @@ fn invalid(key: &str, reason: impl Into<String>) -> SwarmConfigError {
 }
 
 impl SwarmConfig {
-    /// Parses and cross-checks a file.
+    /// Parses a file and checks its values, alone and against each other.
     pub fn parse(text: &str) -> Result<Self, SwarmConfigError> {
         if text.len() > MAX_SWARM_CONFIG_BYTES {
             return Err(SwarmConfigError::TooLarge(text.len()));
         }
+        // Before parsing, because it is the parser that these signs cost memory.
         let signs = text.bytes().filter(|byte| b"=.[]{}".contains(byte)).count();
         if signs > MAX_SIGNS {
             return Err(SwarmConfigError::TooManySigns(signs));
@@ -380,7 +384,8 @@ fn check_ranges(
 }
 
 impl Objective {
-    /// Returns the objective's id. Where the text's bytes are pinned, its path is left out: that is another one on each machine.
+    /// Returns the objective's id. Where the text's bytes are pinned, its path is left out, since it differs
+    /// from machine to machine.
     pub fn id(&self) -> ObjectiveId {
         let id = |objective: &Self| {
             ObjectiveId::of(&codec::encode(objective).expect("an objective is far below the codec's limit"))
@@ -505,7 +510,8 @@ search = { frozen = ["dropout"], ranges = { depth = [1, 8], activation = ["relu2
         check(
             "tokens = 262144",
             "tokens = 1000",
-            "`objective.evaluation.tokens`: `1000` is not a positive multiple of the context of 256 up to 2^30",
+            "`objective.evaluation.tokens`: `1000` is not a positive multiple of the context of 256 \
+             up to 2^30",
         );
         check(
             "context = 256",

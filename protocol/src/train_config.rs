@@ -1,12 +1,14 @@
 //! The train config: one value per knob, its text forms, its canonical bytes and its hash.
 //!
 //! ```text
-//! TOML, patches ──parse, range-check, snap──▶ TrainConfig ──effective(context)──▶ EffectiveConfig ──▶ ConfigHash
+//! TOML, patches ──parse, range-check, snap──▶ TrainConfig
+//! TrainConfig ──effective(context)──▶ EffectiveConfig ──▶ ConfigHash
 //! ```
 //!
-//! A [`TrainConfig`] is what was asked for, an [`EffectiveConfig`] what is executed: widths rounded, windows and groups
-//! resolved, knobs without effect back at their defaults. Only effective configs are hashed, recorded and compared, so
-//! equal hashes mean equal models. Every in-range config has an effective form; nothing fails later.
+//! A [`TrainConfig`] is what was asked for, an [`EffectiveConfig`] what is executed: widths rounded, windows
+//! and groups resolved, knobs without effect back at their defaults. Only effective configs are hashed,
+//! recorded and compared, so equal hashes mean equal models. Every config in range has an effective form;
+//! nothing fails later.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -21,7 +23,7 @@ use crate::{
 /// The value of one knob.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub enum Value {
-    /// An integer.
+    /// An integer on its knob's grid.
     Integer(i64),
     /// A finite number on its knob's grid.
     Number(f64),
@@ -40,7 +42,7 @@ impl Value {
         }
     }
 
-    /// Returns the value as a plain number: a choice is its place.
+    /// Returns the value as a plain number; for a choice, its place in the list.
     pub fn as_f64(self) -> f64 {
         match self {
             Self::Integer(value) => value as f64,
@@ -49,7 +51,7 @@ impl Value {
         }
     }
 
-    /// Prints the value as `knob`'s text: `4`, `0.03`, `swiglu`.
+    /// Prints the value as people write it for `knob`: `4`, `0.03`, `swiglu`.
     pub fn display(self, knob: Knob) -> impl fmt::Display {
         DisplayValue { knob, value: self }
     }
@@ -92,7 +94,7 @@ impl fmt::Display for DisplayValue {
 }
 
 impl Domain {
-    /// Returns the value of a choice by its name.
+    /// Returns the value of a choice by its name; none for other domains and other names.
     pub fn choice(&self, name: &str) -> Option<Value> {
         match self {
             Self::Choice(names) => {
@@ -102,7 +104,7 @@ impl Domain {
         }
     }
 
-    /// Returns the grid's value nearest to `value`, or nothing if it lies outside the range or has the wrong type.
+    /// Returns the value nearest to `value` on the grid; none if it is out of range or has the wrong type.
     pub fn snap(&self, value: Value) -> Option<Value> {
         match (*self, value) {
             (Self::Integer { low, high, step }, Value::Integer(v)) if (low..=high).contains(&v) => {
@@ -113,7 +115,7 @@ impl Domain {
                 Some(Value::Integer(1 << (v as f64).log2().round() as u32))
             }
             (Self::Linear { low, high, step }, Value::Number(v)) if (low..=high).contains(&v) => {
-                // Through decimal text, so that 0.1 + 0.2 and 0.3 are one value on every machine.
+                // By way of decimal text, so that 0.1 + 0.2 and 0.3 are one value on every machine.
                 let decimals = decimals_of(step);
                 let snapped = round_decimals((v / step).round() * step, decimals);
                 Some(Value::Number(snapped.clamp(low, high)))
@@ -148,41 +150,44 @@ fn decimals_of(step: f64) -> usize {
 
 fn round_decimals(value: f64, decimals: usize) -> f64 {
     let parsed: f64 = format!("{value:.decimals$}").parse().expect("a formatted number parses");
-    parsed + 0.0 // −0 becomes 0
+    parsed + 0.0 // −0 becomes 0, so that zero has one spelling
 }
 
 /// Why a text or a value is not a train config.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ConfigError {
-    /// No such knob.
-    #[error("unknown knob `{name}`{}", suggestion.map(|s| format!("; did you mean `{s}`?")).unwrap_or_default())]
+    /// There is no knob of this name.
+    #[error(
+        "unknown knob `{name}`{}",
+        suggestion.map(|s| format!("; did you mean `{s}`?")).unwrap_or_default()
+    )]
     UnknownKnob {
-        /// What was written.
+        /// The name that was written.
         name: String,
-        /// The nearest knob.
+        /// The name of the nearest knob, if any is near.
         suggestion: Option<&'static str>,
     },
-    /// A value outside the knob's range or of another type.
+    /// The value is outside the knob's range or of another type.
     #[error("`{knob}` cannot be `{value}`: it takes {range} ({kind})")]
     OutOfRange {
-        /// The knob.
+        /// The name of the knob.
         knob: &'static str,
-        /// What was written.
+        /// The value that was written.
         value: String,
-        /// What it takes.
+        /// The range that the knob takes.
         range: String,
-        /// Its kind.
+        /// The kind of the knob's values.
         kind: &'static str,
     },
-    /// Not TOML.
+    /// The text is not TOML.
     #[error("the config is not valid TOML: {0}")]
     Toml(String),
-    /// Canonical bytes or a wire list that no encoder wrote.
+    /// The canonical bytes or the list on the wire are not what an encoder writes.
     #[error("the config's encoding is not canonical: {0}")]
     NotCanonical(&'static str),
 }
 
-/// Returns the name nearest to `name`, if any is near.
+/// Returns the candidate nearest to `name` by edit distance, if any is near.
 pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .map(|candidate| (edit_distance(name, candidate), candidate))
@@ -206,7 +211,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Finds a knob by its name, with a helpful error.
+/// Finds a knob by its name; the error suggests the nearest one.
 pub fn find_knob(name: &str) -> Result<Knob, ConfigError> {
     Knob::from_name(name).ok_or_else(|| ConfigError::UnknownKnob {
         name: name.chars().take(80).collect(),
@@ -263,7 +268,7 @@ impl TrainConfig {
         self.values.get(&knob).copied().unwrap_or_else(|| Value::default_of(knob))
     }
 
-    /// Returns an integer knob's value.
+    /// Returns the value of a knob that takes integers.
     pub fn integer(&self, knob: Knob) -> usize {
         match self.get(knob) {
             Value::Integer(value) => value as usize,
@@ -271,12 +276,12 @@ impl TrainConfig {
         }
     }
 
-    /// Returns a number knob's value.
+    /// Returns the value of a knob as a plain number.
     pub fn number(&self, knob: Knob) -> f64 {
         self.get(knob).as_f64()
     }
 
-    /// Returns a choice knob's name.
+    /// Returns the name chosen for a knob that takes choices.
     pub fn choice(&self, knob: Knob) -> &'static str {
         match (self.get(knob), knob.row().domain) {
             (Value::Choice(index), Domain::Choice(names)) => names[usize::from(index)],
@@ -284,7 +289,7 @@ impl TrainConfig {
         }
     }
 
-    /// Returns whether an off/on knob is on.
+    /// Returns whether a knob that takes off and on is on.
     pub fn is_on(&self, knob: Knob) -> bool {
         self.choice(knob) == "on"
     }
@@ -321,7 +326,7 @@ impl TrainConfig {
         KNOBS.iter().map(|row| row.knob).filter(|&knob| self.get(knob) != other.get(knob)).collect()
     }
 
-    /// Parses TOML: `knob = value` lines; what is not said has its default.
+    /// Parses TOML lines of `knob = value`; knobs that are not named have their defaults.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         let table: toml::Table =
             text.parse().map_err(|e: toml::de::Error| ConfigError::Toml(e.message().to_owned()))?;
@@ -343,12 +348,14 @@ impl TrainConfig {
         Ok(config)
     }
 
-    /// Prints TOML with every knob, so that a reader needs no other file: non-default values first.
+    /// Prints TOML with every knob, so that a reader needs no other file. Values off their default come
+    /// first.
     pub fn to_toml(&self) -> String {
         let line = |knob: Knob| {
             let value = self.get(knob);
             match knob.row().domain {
                 Domain::Choice(_) => format!("{knob} = \"{}\"\n", value.display(knob)),
+                // A number keeps its point: `4` would be an integer to TOML.
                 Domain::Linear { .. } | Domain::Log { .. } => match value.display(knob).to_string() {
                     text if text.contains(['.', 'e']) => format!("{knob} = {text}\n"),
                     text => format!("{knob} = {text}.0\n"),
@@ -374,7 +381,8 @@ impl TrainConfig {
         EffectiveConfig(config)
     }
 
-    /// Returns how many tokens a layer with a short window looks back on, of an evaluation context of `context`.
+    /// Returns how many tokens a layer with a short window looks back on where the evaluation's context has
+    /// `context` tokens.
     pub fn short_window(&self, context: usize) -> usize {
         (self.number(Knob::ShortWindow) * context as f64).round().max(1.0) as usize
     }
@@ -389,6 +397,7 @@ impl TrainConfig {
         .max(1);
         self.put(Knob::Width, Value::Integer((heads * head_dim) as i64));
         self.reset(&[Knob::WidthRounding]);
+        // Groups are powers of two, so halving ends at 1 at the latest, which divides all.
         let mut group = self.integer(Knob::KvGroup);
         while !heads.is_multiple_of(group) {
             group /= 2;
@@ -399,7 +408,8 @@ impl TrainConfig {
     fn resolve_batches(&mut self, context: usize) {
         let sequence = self.integer(Knob::SequenceLength).min(context);
         let batch = self.integer(Knob::BatchTokens).max(sequence);
-        // A step in one pass stays one when the batch changes: its pass size is the default, not the batch's size.
+        // A pass that holds the whole batch is written as the default, so that a patch of the batch's size
+        // alone leaves it one pass.
         let micro = match self.integer(Knob::MicroBatchTokens).max(sequence) {
             micro if micro < batch => Value::Integer(micro as i64),
             _ => Value::default_of(Knob::MicroBatchTokens),
@@ -444,6 +454,7 @@ impl TrainConfig {
         }
     }
 
+    /// Puts knobs that other knobs make void back at their defaults, so that equal models have equal hashes.
     fn drop_without_effect(&mut self) {
         use Knob as K;
         if !self.is_on(K::ResidualScalars) {
@@ -506,7 +517,8 @@ impl TrainConfig {
         bytes
     }
 
-    /// Returns the canonical bytes: for each value off its default, sorted by id, `id: u16, tag: u8, bits: u64`, little-endian.
+    /// Returns the canonical bytes: `id: u16, tag: u8, bits: u64`, little-endian, for each value off its
+    /// default, sorted by id.
     pub fn canonical_bytes(&self) -> Vec<u8> {
         self.canonical_bytes_of(|_| true)
     }
@@ -537,7 +549,7 @@ impl TrainConfig {
             last = Some(knob);
             let value =
                 Value::from_bits(tag, bits).ok_or(ConfigError::NotCanonical("a value has no such type"))?;
-            // By their bits: −0 equals 0, and would be a second spelling of it.
+            // Compared by their bits: −0 equals 0, and would be a second spelling of it.
             if checked(knob, value)?.bits() != value.bits() || value == Value::default_of(knob) {
                 return Err(ConfigError::NotCanonical("a value is off its grid or at its default"));
             }
@@ -548,7 +560,7 @@ impl TrainConfig {
 }
 
 impl Serialize for TrainConfig {
-    /// A map of names for people's formats, the sorted list of ids for the wire.
+    /// Writes a map of names in people's formats, and the sorted list of ids on the wire.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
             serializer.collect_map(
@@ -604,12 +616,12 @@ impl EffectiveConfig {
         SpeedHash::of(&self.0.canonical_bytes_of(|knob| knob.row().affects_speed))
     }
 
-    /// Returns the attention heads.
+    /// Returns the number of attention heads.
     pub fn heads(&self) -> usize {
         self.integer(Knob::Width) / self.integer(Knob::HeadDim)
     }
 
-    /// Returns the key and value heads.
+    /// Returns the number of key and value heads.
     pub fn kv_heads(&self) -> usize {
         self.heads() / self.integer(Knob::KvGroup)
     }
@@ -641,12 +653,12 @@ impl EffectiveConfig {
             .collect()
     }
 
-    /// Returns the tokens of one forward and backward pass, at most the batch's.
+    /// Returns the tokens of one forward and backward pass, at most those of the batch.
     pub fn pass_tokens(&self) -> usize {
         self.integer(Knob::MicroBatchTokens).min(self.integer(Knob::BatchTokens))
     }
 
-    /// Returns the sequences of one optimizer step.
+    /// Returns the number of sequences in one optimizer step.
     pub fn sequences_per_step(&self) -> usize {
         self.integer(Knob::BatchTokens) / self.integer(Knob::SequenceLength)
     }

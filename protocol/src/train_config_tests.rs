@@ -54,7 +54,7 @@ fn what_has_no_effect_changes_no_hash() {
     check_same_model("head = \"tied\"\nunembedding_lr = 0.1", "head = \"tied\"");
     check_same_model("depth = 1\nwindow_pattern = \"SSSL\"\nshort_window = 0.1", "depth = 1");
     check_same_model("sequence_length = 4096", "sequence_length = 256");
-    // A short window of 64 tokens is none where sequences are no longer.
+    // A short window of 64 tokens has no effect on sequences of 64.
     let windows = "sequence_length = 64\nwindow_pattern = \"SSSL\"";
     check_same_model(&format!("{windows}\nshort_window = 0.25"), "sequence_length = 64");
     let shorter = config(&format!("{windows}\nshort_window = 0.2")).effective(CONTEXT);
@@ -117,7 +117,7 @@ pub(crate) fn any_value(knob: Knob) -> BoxedStrategy<Value> {
     }
 }
 
-/// Any config.
+/// Any config, with each knob at its default or at any value of its range.
 pub(crate) fn any_config() -> BoxedStrategy<TrainConfig> {
     let values: Vec<_> = KNOBS.iter().map(|row| proptest::option::of(any_value(row.knob))).collect();
     values

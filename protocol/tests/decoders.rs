@@ -1,7 +1,10 @@
-//! Every decoder of bytes from peers that lives in this crate, on stable: what somebody thought of, and mutations of what is
-//! valid. `FUZZ_SECONDS=600` goes on that long for each, `SEED=7` begins elsewhere; `scripts/fuzz.sh` has libFuzzer do the same.
+//! Runs this crate's fuzz targets on stable: every decoder of bytes from peers, on tables and mutations.
+//!
+//! `FUZZ_SECONDS=600` drives each target for that long, `SEED=7` begins elsewhere, `TARGET=body` runs one
+//! alone. `scripts/fuzz.sh` drives the same targets with libFuzzer.
 
-#![allow(clippy::print_stdout, unreachable_pub)] // figures, for `--nocapture`; the modules are those of the fuzz crate
+// Printed are figures, for `--nocapture`; `pub` are the modules of the fuzz crate.
+#![allow(clippy::print_stdout, unreachable_pub)]
 
 #[path = "../fuzz/src/meter.rs"]
 mod meter;
@@ -17,7 +20,7 @@ use mutate::Effort;
 #[global_allocator]
 static ALLOCATOR: meter::Counting = meter::Counting;
 
-/// Mutations of each decoder's seeds in CI.
+/// Mutated inputs for each target in CI.
 const INPUTS: u64 = 2000;
 
 #[test]

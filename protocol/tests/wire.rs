@@ -1,7 +1,7 @@
-//! Golden bytes of the codec: what one version wrote, every later one must read, and write alike.
+//! Golden bytes of the codec: a later version must read what an earlier one wrote, and write the same bytes.
 //!
-//! A failure here means that the wire changed: that takes a new major. `UPDATE_GOLDEN=1 cargo test -p
-//! autoswarm-protocol --test wire` writes the files anew.
+//! A failure here means that the wire changed, which takes a new major version. The files are written anew by
+//! `UPDATE_GOLDEN=1 cargo test -p autoswarm-protocol --test wire`.
 
 use std::{env, fmt::Debug, fs, path::PathBuf};
 
@@ -121,12 +121,14 @@ fn experiments() {
     check("experiment", &experiment);
 }
 
-/// A record's bytes are its identity: every node has to write and to read the same ones.
+/// A record's id is the hash of its bytes, so every node has to write and read the same bytes.
 #[test]
 fn records() {
     use autoswarm_protocol::record::{Body, Claim, sign, verify};
 
-    let swarm_config = "name = \"t\"\ndescription = \"t\"\n[objective]\nmetric = \"val_bpb\"\ncorpus = { source = \"path\", path = \"/t\" }\ntokenizer = { kind = \"bytes\" }\nevaluation = { context = 256, tokens = 65536 }\ndtype = \"f32\"\nmin_effect = 0.001\n";
+    let swarm_config = "name = \"t\"\ndescription = \"t\"\n[objective]\nmetric = \"val_bpb\"\n\
+        corpus = { source = \"path\", path = \"/t\" }\ntokenizer = { kind = \"bytes\" }\n\
+        evaluation = { context = 256, tokens = 65536 }\ndtype = \"f32\"\nmin_effect = 0.001\n";
     let objective = autoswarm_protocol::SwarmConfig::parse(swarm_config).expect("valid").objective;
     let keys = libp2p_identity::Keypair::ed25519_from_bytes([7; 32]).expect("32 bytes are a key");
     let body = Body::Claim(Claim { config: ConfigHash::of(b"config"), seconds: 60 });

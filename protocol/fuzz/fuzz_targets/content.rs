@@ -1,4 +1,4 @@
-//! Content, fuzzed.
+//! libFuzzer target: the decoder of the content of a record, under a good signature.
 #![no_main]
 
 autoswarm_fuzz::fuzz!(autoswarm_fuzz::of_protocol::CONTENT);

@@ -7,16 +7,18 @@ use std::{
 };
 
 thread_local! {
-    /// Bytes held by this thread, and the most since the meter was last set.
+    /// Bytes that this thread holds now.
     static HELD: Cell<isize> = const { Cell::new(0) };
+    /// Most bytes that it held at once since [`peak`] last began.
     static MOST: Cell<isize> = const { Cell::new(0) };
 }
 
-/// The system's allocator, counted.
+/// The system's allocator, which counts what each thread holds.
 #[derive(Debug)]
 pub struct Counting;
 
-/// Adds to what is held. A thread that ends frees after its counters are gone; nobody reads them then.
+/// Adds to what this thread holds. A thread that ends frees memory after its counters are gone; nobody reads
+/// them then, so a failed access is ignored.
 fn count(bytes: isize) {
     let _ = HELD.try_with(|held| {
         held.set(held.get() + bytes);
@@ -44,7 +46,7 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.dealloc(pointer, layout) }
     }
 
-    /// Counts the old and the new place at once: the system may copy.
+    /// Counts the old and the new block together, since the system may copy from one to the other.
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size as isize);
         // SAFETY: the caller keeps the contract of `realloc`.
@@ -54,8 +56,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Returns what `work` returns, and the most bytes that this thread held meanwhile beyond what it held before. The binary must
-/// have [`Counting`] as its global allocator.
+/// Runs `work`; returns its value and the most bytes that this thread held meanwhile, beyond those it held
+/// before. The binary must have [`Counting`] as its global allocator.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = HELD.get();
     MOST.set(before);

@@ -1,4 +1,6 @@
-//! Inputs without libFuzzer: valid ones with a few things changed, and noise. Everything follows from the seed.
+//! A driver of fuzz targets without libFuzzer: valid inputs with a few changes, and noise.
+//!
+//! Every input follows from the seed. Not here: coverage, which only libFuzzer follows.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -7,24 +9,24 @@ use std::{
 
 use crate::target::{Ran, Target};
 
-/// Most changes of one input.
+/// Most changes that are made to one input.
 const MOST_CHANGES: u64 = 8;
 
-/// Lengths and numbers that decoders fall over.
+/// Lengths and numbers that decoders often get wrong: limits, and values beside them.
 const NUMBERS: [u64; 12] =
     [0, 1, 0x7f, 0x80, 0xff, 0xffff, 1 << 15, 1 << 18, u32::MAX as u64, 1 << 40, u64::MAX - 7, u64::MAX];
 
-/// A source of inputs.
+/// A source of inputs that all follow from one seed.
 #[derive(Debug)]
 pub struct Mutator(u64);
 
 impl Mutator {
-    /// Begins at a seed.
+    /// Returns the source that begins at `seed`.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// SplitMix64.
+    /// Returns the next random number, by SplitMix64.
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -42,6 +44,7 @@ impl Mutator {
 
     /// Returns the next input, at most one byte over `limit`.
     pub fn input(&mut self, seeds: &[Vec<u8>], limit: usize) -> Vec<u8> {
+        // One input in eight is noise, with short lengths as likely as long ones.
         if self.below(8) == 0 {
             let magnitude = self.below(11);
             let length = self.below(1 << magnitude);
@@ -51,6 +54,7 @@ impl Mutator {
         for _ in 0..=self.next() % MOST_CHANGES {
             self.change(&mut input, seeds);
         }
+        // One in 64 is repeated up to any length, so that sizes near the limit are tried too.
         if self.below(64) == 0 && !input.is_empty() {
             let wanted = self.below(limit + 2);
             input = input.iter().copied().cycle().take(wanted).collect();
@@ -59,6 +63,7 @@ impl Mutator {
         input
     }
 
+    /// Cuts, inserts, flips, overwrites, removes or repeats something, or takes a part of another seed.
     fn change(&mut self, input: &mut Vec<u8>, seeds: &[Vec<u8>]) {
         let at = self.below(input.len() + 1);
         match self.below(9) {
@@ -91,7 +96,7 @@ impl Mutator {
         }
     }
 
-    /// Writes a number of one, two, four or eight bytes over what is there.
+    /// Overwrites one, two, four or eight bytes with one of [`NUMBERS`].
     fn overwrite(&mut self, input: &mut [u8], at: usize) {
         let number = self.pick(&NUMBERS).to_le_bytes();
         let width = 1 << self.below(4);
@@ -101,28 +106,28 @@ impl Mutator {
     }
 }
 
-/// Returns the seed that `SEED` says, or 1.
+/// Returns the seed that the environment variable `SEED` gives, or 1.
 pub fn seed_from_env() -> u64 {
     std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
 
-/// Returns the targets that `TARGET` names, or all.
+/// Returns the target that the environment variable `TARGET` names, or all of them.
 pub fn chosen(targets: &[&'static Target]) -> Vec<&'static Target> {
     let name = std::env::var("TARGET").ok();
     targets.iter().copied().filter(|it| name.as_ref().is_none_or(|name| name == it.name)).collect()
 }
 
-/// How long to go on.
+/// How long one target is driven.
 #[derive(Debug, Clone, Copy)]
 pub enum Effort {
-    /// So many inputs.
+    /// For so many inputs.
     Inputs(u64),
-    /// So long.
+    /// For so long.
     Time(Duration),
 }
 
 impl Effort {
-    /// Returns the seconds that `FUZZ_SECONDS` says, or `inputs`.
+    /// Returns the seconds that the environment variable `FUZZ_SECONDS` gives, or else `inputs`.
     pub fn from_env(inputs: u64) -> Self {
         let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
         seconds.map_or(Self::Inputs(inputs), |seconds| Self::Time(Duration::from_secs(seconds)))
@@ -139,11 +144,11 @@ impl Effort {
 /// What became of many inputs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tally {
-    /// How many.
+    /// How many were run.
     pub inputs: u64,
     /// How many of them were decoded.
     pub decoded: u64,
-    /// Most memory that one of them took, bytes.
+    /// Most memory that decoding one of them held at once, bytes.
     pub peak: usize,
 }
 
@@ -165,7 +170,8 @@ impl Tally {
     }
 }
 
-/// Holds what somebody thought of, each cut, and each with a number anywhere, against a decoder's promises.
+/// Checks a decoder's promises on its tables: its seeds, whole, cut off and with a number written into them,
+/// its hostile inputs, and one byte repeated.
 pub fn tables(target: &Target) -> Tally {
     let mut tally = Tally::default();
     let mut run = |what: &str, input: &[u8]| {
@@ -175,7 +181,7 @@ pub fn tables(target: &Target) -> Tally {
     };
     for (index, seed) in (target.seeds)().iter().enumerate() {
         assert!(run("a seed", seed), "{}: seed {index} is refused", target.name);
-        // Long seeds repeat themselves: about four hundred places say as much as all.
+        // Long seeds repeat themselves: up to four hundred places in them show as much as all would.
         for at in (0..seed.len()).step_by(seed.len() / 400 + 1) {
             run("a seed cut off", &seed[..at]);
             for number in [u64::MAX, target.limit as u64, 1 << 20] {
@@ -208,7 +214,7 @@ pub fn drive(target: &Target, seed: u64, effort: Effort) -> Tally {
     tally
 }
 
-/// Runs one input; if that panics, the panic is named and goes on.
+/// Runs one input. If that panics, panics again with a message that names the target and shows the input.
 fn run_or_say(target: &Target, what: &str, input: &[u8]) -> Ran {
     catch_unwind(AssertUnwindSafe(|| target.run(input))).unwrap_or_else(|_| {
         let shown = &input[..input.len().min(4096)];

@@ -1,4 +1,4 @@
-//! The decoders of `node`: what peers ask and answer, frames of a reconciliation from both sides, and tickets.
+//! The decoders of `node` as fuzz targets: requests, responses, reconciliation from both sides, tickets.
 
 use std::collections::BTreeSet;
 
@@ -18,13 +18,13 @@ use libp2p::{StreamProtocol, identity::Keypair, request_response::Codec as _};
 
 use crate::target::Target;
 
-/// When records are read, seconds since 1970.
+/// The clock when records are read, seconds since 1970.
 const NOW: u64 = 1_795_219_384;
 
-/// Every decoder.
+/// Every target of this file.
 pub const TARGETS: &[&Target] = &[&ASK, &ANSWER, &FRAME, &LEAD, &TICKET];
 
-/// What a peer asks.
+/// What a peer asks: a [`PeerRequest`].
 pub const ASK: Target = Target {
     name: "ask",
     limit: codec::MAX_BYTES,
@@ -49,7 +49,7 @@ pub const ASK: Target = Target {
     },
 };
 
-/// What a peer answers.
+/// What a peer answers: a [`PeerResponse`].
 pub const ANSWER: Target = Target {
     name: "answer",
     limit: codec::MAX_BYTES,
@@ -92,7 +92,7 @@ pub const FRAME: Target = Target {
     },
 };
 
-/// Frames that a peer answers to a reconciliation of this node's, each after its length in two bytes.
+/// The frames that a peer answers when this node leads a reconciliation, each after its length in two bytes.
 pub const LEAD: Target = Target {
     name: "lead",
     limit: MAX_FRAME_BYTES,
@@ -116,7 +116,7 @@ pub const LEAD: Target = Target {
     },
 };
 
-/// A ticket, as somebody sends it to somebody.
+/// A ticket, as one person sends it to another.
 pub const TICKET: Target = Target {
     name: "ticket",
     limit: 8192,
@@ -159,7 +159,7 @@ fn read_ticket(bytes: &[u8]) -> Option<Ticket> {
     str::from_utf8(bytes).ok()?.parse().ok()
 }
 
-/// Returns the reconciliation after these answers; none where one of them makes no sense.
+/// Returns the reconciliation after it took these answers; none where it refused one of them.
 fn led(mut frames: &[u8]) -> Option<Lead> {
     let (mut lead, _) = SPARSE.with(Lead::begin).ok()?;
     while let Some((length, rest)) = frames.split_at_checked(2) {
@@ -184,8 +184,9 @@ fn objective() -> autoswarm_protocol::swarm_config::Objective {
 }
 
 thread_local! {
-    /// An archive of records enough for several ranges, and one that has only some of them.
+    /// An archive with enough records for several ranges.
     static FULL: Archive = archive(0..100);
+    /// An archive with every third of them.
     static SPARSE: Archive = archive((0..100).step_by(3));
 }
 
@@ -203,11 +204,11 @@ fn record(n: u32) -> Vec<u8> {
     let config = ConfigHash::of(&n.to_le_bytes());
     let line = DigestLine { config, patch, ending: DigestEnding::Discarded, found: None };
     let body = Body::Digest(Digest { arena: ArenaId::of(b"a"), lines: vec![line] });
-    // Several at a time of one second: then their ids part them.
+    // Eight records share a second, so that only their ids tell them apart.
     sign(&body, &objective(), &keys, NOW + u64::from(n / 8)).expect("valid").bytes
 }
 
-/// A reconciliation of the two archives: the frames that ask, and the answers, each after its length.
+/// Reconciles the two archives; returns the frames that ask, and the answers, each after its length.
 fn conversation() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let (mut lead, mut frame) = SPARSE.with(Lead::begin).expect("begins");
     let (mut asks, mut answers) = (vec![vec![0x61]], Vec::new());
@@ -261,7 +262,7 @@ fn id(n: u8) -> ShortId {
     [n; 16]
 }
 
-/// A message of a kind that holds so many bytes.
+/// Returns the encoding of a message: variant `kind`, which holds `length` bytes.
 fn vector(kind: u32, length: usize) -> Vec<u8> {
     [&kind.to_le_bytes(), &(length as u64).to_le_bytes()[..], &vec![b'x'; length]].concat()
 }

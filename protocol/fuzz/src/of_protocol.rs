@@ -1,4 +1,6 @@
-//! The decoders of `protocol`: records at each step of their ladder, configs, patches and the swarm config.
+//! The decoders of `protocol` as fuzz targets: records, configs, patches and the swarm config.
+//!
+//! A record has three targets, so that mutations get to each step of the verification ladder.
 
 use std::sync::LazyLock;
 
@@ -20,14 +22,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::target::Target;
 
-/// When records are read, seconds since 1970.
+/// The clock when records are read, seconds since 1970.
 pub const NOW: u64 = 1_795_219_384;
 
-/// Every decoder.
+/// Every target of this file.
 pub const TARGETS: &[&Target] =
     &[&RECORD, &CONTENT, &BODY, &CONFIG, &CANONICAL_CONFIG, &PATCH, &PATCH_TEXT, &SWARM_CONFIG];
 
-/// A whole record, as it comes from anywhere.
+/// A whole record, as it may come from anywhere.
 pub const RECORD: Target = Target {
     name: "record",
     limit: MAX_RECORD_BYTES,
@@ -38,7 +40,7 @@ pub const RECORD: Target = Target {
     check: check_record,
 };
 
-/// What is signed, under a good signature by whoever it names: what a hostile author can reach.
+/// The content of a record, under a good signature: what a hostile author can send.
 pub const CONTENT: Target = Target {
     name: "content",
     limit: MAX_RECORD_BYTES,
@@ -49,7 +51,7 @@ pub const CONTENT: Target = Target {
     check: check_record,
 };
 
-/// What a record says, under a good signature.
+/// The body of a record, under a good signature.
 pub const BODY: Target = Target {
     name: "body",
     limit: MAX_RECORD_BYTES,
@@ -60,7 +62,7 @@ pub const BODY: Target = Target {
     check: check_record,
 };
 
-/// A config on the wire.
+/// A train config on the wire.
 pub const CONFIG: Target = Target {
     name: "config",
     limit: codec::MAX_BYTES,
@@ -75,7 +77,7 @@ pub const CONFIG: Target = Target {
     },
 };
 
-/// A config's canonical bytes, which are hashed.
+/// A train config's canonical bytes, which its hash is made of.
 pub const CANONICAL_CONFIG: Target = Target {
     name: "canonical_config",
     limit: codec::MAX_BYTES,
@@ -147,7 +149,7 @@ pub const SWARM_CONFIG: Target = Target {
     },
 };
 
-/// A record's content as it travels; `protocol` keeps its own to itself, so this is a second reading of the wire.
+/// A record's content as it travels: a second reading of the wire, since the type in `protocol` is private.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Content {
     author: [u8; 32],
@@ -183,7 +185,7 @@ fn is_verified(bytes: &[u8]) -> bool {
     verify(bytes, &OBJECTIVE, NOW).is_ok()
 }
 
-/// A record that passed says the same to everybody, and saying it again gives the same bytes.
+/// Checks that a verified record has one meaning, and that signing the same again gives the same bytes.
 fn check_record(bytes: &[u8]) {
     let record = verify(bytes, &OBJECTIVE, NOW).expect("verified before");
     let Envelope { content, .. } = decode(&bytes[1..]).expect("an envelope");
@@ -206,7 +208,7 @@ fn check_record(bytes: &[u8]) {
     }
 }
 
-/// A config that was read is printed and read as the same bytes, and can be executed.
+/// Checks that a config keeps its bytes when it is printed and read again, and that it can be executed.
 fn check_config(config: &TrainConfig) {
     let bytes = config.canonical_bytes();
     assert_eq!(TrainConfig::from_canonical_bytes(&bytes).as_ref(), Ok(config));
@@ -219,7 +221,7 @@ fn check_config(config: &TrainConfig) {
     }
 }
 
-/// A patch that was read is printed and read as the same.
+/// Checks that a patch stays the same when it is applied, printed and read again.
 fn check_patch(patch: &Patch) {
     assert_eq!(&patch.invert().invert(), patch);
     let parent = patch.invert().transplant(&TrainConfig::new()).expect("values are in range");
@@ -241,7 +243,7 @@ fn content(body: Vec<u8>) -> Content {
     }
 }
 
-/// Signs whatever somebody likes to say. Content in another's name stays so, and its signature is bad.
+/// Signs any content with this file's key. Content that names another author gets a bad signature so.
 fn seal(content: &[u8]) -> Vec<u8> {
     let digest = blake3::derive_key("autoswarm 1 record signature", content);
     let signature = KEYS.sign(&digest).expect("ed25519 signs everything");
@@ -260,7 +262,7 @@ fn contents() -> Vec<Vec<u8>> {
     contents.iter().map(|content| encode(content).expect("small")).collect()
 }
 
-/// One of each kind, and large ones.
+/// Returns one body of each kind, and large ones.
 fn bodies() -> Vec<Body> {
     let arena = ArenaId::of(b"arena");
     let patches = patches();
@@ -389,7 +391,7 @@ fn hostile_records() -> Vec<(&'static str, Vec<u8>)> {
         ("no body", sealed(&Content { body: Vec::new(), ..good() })),
         ("too many extensions", sealed(&Content { extensions: vec![(0, Vec::new()); 9], ..good() })),
     ];
-    // Every point of small order, as a key: for these a lenient check takes one signature for any message.
+    // Every point of small order as a key: for these a lenient check accepts one signature for any message.
     table.extend(SMALL_ORDER.iter().map(|point| {
         let mut bytes = sealed(&good());
         bytes[1..33].copy_from_slice(point);
@@ -519,7 +521,8 @@ fn hostile_swarm_configs() -> Vec<(&'static str, Vec<u8>)> {
     let deep = format!("{}1{},", "{a=".repeat(30), "}".repeat(30));
     let dotted: Vec<String> = (0..6).map(|n| format!("k{n}{}=1\n", ".a".repeat(77))).collect();
     let dotted = dotted.concat();
-    // What takes the parser the most memory: as many tables as are allowed, and then as many values or empty lines.
+    // What costs the parser the most memory: as many tables as are allowed, and the rest filled with values
+    // or empty lines.
     let mut table: Vec<(&'static str, Vec<u8>)> = vec![
         ("500 arrays in one another", instead("\"20s\"", &"[".repeat(470))),
         ("150 tables in one another", instead("\"20s\"", &"{a=".repeat(150))),

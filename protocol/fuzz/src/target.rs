@@ -1,4 +1,6 @@
-//! What a fuzzed decoder is, whoever runs it: libFuzzer, or the tests `decoders` of `protocol` and `node` on stable.
+//! A fuzz target: a decoder with its inputs and its promises.
+//!
+//! libFuzzer runs it, or the tests `decoders` of `protocol` and `node` on stable.
 
 use crate::meter;
 
@@ -8,19 +10,19 @@ const MEMORY_FACTOR: usize = 4;
 /// A decoder of bytes from peers.
 #[derive(Debug)]
 pub struct Target {
-    /// Its name.
+    /// Its name, in figures and on the command line.
     pub name: &'static str,
-    /// Bytes of the largest input that it reads.
+    /// Size of the largest input that it reads, bytes.
     pub limit: usize,
     /// Inputs that it accepts.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Inputs that somebody thought of and that it refuses, with what is wrong with them.
+    /// Inputs that it must refuse, each with what is wrong with it.
     pub hostile: fn() -> Vec<(&'static str, Vec<u8>)>,
-    /// Makes what travels of a fuzzer's bytes, such as a signed record of a body.
+    /// Makes a message of the fuzzer's bytes, such as a signed record of a body.
     pub wrap: fn(&[u8]) -> Vec<u8>,
-    /// Decodes, and lets the value go; false if there was none.
+    /// Decodes a message and drops the value; returns whether there was one.
     pub decode: fn(&[u8]) -> bool,
-    /// Panics unless what was decoded has these bytes as its only encoding, and can be used.
+    /// Panics unless these bytes are the only encoding of what they decode to, and the value can be used.
     pub check: fn(&[u8]),
 }
 
@@ -39,7 +41,7 @@ impl Target {
         MEMORY_FACTOR * self.limit
     }
 
-    /// Holds one input against all that is promised: no panic, one meaning or an error, bounded memory.
+    /// Checks a decoder's promises on one input: no panic, one meaning or an error, bounded memory.
     pub fn run(&self, data: &[u8]) -> Ran {
         let wire = (self.wrap)(data);
         let (decoded, peak) = meter::peak(|| (self.decode)(&wire));

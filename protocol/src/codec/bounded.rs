@@ -1,6 +1,7 @@
-//! Lists, bytes and texts with a bound, for `#[serde(deserialize_with = …)]`: **what a length claims is never believed**.
+//! Lists, bytes and texts with a bound, for `#[serde(deserialize_with = …)]`.
 //!
-//! Serde makes room for up to a mebibyte when a length says so, bincode for as much as its limit; eight bytes would buy that.
+//! **What a length claims is never believed.** When a length says so, serde makes room for up to a mebibyte,
+//! and bincode for as much as its limit. Without these bounds, eight bytes of input would buy that memory.
 
 use std::{fmt, marker::PhantomData};
 
@@ -30,6 +31,7 @@ impl<'de, const MOST: usize, T: Deserialize<'de>> Visitor<'de> for List<MOST, T>
         if claimed > MOST {
             return Err(A::Error::invalid_length(claimed, &self));
         }
+        // Formats without a length, such as JSON, give no hint: there the loop finds the bound.
         let mut list = Vec::with_capacity(claimed);
         while let Some(value) = values.next_element()? {
             if list.len() == MOST {
@@ -46,7 +48,7 @@ pub fn bytes<'de, const MOST: usize, D: Deserializer<'de>>(deserializer: D) -> R
     deserializer.deserialize_bytes(Bytes::<MOST>)
 }
 
-/// Writes bytes at once instead of one by one; the encoding is that of a list of bytes.
+/// Writes bytes in one piece instead of one by one; the encoding is that of a list of bytes.
 pub fn write_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(bytes)
 }
@@ -65,7 +67,7 @@ impl<const MOST: usize> Visitor<'_> for Bytes<MOST> {
     }
 }
 
-/// Reads at most `COUNT` times at most `MOST` bytes.
+/// Reads a list of at most `COUNT` byte strings, each of at most `MOST` bytes.
 pub fn list_of_bytes<'de, const COUNT: usize, const MOST: usize, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<Vec<u8>>, D::Error> {

@@ -1,5 +1,7 @@
-//! What no honest author writes, whatever the body: values out of range, empty lists, text with control characters. How long
-//! lists and texts may be is checked while they are decoded.
+//! Range checks of a decoded body: what no honest author writes is refused.
+//!
+//! Such are values out of range, empty lists and text with control characters. Not here: how long lists and
+//! texts may be, which is checked while they are decoded.
 
 use super::{Attestation, Body, Claim, Digest, Discovery, Hardware, MAX_CLAIM_SECONDS};
 use crate::{Budget, Estimate, Hypothesis, Patch, TrainConfig, swarm_config::Objective};
@@ -64,7 +66,7 @@ fn check_claim(claim: &Claim) -> Result<(), String> {
     ensure((1..=MAX_CLAIM_SECONDS).contains(&claim.seconds), "the seconds of a claim")
 }
 
-/// Configs travel as they are executed: no other spelling of the same model, and none that cannot be.
+/// Checks that a config is as it is executed, so that one model travels in one spelling only.
 fn is_executed(config: &TrainConfig, objective: &Objective, what: &str) -> Result<(), String> {
     let executed = config.effective(objective.context as usize);
     ensure(*executed == *config, &format!("{what} is not as it would be executed"))
@@ -79,6 +81,7 @@ fn check_hardware(hardware: &Hardware) -> Result<(), String> {
 
 fn check_estimate(estimate: &Estimate) -> Result<(), String> {
     let Estimate { delta, standard_error, pairs } = estimate;
+    // A NaN fails each of these comparisons too.
     ensure(delta.abs() <= MAX_DELTA, "a difference")?;
     ensure((0.0..=MAX_DELTA).contains(standard_error), "a standard error")?;
     ensure((1..=MAX_PAIRS).contains(pairs), "the number of pairs")

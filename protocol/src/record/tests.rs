@@ -1,4 +1,4 @@
-//! Records: what passes the ladder, and each way to fall off it.
+//! Tests of records: what passes the verification ladder, and how each of its steps refuses.
 
 use proptest::prelude::*;
 
@@ -13,7 +13,10 @@ pub(crate) fn objective() -> Objective {
 
 fn objective_with(more: &str) -> Objective {
     let text = format!(
-        "name = \"t\"\ndescription = \"t\"\n[objective]\nmetric = \"val_bpb\"\ncorpus = {{ source = \"path\", path = \"/t\" }}\ntokenizer = {{ kind = \"bytes\" }}\nevaluation = {{ context = 256, tokens = 65536 }}\ndtype = \"f32\"\nmin_effect = 0.001\n{more}\n"
+        "name = \"t\"\ndescription = \"t\"\n[objective]\nmetric = \"val_bpb\"\n\
+         corpus = {{ source = \"path\", path = \"/t\" }}\ntokenizer = {{ kind = \"bytes\" }}\n\
+         evaluation = {{ context = 256, tokens = 65536 }}\ndtype = \"f32\"\nmin_effect = 0.001\n\
+         {more}\n"
     );
     SwarmConfig::parse(&text).expect("valid").objective
 }
@@ -52,7 +55,7 @@ fn signed() -> Signed {
     sign(&body(), &objective(), &keys(1), NOW).expect("valid")
 }
 
-/// Signs whatever a hostile author likes to say.
+/// Signs content that no honest author would write.
 fn seal_any(change: impl FnOnce(&mut Content)) -> Vec<u8> {
     let keys = keys(1).try_into_ed25519().expect("ed25519");
     let mut content = Content {
@@ -238,7 +241,9 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bodies_under_a_good_signature_never_panic(body in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn arbitrary_bodies_under_a_good_signature_never_panic(
+        body in proptest::collection::vec(any::<u8>(), 0..400)
+    ) {
         let bytes = seal_any(|content| content.body = body);
         if let Err(fault) = verify(&bytes, &objective(), NOW) {
             prop_assert_eq!(fault.blame(), Blame::Reject);

@@ -1,9 +1,10 @@
-//! The verification ladder: bytes → size → envelope → signature → objective → body → ranges. **Only this file makes a
-//! [`Verified`]**, so whatever takes one has had every check.
+//! The verification ladder: bytes → size → envelope → signature → objective → body → ranges.
 //!
-//! Each fault says whose it is. Reject is for what every honest node would reject from the bytes alone, since it costs
-//! the peer that relayed them its standing; what may be a matter of version or clock is ignored. A number that looks too
-//! good is no fault.
+//! **Only this file makes a [`Verified`]**, so whoever takes one can rely on every check.
+//!
+//! Each fault says whose it is. A rejection costs the peer that relayed the bytes its standing, so it is only
+//! for what every honest node would reject from the bytes alone. What may be a matter of version or clock is
+//! ignored. A number that looks too good is no fault.
 
 use ed25519_dalek::VerifyingKey;
 
@@ -21,49 +22,52 @@ pub const MAX_CLOCK_SKEW: u64 = 600;
 /// What is wrong with bytes that somebody sent as a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// Nothing there.
+    /// There are no bytes.
     #[error("the record is empty")]
     Empty,
-    /// Over the limit.
+    /// It is longer than [`MAX_RECORD_BYTES`].
     #[error("the record has {0} bytes; at most {MAX_RECORD_BYTES} are read")]
     TooLarge(usize),
-    /// Another wire major.
+    /// It is of another major version of the wire.
     #[error("the record speaks version {0} of the wire, this node {WIRE_MAJOR}; update the older of the two")]
     OtherMajor(u8),
-    /// Not an envelope.
+    /// The bytes are not an envelope.
     #[error("the record does not decode: {0}")]
     NotAnEnvelope(CodecError),
     /// The signature is not the author's.
     #[error("the signature is not its author's")]
     BadSignature,
-    /// It belongs elsewhere.
+    /// It was made for another objective.
     #[error("the record belongs to another objective")]
     OtherObjective,
     /// The author knows knobs that this node does not.
-    #[error("the author's knob table is version {0}, ours {version}; update this node to use it", version = knobs::KNOB_TABLE_VERSION)]
+    #[error(
+        "the author's knob table is version {0}, ours {version}; update this node to use it",
+        version = knobs::KNOB_TABLE_VERSION
+    )]
     NewerKnobs(u16),
-    /// Made in the future.
+    /// It was made in the future, by more than [`MAX_CLOCK_SKEW`].
     #[error("the record was made {0} s in the future; one of the two clocks is wrong")]
     FromTheFuture(u64),
-    /// The body is no body.
+    /// Its body does not decode.
     #[error("what the record says does not decode: {0}")]
     NotABody(CodecError),
-    /// A value that no honest author writes.
+    /// It holds a value that no honest author writes.
     #[error("the record is out of range: {0}")]
     OutOfRange(String),
 }
 
-/// What a fault means for the peer that handed the bytes over.
+/// What a fault means for the peer that sent the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// Nobody's: drop it, and think nothing of it.
+    /// It is nobody's fault: the record is dropped, and the peer keeps its standing.
     Ignore,
-    /// The peer should not have passed it on.
+    /// It is the peer's fault, who should not have relayed the record.
     Reject,
 }
 
 impl Fault {
-    /// Returns whose fault it is.
+    /// Returns whether the peer that sent the bytes is to blame.
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Empty
@@ -78,7 +82,7 @@ impl Fault {
     }
 }
 
-/// Something that passed every check which its bytes allow.
+/// A record, or a part of one, that passed every check its bytes allow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified<T> {
     id: RecordId,
@@ -93,12 +97,12 @@ impl<T> Verified<T> {
         self.id
     }
 
-    /// Returns who signed it.
+    /// Returns the author who signed it.
     pub const fn author(&self) -> Author {
         self.author
     }
 
-    /// Returns when it was made by its author's clock, seconds since 1970.
+    /// Returns when it was made, by its author's clock, seconds since 1970.
     pub const fn made_at(&self) -> u64 {
         self.made_at
     }
@@ -110,7 +114,7 @@ impl<T> Verified<T> {
 }
 
 impl Verified<Body> {
-    /// Returns the discovery that it is.
+    /// Returns the record as a discovery, if it is one.
     pub fn discovery(&self) -> Option<Verified<&super::Discovery>> {
         match &self.value {
             Body::Discovery(discovery) => Some(self.with(discovery.as_ref())),
@@ -118,7 +122,7 @@ impl Verified<Body> {
         }
     }
 
-    /// Returns the attestation that it is.
+    /// Returns the record as an attestation, if it is one.
     pub fn attestation(&self) -> Option<Verified<&super::Attestation>> {
         match &self.value {
             Body::Attestation(attestation) => Some(self.with(attestation.as_ref())),
@@ -131,16 +135,17 @@ impl Verified<Body> {
     }
 }
 
-/// What bytes say of themselves, **unchecked**: to decide whether the checks are worth their time, and for nothing else.
+/// What bytes say of themselves, **unchecked**. It serves to decide whether the checks are worth their time,
+/// and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Glance {
-    /// Who is said to have signed them.
+    /// The author who is said to have signed them.
     pub author: Author,
-    /// Whether they would stay, as intents do not.
+    /// Whether the record would be kept and reconciled; intents are not.
     pub is_reconciled: bool,
 }
 
-/// Looks at bytes from anywhere without a check of their signature; none where they are no record.
+/// Reads bytes from anywhere without checking their signature; none where they are no record.
 pub fn glance(bytes: &[u8]) -> Option<Glance> {
     let (_, rest) = bytes.split_first().filter(|(major, _)| **major == WIRE_MAJOR)?;
     if bytes.len() > MAX_RECORD_BYTES {
@@ -151,7 +156,7 @@ pub fn glance(bytes: &[u8]) -> Option<Glance> {
     Some(Glance { author: envelope.content.author, is_reconciled: body.is_reconciled() })
 }
 
-/// Climbs the ladder with bytes from anywhere; `now` is in seconds since 1970.
+/// Checks bytes from anywhere, step by step up the ladder; `now` is in seconds since 1970.
 pub fn verify(bytes: &[u8], objective: &Objective, now: u64) -> Result<Verified<Body>, Fault> {
     if bytes.len() > MAX_RECORD_BYTES {
         return Err(Fault::TooLarge(bytes.len()));
@@ -174,6 +179,7 @@ pub fn verify(bytes: &[u8], objective: &Objective, now: u64) -> Result<Verified<
     if content.made_at > now.saturating_add(MAX_CLOCK_SKEW) {
         return Err(Fault::FromTheFuture(content.made_at - now));
     }
+    // Only now: until the signature holds and the objective fits, a body is not worth decoding.
     let body: Body = codec::decode(&content.body).map_err(Fault::NotABody)?;
     check::body(&body, objective).map_err(Fault::OutOfRange)?;
     Ok(Verified { id: RecordId::of(bytes), author: content.author, made_at: content.made_at, value: body })
@@ -182,7 +188,7 @@ pub fn verify(bytes: &[u8], objective: &Objective, now: u64) -> Result<Verified<
 fn is_signed(envelope: &Envelope) -> bool {
     let signature = ed25519_dalek::Signature::from_components(envelope.signature.0, envelope.signature.1);
     match (VerifyingKey::from_bytes(envelope.content.author.as_bytes()), envelope.content.digest()) {
-        // The usual verification accepts, for keys of low order, one signature for every message.
+        // Strict: for keys of low order the usual verification accepts one signature for every message.
         (Ok(key), Ok(digest)) => key.verify_strict(&digest, &signature).is_ok(),
         _ => false,
     }

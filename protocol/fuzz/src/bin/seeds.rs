@@ -1,4 +1,4 @@
-//! Writes each target's valid and hostile inputs into a folder, as libFuzzer's first corpus: `seeds FOLDER`.
+//! `seeds FOLDER` writes each target's valid and hostile inputs into a folder, as libFuzzer's first corpus.
 
 use std::{env, fs, io, path::Path};
 
