@@ -1,4 +1,6 @@
-//! What any part of the node may use: the clock, files, hostile text, hints, databases. It knows nothing of research.
+//! The node's lowest layer: clock, databases, files, hints, hostile text and the printing of numbers.
+//!
+//! Nothing here knows of research.
 
 pub mod clock;
 pub mod database;

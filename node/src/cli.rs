@@ -1,4 +1,4 @@
-//! What a person typed, and what it means.
+//! The command line: what a person typed, and what it means.
 
 pub mod args;
 pub mod settings;

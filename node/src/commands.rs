@@ -1,4 +1,6 @@
-//! One file per verb: each gets what was typed, does its work and prints. Errors come back here and are printed once.
+//! The verbs of the command line, one file each: a verb gets what was typed, does its work and prints.
+//!
+//! Errors come back here and are printed once.
 
 pub mod check;
 mod common;
@@ -34,12 +36,13 @@ use crate::{
     home::Home,
 };
 
-/// Does what was asked. Exit codes: 0 done, 1 failure; clap exits with 2 itself when the command line makes no sense.
+/// Does what was asked. Exit codes: 0 done, 1 failure. Where the command line makes no sense, clap exits with
+/// 2 itself.
 pub fn main(cli: Cli) -> ExitCode {
     start_logging(cli.verbose);
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has seen enough, as in `node experiments | head`.
+        // The reader closed the pipe because it has seen enough, as in `node experiments | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             print_error(&error, &mut io::stderr());
@@ -72,7 +75,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// Prints an error in one line and its hint, where it has one, in a line of its own.
+/// Prints an error in one line; its hint, if it has one, is a line of its own.
 fn print_error(error: &anyhow::Error, out: &mut impl Write) {
     let hint = error.chain().find_map(|cause| {
         let of_control = cause.downcast_ref::<ControlError>().and_then(|error| match error {
@@ -85,10 +88,10 @@ fn print_error(error: &anyhow::Error, out: &mut impl Write) {
         });
         of_control.or_else(|| cause.downcast_ref::<Hinted>().map(|hinted| hinted.hint.clone()))
     });
-    // A parser's message may have several lines that point at the place; line breaks stay, other control codes go.
+    // A parser's message may point at the place with several lines: line breaks stay, other control codes go.
     let message: Vec<String> =
         format!("{error:#}").lines().map(|line| line.replace(|c: char| c.is_control(), " ")).collect();
-    // Where standard error is gone too, nobody is left to be told.
+    // If standard error is gone too, nobody is left to be told.
     let _ = writeln!(out, "error: {}", message.join("\n"));
     if let Some(hint) = hint {
         let _ = writeln!(out, "hint: {}", text::one_line(&hint, 300));
@@ -101,8 +104,11 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
 }
 
-/// Sends logs to standard error: warnings, and more with each `-v`; `RUST_LOG` overrides both. That a node is the first of
-/// its swarm, of which kad warns, is no trouble, nor is a record that is told again, or what peers do wrong, of which gossipsub does.
+/// Sends logs to standard error: warnings, and more with each `-v`; `RUST_LOG` overrides both.
+///
+/// Of kad and gossipsub only errors are logged, because their warnings are no trouble here. They are about a
+/// node that is the first of its swarm (kad), records that are told again, and what peers do wrong
+/// (gossipsub).
 fn start_logging(verbose: u8) {
     let level = ["warn", "info", "debug", "trace"][usize::from(verbose.min(3))];
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {

@@ -1,4 +1,4 @@
-//! One peer: the research loop, its memory and what a person sees of it.
+//! The node, one peer of a swarm: the research loop, its memory, the network, and what a person sees of it.
 
 pub mod base;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The `node` binary.
+//! The `node` binary: parses the command line and runs the verb.
 
 use std::process::ExitCode;
 

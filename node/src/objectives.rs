@@ -1,3 +1,3 @@
-//! What can be improved: each objective prepares its data, gives a baseline, and turns an order into a run.
+//! What a search can improve: an objective prepares its data, gives a baseline, and turns orders into runs.
 
 pub mod train;

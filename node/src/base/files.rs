@@ -1,4 +1,4 @@
-//! Writing files so that a kill or a power cut leaves the old content or the new one, never a part.
+//! Writes files so that a kill or a power cut leaves either the old content or the new one, never a part.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Replaces the content of `path`, 0600, durably: a temporary file beside it, synced, renamed over it.
+/// Replaces the content of `path` durably, with mode 0600: a temporary file beside it is written, synced and
+/// renamed over it.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().ok_or_else(|| io::Error::other("not a file's path"))?.to_owned();
     name.push(".new");
@@ -16,11 +17,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
+    // The new name is safe only once the folder that holds it is synced too.
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
-/// Moves a file or folder that is of no use any more out of the way, to `<name>.damaged` beside it, and returns where it
-/// is now. Only the newest such is kept: one is enough to look at, and one a night would fill the disk.
+/// Moves a file or folder that cannot be used any more to `<name>.damaged` beside it, and returns its new
+/// path. Only the newest is kept: one is enough to look at, and one a night would fill the disk.
 pub fn move_aside(path: &Path) -> io::Result<PathBuf> {
     let mut name = path.file_name().ok_or_else(|| io::Error::other("not a file's path"))?.to_owned();
     name.push(".damaged");

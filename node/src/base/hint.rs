@@ -1,12 +1,12 @@
-//! An error with a hint: what went wrong in one line, and what to do about it in another.
+//! An error with a hint: one line says what went wrong, another what to do about it.
 
-/// An error whose fix is a line of its own.
+/// An error whose fix is printed as a line of its own.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Hinted {
-    /// The thing and the reason.
+    /// What went wrong, and why.
     pub message: String,
-    /// What to do.
+    /// What a person can do about it.
     pub hint: String,
 }
 
@@ -15,7 +15,7 @@ pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Er
     Hinted { message: message.into(), hint: hint.into() }.into()
 }
 
-/// Returns the hint of the first cause that has one.
+/// Returns the hint of the first cause in the chain that has one.
 pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.as_str())
 }

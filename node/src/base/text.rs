@@ -1,19 +1,21 @@
-//! Text from elsewhere made fit for one line of a terminal, a log or a commit message.
+//! Makes text from elsewhere harmless: one line, fit for a terminal, a log or a commit message.
 
-/// Returns `text` as one line of at most `limit` characters: control and invisible characters become spaces, runs of
-/// white space one space, and a cut is marked with `…`.
+/// Returns `text` as one line of at most `limit` characters. Control and invisible characters become spaces,
+/// runs of white space become one space, and a cut is marked with `…`.
 pub fn one_line(text: &str, limit: usize) -> String {
     let visible = text.chars().map(|c| if is_unsafe(c) { ' ' } else { c });
     let mut line = String::new();
     let mut length = 0;
     let mut gap = false;
     for c in visible {
+        // A gap is written only before the next visible character, so none is left at either end.
         if c.is_whitespace() {
             gap = length > 0;
             continue;
         }
         let needed = 1 + usize::from(gap);
         if length + needed > limit {
+            // Makes room for the mark within the limit.
             while length >= limit.max(1) {
                 line.pop();
                 length -= 1;

@@ -1,22 +1,23 @@
-//! Numbers, durations and columns as people read them. Pure functions to text.
+//! Formats numbers, times and table columns for people. Pure functions that return text.
 
 use autoswarm_protocol::Budget;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::base::text;
 
-/// Longest text from elsewhere in one line, characters; the protocol's own limit on a hypothesis is 280 bytes.
+/// Most characters of a text from elsewhere in a line; the protocol limits a hypothesis to 280 bytes.
 const MAX_TEXT: usize = 300;
 /// Returns text that may come from elsewhere as one harmless line.
 pub fn clean(text: &str) -> String {
     text::one_line(text, MAX_TEXT)
 }
 
-/// Prints a count with three significant digits: `812`, `8.12k`, `81.2k`, `1.63M`.
+/// Formats a count with three significant digits: `812`, `8.12k`, `81.2k`, `1.63M`.
 pub fn count(value: f64) -> String {
     if !value.is_finite() || value < 0.0 {
         return "?".to_owned();
     }
+    // From 0.9995 of a unit on, three digits would round up to a whole one.
     let (scaled, unit) = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")]
         .into_iter()
         .find(|(size, _)| value >= size * 0.9995)
@@ -30,7 +31,7 @@ pub fn count(value: f64) -> String {
     format!("{scaled:.decimals$}{unit}")
 }
 
-/// Prints a time to wait as a clock: `0:07`, `12:40`, `3:05:00`.
+/// Formats a time to wait as a clock: `0:07`, `12:40`, `3:05:00`.
 pub fn clock(seconds: f64) -> String {
     if !seconds.is_finite() {
         return "?".to_owned();
@@ -40,7 +41,7 @@ pub fn clock(seconds: f64) -> String {
     if hours > 0 { format!("{hours}:{minutes:02}:{rest:02}") } else { format!("{minutes}:{rest:02}") }
 }
 
-/// Prints a length of time in words: `8.4 s`, `140 s`, `12 min`, `3.5 h`, `2 days`.
+/// Formats a length of time in words: `8.4 s`, `140 s`, `12 min`, `3.5 h`, `2 days`.
 pub fn duration(seconds: f64) -> String {
     match seconds {
         s if !s.is_finite() || s < 0.0 => "?".to_owned(),
@@ -52,7 +53,8 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Prints a budget: `class 3, 140 s a run`, or `20 s a run` where it is fixed.
+/// Formats a budget: `class 3, 140 s a run`, or `20 s a run` where it is fixed. `seconds` is what a class
+/// takes here.
 pub fn budget(budget: Budget, seconds: f64) -> String {
     match budget {
         Budget::Class(class) => format!("class {class}, {} a run", duration(seconds)),
@@ -60,13 +62,13 @@ pub fn budget(budget: Budget, seconds: f64) -> String {
     }
 }
 
-/// Prints the time of day in UTC, `12:03:04Z`, of a time in seconds since 1970.
+/// Formats the time of day in UTC, such as `12:03:04Z`, of a time in seconds since 1970.
 pub fn time_of_day(now: u64) -> String {
     let day = now % 86_400;
     format!("{:02}:{:02}:{:02}Z", day / 3600, day / 60 % 60, day % 60)
 }
 
-/// Prints a time in seconds since 1970 as `2026-11-21T12:03:04Z`.
+/// Formats a time in seconds since 1970 as `2026-11-21T12:03:04Z`.
 pub fn timestamp(now: u64) -> String {
     // Howard Hinnant's days-to-civil algorithm: years begin in March, so that the leap day is the last one.
     let days = (now / 86_400) as i64 + 719_468;
@@ -81,13 +83,13 @@ pub fn timestamp(now: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{}", time_of_day(now))
 }
 
-/// Prints a difference in bits per byte with its sign: `−0.0213`, `+0.0040`.
+/// Formats a difference in bits per byte with its sign: `−0.0213`, `+0.0040`.
 pub fn signed(delta: f64) -> String {
     let sign = if delta < 0.0 { '−' } else { '+' };
     format!("{sign}{:.4}", delta.abs())
 }
 
-/// Prints how many of a thing there are: `1 pair`, `2 pairs`.
+/// Formats how many of a thing there are: `1 pair`, `2 pairs`.
 pub fn plural(n: u32, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
@@ -122,8 +124,8 @@ pub fn pad(text: &str, width: usize) -> String {
     out
 }
 
-/// Prints rows of cells as a table for a terminal of `width` columns; one column takes what the others leave, but never
-/// less than lets two rows be told apart.
+/// Formats rows of cells as a table for a terminal of `width` columns. The column at index `flexible` shrinks
+/// to what the others leave, but not below 16, so that two rows can still be told apart.
 pub fn columns<const N: usize>(rows: &[[String; N]], flexible: usize, width: usize) -> String {
     let mut widths: Vec<usize> =
         (0..N).map(|column| rows.iter().map(|row| row[column].width()).max().unwrap_or(0)).collect();

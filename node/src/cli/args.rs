@@ -1,4 +1,6 @@
-//! The command line as typed: flags, their types and the help text. What they mean together is decided elsewhere.
+//! The command line as typed: flags, their types and the help text.
+//!
+//! Not here: what the flags mean together, which [`settings`](super::settings) decides.
 
 mod discoveries;
 
@@ -12,9 +14,9 @@ pub use discoveries::{
     ExportForm,
 };
 
-/// Most slots that `--devices cpu:TxS` takes: more than any machine has cores to share today.
+/// Largest S of `--devices cpu:TxS`: more slots than any machine has cores to share today.
 pub const MAX_CPU_SLOTS: u16 = 256;
-/// Most threads of one slot.
+/// Largest T of `--devices cpu:TxS`, the threads of one slot.
 pub const MAX_THREADS: u16 = 1024;
 
 /// Research on this machine, day and night: propose, train for a fixed budget, keep only what is real.
@@ -104,7 +106,8 @@ pub struct SessionArgs {
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
 
-    /// A folder or file of your own text instead of the config's corpus; or where a pinned text of the config's lies here
+    /// A folder or file of your own text instead of the config's corpus; or where a pinned text of the
+    /// config's lies here
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
 
@@ -120,7 +123,8 @@ pub struct SessionArgs {
 /// Flags of `join`.
 #[derive(Debug, Clone, Args)]
 pub struct JoinArgs {
-    /// A ticket from `node seed` or `node status`, or a swarm config: a file, or the name of one that is built in
+    /// A ticket from `node seed` or `node status`, or a swarm config: a file, or the name of one that is
+    /// built in
     #[arg(value_name = "TICKET|SWARM_CONFIG")]
     pub target: String,
 
@@ -164,7 +168,8 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "MULTIADDR")]
     pub listen: Vec<libp2p::Multiaddr>,
 
-    /// Address at which others reach this machine, where it cannot know (a rented one, a forwarded port); may be given several times
+    /// Address at which others reach this machine, where it cannot know (a rented one, a forwarded port); may
+    /// be given several times
     #[arg(long, value_name = "MULTIADDR", value_parser = crate::swarm::network::parse_external)]
     pub external: Vec<libp2p::Multiaddr>,
 
@@ -402,14 +407,14 @@ pub struct JsonFlag {
     pub json: bool,
 }
 
-/// Devices as asked for.
+/// The devices that a person asked for, read from `--devices`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceRequest {
     /// Every visible GPU; without one the CPU, split as the probe finds fastest.
     All,
     /// The CPU, split as the probe finds fastest.
     Cpu,
-    /// The CPU in shares.
+    /// The CPU, divided into equal slots.
     CpuSlots {
         /// Threads of each slot, at least one.
         threads: u16,
@@ -418,7 +423,7 @@ pub enum DeviceRequest {
     },
     /// These GPUs, one slot each; never empty.
     Cuda(BTreeSet<u16>),
-    /// Apple's GPU.
+    /// Apple's GPU, `mps`.
     Mps,
 }
 
@@ -446,6 +451,7 @@ impl FromStr for DeviceRequest {
                 Ok(Self::CpuSlots { threads, slots })
             }
             Some(("cuda", _)) => {
+                // Split before the prefix goes, so that `cuda:0,cuda:3` means the same as `cuda:0,3`.
                 let mut gpus = BTreeSet::new();
                 for part in text.split(',').map(str::trim) {
                     let digits = part.strip_prefix("cuda:").unwrap_or(part);
@@ -484,7 +490,7 @@ impl fmt::Display for DeviceRequest {
     }
 }
 
-/// Longest session that can be asked for, hours: a year.
+/// Longest session that `--hours` takes, hours: a year.
 const MAX_HOURS: f64 = 8784.0;
 
 fn parse_hours(text: &str) -> Result<f64, String> {

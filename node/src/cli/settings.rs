@@ -1,4 +1,5 @@
-//! What the command line means: paths, the objective and the slots, resolved once, cross-checked, then fixed.
+//! What the command line means: the paths, the objective and the slots. They are resolved once,
+//! cross-checked, then fixed.
 
 use std::{
     env, fs,
@@ -21,45 +22,45 @@ use crate::{
     },
 };
 
-/// The swarm configs that are built in, by name.
+/// The swarm configs that are built in: name and text.
 pub const BUILT_IN: [(&str, &str); 2] = [
     ("default", include_str!("../../../swarm-configs/default.toml")),
     ("plain-baseline", include_str!("../../../swarm-configs/plain-baseline.toml")),
 ];
 
-/// The file of a home that remembers what its last `solo` worked on.
+/// The file of a home that remembers what its last session worked on.
 const LAST: &str = "last-session.json";
 
-/// What a session works on, as it was asked for: enough to go on with it.
+/// What a session works on, as it was asked for: enough to go on with it later.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionSpec {
-    /// The swarm config: a file or a name; none for the default.
+    /// The swarm config: a file or the name of a built-in one; none for the default.
     pub swarm_config: Option<String>,
-    /// A folder or file of the user's own text.
+    /// A folder or file of the user's own text, or the place of a pinned text; none for the config's corpus.
     pub data: Option<PathBuf>,
-    /// The budget asked for on the command line.
+    /// The budget of one run, as asked for on the command line.
     pub budget: Option<Budget>,
 }
 
 impl SessionSpec {
-    /// Returns this choice, or where it leaves everything open, that of the home's last `solo`.
+    /// Returns this choice; where it leaves everything open, returns that of the home's last session.
     #[must_use]
     pub fn or_last(self, home: &Path) -> Self {
         if self != Self::default() {
             return self;
         }
-        // A home that does not know gets the defaults, which its arena then confirms or not.
+        // Without a readable file the defaults apply; the home's arena then confirms them or not.
         fs::read(home.join(LAST)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
-    /// Keeps the choice in a home.
+    /// Keeps the choice in a home, for [`SessionSpec::or_last`].
     pub fn remember(&self, home: &Path) -> anyhow::Result<()> {
         let file = home.join(LAST);
         files::replace(&file, &serde_json::to_vec_pretty(self)?)
             .with_context(|| format!("cannot write `{}`", file.display()))
     }
 
-    /// Makes paths whole, so that the choice holds in every folder.
+    /// Makes paths absolute, so that the choice holds whatever the current folder is.
     fn absolute(mut self) -> anyhow::Result<Self> {
         if let Some(data) = &self.data {
             let path = fs::canonicalize(data);
@@ -75,35 +76,35 @@ impl SessionSpec {
     }
 }
 
-/// Everything that stays the same while `solo` runs.
+/// Everything that stays the same while a session runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What it works on, as asked for.
+    /// What the session works on, as asked for.
     pub text: SessionSpec,
     /// The swarm config's name.
     pub name: String,
     /// What to optimise.
     pub objective: Objective,
-    /// The budget asked for; none for the machine's class.
+    /// The budget of a run, from the command line or the swarm config; none for that of the machine's class.
     pub budget: Option<Budget>,
-    /// The ways to divide the machine into slots, of which the probe finds the fastest; never empty.
+    /// The ways to divide the machine into slots; the probe chooses the fastest. Never empty.
     pub layouts: Vec<Vec<Placement>>,
-    /// The trainer binary.
+    /// Path of the trainer binary.
     pub trainer: PathBuf,
-    /// New experiments of this session.
+    /// Most new experiments of this session; none for no limit.
     pub experiments: Option<u32>,
-    /// Hours of this session.
+    /// Most hours of this session; none for no limit.
     pub hours: Option<f64>,
-    /// Seed of the search.
+    /// Seed of the search, not of a run.
     pub seed: u64,
-    /// The program.md asked for.
+    /// The program.md asked for on the command line.
     pub program: Option<PathBuf>,
     /// Whether a first launch begins with a tour.
     pub tour: bool,
 }
 
 impl Settings {
-    /// Resolves `probe`'s arguments: the default objective's text on the devices asked for.
+    /// Resolves the arguments of `probe`: the default objective's text on the devices asked for.
     pub fn for_probe(args: &ProbeArgs) -> anyhow::Result<Self> {
         Self::for_text(SessionSpec::default(), &args.devices)
     }
@@ -114,7 +115,8 @@ impl Settings {
         let text = text.absolute()?;
         if let Some(data) = &text.data {
             let objective = &mut swarm_config.objective;
-            // A pin of the crates' bytes is not one of this text; a pinned text of one's own only lies elsewhere here.
+            // The pin of the crates is about their bytes and not about this text. A pinned text of one's own
+            // keeps its pin: `data` only says where it lies here.
             if objective.corpus == CorpusSource::Crates {
                 objective.corpus_hash = None;
             }
@@ -135,18 +137,19 @@ impl Settings {
         })
     }
 
-    /// Resolves what `try` needs on a home where no node runs: one experiment where the last session left off.
+    /// Resolves what `try` needs on a home where no node runs: the choice of the last session, and no
+    /// experiments of the search's own.
     pub fn for_try(home: &Path) -> anyhow::Result<Self> {
         let text = SessionSpec::default().or_last(home);
         Ok(Self { experiments: Some(0), ..Self::for_text(text, &DeviceRequest::All)? })
     }
 
-    /// Resolves `solo`'s arguments.
+    /// Resolves the arguments of `solo`.
     pub fn for_solo(args: &SoloArgs) -> anyhow::Result<Self> {
         Self::for_session(args.swarm_config.clone(), &args.session)
     }
 
-    /// Resolves the flags of everything that researches.
+    /// Resolves the flags that `solo`, `join` and `seed` share.
     pub fn for_session(swarm_config: Option<String>, args: &SessionArgs) -> anyhow::Result<Self> {
         let text = SessionSpec { swarm_config, data: args.data.clone(), budget: args.machine.budget };
         Ok(Self {
@@ -166,7 +169,7 @@ pub fn load_swarm_config(name: &str) -> anyhow::Result<SwarmConfig> {
     SwarmConfig::parse(&text).with_context(|| format!("the swarm config `{name}` is wrong"))
 }
 
-/// Loads a swarm config's text by path or by the name of a built-in one.
+/// Loads the text of a swarm config by path or by the name of a built-in one.
 pub fn swarm_config_text(name: &str) -> anyhow::Result<String> {
     let built_in = BUILT_IN.iter().find(|(built_in, _)| *built_in == name);
     match built_in {
@@ -181,7 +184,7 @@ pub fn swarm_config_text(name: &str) -> anyhow::Result<String> {
     }
 }
 
-/// Finds the trainer: `AUTOSWARM_TRAINER`, else beside this binary.
+/// Finds the trainer: the path in `AUTOSWARM_TRAINER`, else `trainer` beside this binary.
 pub fn find_trainer() -> anyhow::Result<PathBuf> {
     let path = match env::var_os("AUTOSWARM_TRAINER") {
         Some(path) => PathBuf::from(path),
@@ -196,10 +199,11 @@ pub fn find_trainer() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Turns a request for devices into the layouts that it leaves open, on a machine of `cores` cores: lists of slots.
+/// Returns the layouts, each a list of slots, that a request for devices leaves open on a machine of `cores`
+/// cores.
 ///
-/// Of a CPU all cores but one are used, where there are more than two: a person may be working on it. A small model
-/// gains little from more threads, so the layouts go from one slot of all threads, by halves, to slots of one thread.
+/// A CPU with more than two cores keeps one free: a person may be working on it. A small model gains little
+/// from more threads. So the layouts go from one slot of all threads, by halves, to slots of one thread.
 pub fn layouts(request: &DeviceRequest, cores: usize) -> anyhow::Result<Vec<Vec<Placement>>> {
     let gpu = |device: Device| Placement { device, threads: 1, cpus: Vec::new() };
     match request {
@@ -212,6 +216,7 @@ pub fn layouts(request: &DeviceRequest, cores: usize) -> anyhow::Result<Vec<Vec<
         }
         DeviceRequest::Cpu => {
             let all = guest::default_threads(cores);
+            // The powers of two below `all`, from the largest down.
             let halves =
                 std::iter::successors(Some(all.next_power_of_two() / 2), |threads| Some(threads / 2));
             let halves = halves.take_while(|&threads| threads > 0).filter(|&threads| threads < all);
@@ -224,7 +229,8 @@ pub fn layouts(request: &DeviceRequest, cores: usize) -> anyhow::Result<Vec<Vec<
             let wanted = usize::from(*threads) * usize::from(*slots);
             if wanted > cores {
                 bail!(
-                    "`--devices {request}` wants {wanted} cores, but this machine has {cores}: lower the threads or the slots"
+                    "`--devices {request}` wants {wanted} cores, but this machine has {cores}: lower the \
+                     threads or the slots"
                 );
             }
             Ok(vec![cpu_slots(usize::from(*threads), usize::from(*slots))])
@@ -236,7 +242,8 @@ pub fn layouts(request: &DeviceRequest, cores: usize) -> anyhow::Result<Vec<Vec<
     }
 }
 
-/// Moves slots to the cores that this process may use, whichever those are: `taskset` gives each of several nodes its own.
+/// Moves slots to the cores that this process may use, whichever those are: with `taskset` each of several
+/// nodes has cores of its own.
 fn on_cores(mut layouts: Vec<Vec<Placement>>, allowed: &[usize]) -> Vec<Vec<Placement>> {
     for core in layouts.iter_mut().flatten().flat_map(|placement| &mut placement.cpus) {
         *core = allowed.get(*core).copied().unwrap_or(*core);
@@ -244,7 +251,7 @@ fn on_cores(mut layouts: Vec<Vec<Placement>>, allowed: &[usize]) -> Vec<Vec<Plac
     layouts
 }
 
-/// Makes slots of neighbouring cores, each with its own.
+/// Makes slots of neighbouring cores; no two slots share a core.
 fn cpu_slots(threads: usize, slots: usize) -> Vec<Placement> {
     let of_slot = |slot: usize| (slot * threads..(slot + 1) * threads).collect();
     (0..slots)
@@ -252,7 +259,7 @@ fn cpu_slots(threads: usize, slots: usize) -> Vec<Placement> {
         .collect()
 }
 
-/// Lists the GPUs that the NVIDIA driver shows, by index.
+/// Returns the indices of the GPUs that the NVIDIA driver shows.
 fn visible_gpus(folder: &Path) -> Vec<u16> {
     let count = fs::read_dir(folder).map_or(0, |entries| entries.flatten().count());
     (0..count as u16).collect()

@@ -1,4 +1,5 @@
-//! `node check`: reads a swarm config or a program.md and says what it means, or the one thing that is wrong with it.
+//! `node check`: reads a swarm config or a program.md and says what it means, or the one thing that is wrong
+//! with it.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -16,10 +17,10 @@ use crate::{
     proposers::program::Direction,
 };
 
-/// Longest file that is read.
+/// Longest file that is read, bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Checks a file, or a swarm config of `built_in` by its name, and prints what it means.
+/// Checks a file, or the swarm config of that name in `built_in`, and prints what it means.
 pub fn run(args: &CheckArgs, built_in: &[(&str, &str)]) -> anyhow::Result<()> {
     let path = Path::new(&args.file);
     let text = match built_in.iter().find(|(name, _)| *name == args.file) {
@@ -151,7 +152,8 @@ search = { frozen = ["dropout"], ranges = { depth = [1, 8] } }
 
     #[test]
     fn a_program_says_what_it_means() {
-        let text = "+++\nfocus = [\"init\", \"depth\"]\navoid = [\"init_kind\"]\nscope = \"narrow\"\n+++\nBe bold.\n";
+        let text = "+++\nfocus = [\"init\", \"depth\"]\navoid = [\"init_kind\"]\n\
+                    scope = \"narrow\"\n+++\nBe bold.\n";
         insta::assert_snapshot!(program(text).expect("valid"));
     }
 

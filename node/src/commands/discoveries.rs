@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Does what was asked with the discoveries.
+/// Runs the action that was asked for; without one it lists.
 pub fn run(home: &Path, args: DiscoveriesArgs) -> anyhow::Result<()> {
     match args.action {
         None => list(home, &args.list),
@@ -41,6 +41,7 @@ pub fn run(home: &Path, args: DiscoveriesArgs) -> anyhow::Result<()> {
 
 fn list(home: &Path, args: &DiscoveryListArgs) -> anyhow::Result<()> {
     let filter = filter(args, unix_now());
+    // Sort and limit are no filters: they alone never leave the list empty.
     let takes_all =
         filter == DiscoveryFilter { sort: filter.sort, limit: filter.limit, ..DiscoveryFilter::default() };
     let Listing { rows, left_out } = some(home, &filter)?;
@@ -55,7 +56,7 @@ fn list(home: &Path, args: &DiscoveryListArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes what was typed into a filter, at `now`, seconds since 1970.
+/// Makes a filter of what was typed; `now` is in seconds since 1970.
 fn filter(args: &DiscoveryListArgs, now: u64) -> DiscoveryFilter {
     DiscoveryFilter {
         id: None,
@@ -75,7 +76,7 @@ fn filter(args: &DiscoveryListArgs, now: u64) -> DiscoveryFilter {
     }
 }
 
-/// Narration: what standard output lacks.
+/// Tells on standard error how many rows the printed list lacks.
 fn say_left_out(left_out: u32) {
     if left_out > 0 {
         tracing::warn!("{left_out} more are left out; `--limit` takes more, the filters fewer");
@@ -90,14 +91,14 @@ fn show(home: &Path, args: &DiscoveryArgs) -> anyhow::Result<()> {
     print(&pages::show(&details))
 }
 
-/// A difference for programs.
+/// What `diff --json` prints.
 #[derive(Serialize)]
 struct Difference<'a> {
     id: &'a str,
     against: &'a str,
-    /// What leads from the other config to the discovery's.
+    /// The changes that lead from the other config to the discovery's.
     changes: &'a Patch,
-    /// What of it the discovery itself claims.
+    /// The changes that the discovery itself claims, from its parent.
     claimed: &'a Patch,
 }
 
@@ -150,7 +151,7 @@ fn export(home: &Path, args: ExportArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Returns what a filter leaves.
+/// Returns the discoveries that pass a filter.
 fn some(home: &Path, filter: &DiscoveryFilter) -> anyhow::Result<Listing> {
     match control::ask(home, &Request::Discoveries { filter: filter.clone() }, &mut |_| {}) {
         Ok(Reply::Discoveries { listing }) => Ok(listing),
@@ -160,7 +161,7 @@ fn some(home: &Path, filter: &DiscoveryFilter) -> anyhow::Result<Listing> {
     }
 }
 
-/// Returns one discovery, and the incumbent of this node.
+/// Returns one discovery by the first digits of its id, and the incumbent of this node.
 fn one(home: &Path, id: &str) -> anyhow::Result<(Details, Option<TrainConfig>)> {
     match control::ask(home, &Request::Discovery { id: id.to_owned() }, &mut |_| {}) {
         Ok(Reply::Discovery { details, incumbent }) => Ok((*details, incumbent.map(|config| *config))),
@@ -173,7 +174,8 @@ fn one(home: &Path, id: &str) -> anyhow::Result<(Details, Option<TrainConfig>)> 
     }
 }
 
-/// Reads the records of a home where no node runs, and the incumbent that its journal ends with.
+/// Reads the records of a home where no node runs. Returns them with the node's incumbent: the config of the
+/// journal's last baseline or keep.
 fn at_rest(home: &Path) -> anyhow::Result<(Discoveries, Option<TrainConfig>)> {
     let held_home = open_existing(home)?;
     let Some((swarm_config, _)) = join::held(&home.join(join::SWARM_CONFIG)) else {

@@ -30,12 +30,12 @@ use crate::{
 
 /// How long a helper program may take to answer: loading libtorch from a cold disk takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a helper program is looked at.
+/// How often a helper program is asked whether it has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Most that is read of what a helper program says.
+/// Most bytes that are read from each of a helper program's pipes.
 const MAX_OUTPUT: u64 = 16 * 1024;
 
-/// Makes every check; fails where one of them fails.
+/// Makes every check and prints the findings. Returns an error if a check failed.
 pub fn run(home: &Path, trainer: anyhow::Result<PathBuf>, output: JsonFlag) -> anyhow::Result<()> {
     let mut findings = of_home(home);
     findings.extend(of_trainer(trainer));
@@ -82,7 +82,7 @@ fn of_home(path: &Path) -> Vec<Finding> {
             });
             findings.push(findings::clock(unix_now(), None));
         }
-        // Said by the finding on the disk.
+        // The finding on the disk says so already.
         Err(HomeError::DiskFull { .. }) => findings.push(findings::clock(unix_now(), None)),
         Err(error) => {
             findings.push(Finding::fail(
@@ -96,6 +96,7 @@ fn of_home(path: &Path) -> Vec<Finding> {
     findings
 }
 
+/// Judges what the home remembers: the journal, the index, and the clock by the newest experiment.
 fn of_memory(home: &Home) -> Vec<Finding> {
     let opened = match Journal::open(home.path()) {
         Ok(opened) => opened,
@@ -141,7 +142,7 @@ fn of_corpora(data: &Path) -> Finding {
     }
 }
 
-/// Returns the free bytes of the disk that `path`, or the nearest folder above it that exists, lies on.
+/// Returns the free bytes of the disk of `path`, or of the nearest folder above it that exists.
 fn free_disk(path: &Path) -> u64 {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     absolute
@@ -172,7 +173,7 @@ fn of_trainer(trainer: anyhow::Result<PathBuf>) -> Vec<Finding> {
     vec![finding, findings::gpu(&gpu)]
 }
 
-/// Returns whether the libtorch beside which the trainer finds `libtorch_cpu.so` holds the CUDA library too.
+/// Returns whether `libtorch_cuda.so` lies in a folder from which the trainer loads its libtorch.
 fn has_cuda(trainer: &Path) -> bool {
     let loaded = answer(Command::new("ldd").arg(trainer)).unwrap_or_default();
     loaded
@@ -192,6 +193,7 @@ fn answer(command: &mut Command) -> Result<String, String> {
         .spawn()
         .map_err(|error| error.to_string())?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    // Both pipes are read while the program runs: it would stand still before a full one.
     let printed = thread::spawn(move || read_all(stdout));
     let complained = thread::spawn(move || read_all(stderr));
     let started = Instant::now();
@@ -200,7 +202,7 @@ fn answer(command: &mut Command) -> Result<String, String> {
             Ok(Some(status)) => break status,
             Ok(None) if started.elapsed() < PATIENCE => thread::sleep(LOOK_EVERY),
             Ok(None) => {
-                // It is ours, and its time is over whatever it says to that.
+                // An error here changes nothing: its time is over.
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(format!("it did not answer within {} s", PATIENCE.as_secs()));
@@ -243,7 +245,8 @@ fn look_at_cpu() -> Cpu {
     }
 }
 
-/// Returns the bytes of memory that are free for a trainer: the system's, or the control group's where that is less.
+/// Returns the bytes of memory that are free for a trainer: the system's, or the control group's where those
+/// are fewer.
 fn free_memory() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("MemAvailable:"))?;

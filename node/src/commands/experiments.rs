@@ -28,10 +28,10 @@ use crate::{
     ui::view::{importance, json, lists},
 };
 
-/// Symbols of the default tokenizer: what a prediction of memory needs until runs were measured.
+/// Vocabulary of the default tokenizer. Memory is predicted from it until runs were measured.
 const VOCABULARY: u32 = 256;
 
-/// Does what was asked with the experiments.
+/// Runs the action that was asked for; without one it lists.
 pub fn run(home: &Path, args: ExperimentsArgs) -> anyhow::Result<()> {
     match args.action {
         None if args.importance => show_importance(home, &args.list),
@@ -68,7 +68,7 @@ fn show(home: &Path, args: &ShowArgs) -> anyhow::Result<()> {
     print(&lists::show(&experiment))
 }
 
-/// Prints what the search believes.
+/// Prints what the search believes of each knob.
 fn show_importance(home: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let beliefs = match control::ask(home, &Request::Importance, &mut |_| {}) {
         Ok(Reply::Importance { importance }) => *importance,
@@ -82,8 +82,8 @@ fn show_importance(home: &Path, args: &ListArgs) -> anyhow::Result<()> {
     print(&importance::page(&beliefs, args.limit as usize, stdout_width()))
 }
 
-/// Asks a search that has seen what the home recorded in the arena of its newest experiment. What fits the machine it knows
-/// from the recorded runs alone.
+/// Makes a search that has seen the home's experiments in the arena of the newest one, and returns what it
+/// believes. It knows from the recorded runs alone what fits the machine.
 fn importance_from_journal(home: &Path) -> anyhow::Result<Importance> {
     let mut experiments = from_journal(home)?;
     let nothing = || hinted(NOTHING_BELIEVED, "`node solo` measures one");

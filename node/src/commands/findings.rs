@@ -1,4 +1,6 @@
-//! The doctor's judgement: facts about a machine and a home become findings with a fix. Pure; the looking is elsewhere.
+//! The doctor's judgement: facts about a machine and a home become findings, each with a fix.
+//!
+//! Pure: [`doctor`](super::doctor) gathers the facts.
 
 use std::fmt::Write;
 
@@ -6,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{base::words, home::MIN_FREE_BYTES};
 
-/// Free disk below which a night's journal and a corpus may not fit.
+/// Free disk, bytes, below which a night's journal and a corpus may not fit.
 const COMFORTABLE_DISK: u64 = 4 << 30;
-/// Free memory below which the default config's trainer cannot be sure to start.
-/// Measured 2026-11: libtorch and a small model take about 400 MB.
+/// Free memory, bytes, below which the default config's trainer cannot be sure to start. Measured 2026-11:
+/// libtorch and a small model take about 400 MB.
 const NEEDED_MEMORY: u64 = 600 << 20;
-/// Free memory below which wider configs will crash for want of it.
+/// Free memory, bytes, below which wider configs will crash because memory runs out.
 const COMFORTABLE_MEMORY: u64 = 2 << 30;
-/// 2026-01-01, before which no clock of this program's time can be.
+/// 2026-01-01 in seconds since 1970. This program is younger, so a clock before that is wrong.
 const EARLIEST_NOW: u64 = 1_767_225_600;
 
 /// How a check ended.
@@ -31,9 +33,9 @@ pub enum State {
 /// What one check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The check's name, such as `disk`.
     pub check: String,
-    /// How it ended.
+    /// How the check ended.
     pub state: State,
     /// One line on what is there.
     pub text: String,
@@ -58,7 +60,7 @@ impl Finding {
     }
 }
 
-/// Prints the findings, a line each, with the fixes under them.
+/// Formats the findings, a line each, with the fixes under them.
 pub fn render(findings: &[Finding]) -> String {
     let mut out = String::new();
     for finding in findings {
@@ -88,7 +90,7 @@ pub fn disk(free: u64) -> Finding {
     }
 }
 
-/// Judges the memory that is free for a trainer, bytes; none where it is not known.
+/// Judges the memory that is free for a trainer, bytes; none where it is unknown.
 pub fn memory(free: Option<u64>) -> Finding {
     let Some(free) = free else { return Finding::ok("memory", "not known on this system") };
     let text = format!("{} free", bytes(free));
@@ -105,16 +107,16 @@ pub fn memory(free: Option<u64>) -> Finding {
     }
 }
 
-/// What a processor is like.
+/// The facts about a processor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cpu {
-    /// Its name.
+    /// The model's name; empty where it is unknown.
     pub model: String,
     /// Cores that this process may use.
     pub usable: usize,
-    /// Cores that are there.
+    /// Cores that the machine has.
     pub present: usize,
-    /// How its clock is governed, such as `powersave`, with its driver; where that is known.
+    /// The governor of its clock, such as `powersave`, and the driver; none where they are unknown.
     pub governor: Option<(String, String)>,
 }
 
@@ -140,7 +142,7 @@ pub fn cpu(cpu: &Cpu) -> Finding {
     }
 }
 
-/// Judges whether a battery is drained.
+/// Judges the power supply: training pauses on battery.
 pub fn battery(on_battery: bool) -> Finding {
     if on_battery {
         Finding::warn("power", "on battery: training pauses", "plug the machine in")
@@ -149,12 +151,12 @@ pub fn battery(on_battery: bool) -> Finding {
     }
 }
 
-/// What is known of GPUs.
+/// The facts about GPUs and the libtorch in use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Gpu {
     /// One line per GPU as nvidia-smi names them: name, driver version, memory.
     pub listed: Vec<String>,
-    /// Whether the kernel's driver shows a GPU.
+    /// Whether the kernel has loaded an NVIDIA driver.
     pub driver: bool,
     /// Whether the libtorch in use was built for CUDA.
     pub libtorch_cuda: bool,
@@ -169,8 +171,8 @@ pub fn gpu(gpu: &Gpu) -> Finding {
         (true, false) => Finding::warn(
             "gpu",
             if listed.is_empty() { "an NVIDIA driver is loaded".to_owned() } else { listed },
-            "libtorch here is for CPUs only: set LIBTORCH to a CUDA build of libtorch 2.11.0 and build again, or \
-             train on the CPU with `--devices cpu`",
+            "libtorch here is for CPUs only: set LIBTORCH to a CUDA build of libtorch 2.11.0 and build \
+             again, or train on the CPU with `--devices cpu`",
         ),
         (true, true) if gpu.listed.is_empty() => Finding::warn(
             "gpu",
@@ -181,7 +183,7 @@ pub fn gpu(gpu: &Gpu) -> Finding {
     }
 }
 
-/// Judges the clock: `now` and the end of the newest experiment, seconds since 1970.
+/// Judges the clock: the time now and the end of the newest experiment, both in seconds since 1970.
 pub fn clock(now: u64, newest: Option<u64>) -> Finding {
     let text = words::timestamp(now);
     if now < EARLIEST_NOW {
@@ -197,7 +199,7 @@ pub fn clock(now: u64, newest: Option<u64>) -> Finding {
     }
 }
 
-/// Judges what `trainer --version` did: its output, or why it did not run.
+/// Judges what `trainer --version` printed, or why it did not run.
 pub fn trainer(path: &str, ran: Result<String, String>) -> Finding {
     match ran {
         Ok(version) => Finding::ok("trainer", format!("{} at {path}", words::clean(&version))),
@@ -216,7 +218,7 @@ pub fn trainer(path: &str, ran: Result<String, String>) -> Finding {
     }
 }
 
-/// Prints a number of bytes: `812 MB`, `3.4 GB`.
+/// Formats a number of bytes: `812 MB`, `3.4 GB`.
 pub fn bytes(n: u64) -> String {
     match n as f64 {
         n if n < 999.5e6 => format!("{:.0} MB", n / 1e6),
@@ -224,7 +226,7 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
-/// Returns the worst state.
+/// Returns the worst state among the findings; ok where there are none.
 pub fn worst(findings: &[Finding]) -> State {
     findings.iter().map(|finding| finding.state).max().unwrap_or(State::Ok)
 }

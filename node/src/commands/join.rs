@@ -25,19 +25,19 @@ use crate::{
     ui::view::View,
 };
 
-/// The file of a home that holds the swarm config of the objective that it joined.
+/// The file of a home with the swarm config of the objective that it joined last.
 pub const SWARM_CONFIG: &str = "swarm-config.toml";
 
-/// The file of a home that remembers peers.
+/// The file of a home that remembers peers across sessions.
 const PEERS: &str = "peers.json";
 
 /// Mean time between two reconciliations.
 const SYNC_EVERY: Duration = Duration::from_secs(45);
 
-/// Where a node listens unless it is told: everywhere, on free ports.
+/// Addresses on which a node listens unless it is told otherwise: every interface, free ports.
 const LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"];
 
-/// What leaves the machine, said at a home's first join.
+/// What leaves the machine; printed at a home's first join.
 const FIRST_JOIN: [&str; 4] = [
     "what leaves this machine: its network address and this node's public key",
     "its hardware: device, threads, slots, training speed",
@@ -45,12 +45,12 @@ const FIRST_JOIN: [&str; 4] = [
     "never files, text, program.md or names",
 ];
 
-/// Runs `join`.
+/// Runs `node join`.
 pub fn join(home: &Path, args: &JoinArgs) -> anyhow::Result<()> {
     take_part(home, &args.target, &args.network, &args.session, args.observe)
 }
 
-/// Runs `seed`.
+/// Runs `node seed`.
 pub fn seed(home: &Path, args: &SeedArgs) -> anyhow::Result<()> {
     if args.swarm_config.contains('@') {
         return Err(hinted(
@@ -61,6 +61,7 @@ pub fn seed(home: &Path, args: &SeedArgs) -> anyhow::Result<()> {
     take_part(home, &args.swarm_config, &args.network, &args.session, args.serve_only)
 }
 
+/// Takes part in a swarm by a ticket or a swarm config; with `observe` it trains nothing.
 fn take_part(
     home: &Path,
     target: &str,
@@ -68,7 +69,7 @@ fn take_part(
     session: &SessionArgs,
     observe: bool,
 ) -> anyhow::Result<()> {
-    // Made, checked and let go: the session takes the lock again.
+    // Makes and checks the home, then releases its lock, because the session takes the lock again.
     drop(Home::open(home)?);
     let is_first = !home.join("identity").exists();
     let keys = identity::load(home)?;
@@ -102,6 +103,7 @@ fn take_part(
         let ticket: Ticket = target.parse().map_err(anyhow::Error::msg)?;
         greeting.extend(ticket.limits().map(str::to_owned));
         config.peers.extend(ticket.addresses.iter().cloned());
+        // Where the home holds this objective's config already, nobody has to be asked for it.
         match held(&file).filter(|(known, _)| known.objective.id() == ticket.objective) {
             Some((_, text)) => text,
             None => runtime.block_on(network::fetch_swarm_config(&config, &ticket))?.1,
@@ -124,7 +126,7 @@ fn take_part(
     runtime.block_on(session::join(&settings, home, view, taking))
 }
 
-/// Returns where a shared objective's pinned text lay here when this home last took part in it.
+/// Returns where a shared objective's pinned text lay on this machine when this home last took part in it.
 fn known_place(home: &Path, shared: &Objective) -> Option<PathBuf> {
     if shared.corpus == CorpusSource::Crates || shared.corpus_hash.is_none() {
         return None;
@@ -136,20 +138,23 @@ fn known_place(home: &Path, shared: &Objective) -> Option<PathBuf> {
     last.data.filter(|_| of_that_file && before.objective.id() == shared.id())
 }
 
-/// Checks that the text of a shared objective can be read here: at its own path, or where `data` says, if its bytes are pinned.
+/// Checks that the text of a shared objective can be read here: at its own path, or at `data` if its bytes
+/// are pinned.
 fn check_text(shared: &Objective, data: Option<&Path>) -> anyhow::Result<()> {
     match (&shared.corpus, shared.corpus_hash, data) {
         (CorpusSource::Crates, _, Some(_)) => bail!(
-            "`--data` makes an objective of one's own; this shared one is about the pinned list of crates: leave it out, \
-             or work alone with `node solo`"
+            "`--data` makes an objective of one's own; this shared one is about the pinned list of crates: \
+             leave it out, or work alone with `node solo`"
         ),
         (CorpusSource::Path(path), None, Some(_)) => bail!(
-            "this shared objective is about the text at `{}` and does not say which bytes that is, so `--data` could name \
-             another: whoever seeds it can pin them with `blake3 = \"…\"` in its `corpus`",
+            "this shared objective is about the text at `{}` and does not say which bytes that is, so \
+             `--data` could name another: whoever seeds it can pin them with `blake3 = \"…\"` in its \
+             `corpus`",
             words::clean(path)
         ),
         (CorpusSource::Path(path), Some(_), None) if !Path::new(path).exists() => bail!(
-            "this shared objective is about a text at `{}`, which is not there: `--data PATH` says where it lies here",
+            "this shared objective is about a text at `{}`, which is not there: `--data PATH` says where \
+             it lies here",
             words::clean(path)
         ),
         _ => Ok(()),
@@ -160,7 +165,7 @@ fn path_text(path: &Path) -> anyhow::Result<String> {
     path.to_str().map(str::to_owned).with_context(|| format!("the home `{}` is not UTF-8", path.display()))
 }
 
-/// Returns the swarm config that a home holds.
+/// Reads the swarm config in a home's file, with its text; none where there is no valid one.
 pub fn held(file: &Path) -> Option<(SwarmConfig, String)> {
     let text = fs::read_to_string(file).ok()?;
     Some((SwarmConfig::parse(&text).ok()?, text))

@@ -1,4 +1,4 @@
-//! `node pause`, `resume` and `stop`: short wishes to the running node.
+//! `node pause`, `node resume` and `node stop`: simple requests to the running node.
 
 use std::path::Path;
 
@@ -10,18 +10,18 @@ use crate::{
     control::{self, Reply, Request},
 };
 
-/// A wish.
+/// What a person wants of the running node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
     /// Stop training until told to go on.
     Pause,
-    /// Go on.
+    /// Train again after a pause.
     Resume,
-    /// End cleanly.
+    /// End the node cleanly.
     Stop,
 }
 
-/// Tells the running node and prints what it says.
+/// Sends the request to the running node and prints its answer.
 pub fn run(home: &Path, wish: Wish) -> anyhow::Result<()> {
     let (request, verb) = match wish {
         Wish::Pause => (Request::Pause, "pause"),

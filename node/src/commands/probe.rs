@@ -1,4 +1,4 @@
-//! `node probe`: what this machine does in a second, and which class of budget it gets.
+//! `node probe`: measures this machine's training speed, and says which class of budget it gets.
 
 use std::{fmt::Write, path::Path};
 
@@ -11,7 +11,7 @@ use crate::{
     ui::view::{View, json::write_line},
 };
 
-/// Runs the verb.
+/// Runs `node probe`.
 pub fn run(home: &Path, args: &ProbeArgs) -> anyhow::Result<()> {
     let settings = Settings::for_probe(args)?;
     let probe = runtime()?.block_on(session::probe(
@@ -26,12 +26,13 @@ pub fn run(home: &Path, args: &ProbeArgs) -> anyhow::Result<()> {
     print(&table(&probe))
 }
 
-/// Writing to a string cannot fail.
+/// Formats a probe for people.
 fn table(probe: &Probe) -> String {
     let (budget, seconds) = probe.budget();
     let mut out = format!("slots      {} × {}\n", probe.slots, probe.slot);
     for shape in &probe.shapes {
         let (tokens, flops) = (count(shape.tokens_per_second), count(shape.flops_per_second));
+        // Writing to a string cannot fail.
         let _ = writeln!(out, "{:<10} {tokens:>8} tokens/s  {flops:>8}FLOP/s", shape.name);
     }
     let _ = writeln!(out, "budget     {budget}: {seconds:.0} s of training a run on this machine");

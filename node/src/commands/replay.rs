@@ -1,4 +1,4 @@
-//! `node experiments replay`: one run again, at its own seed and token count, beside what the journal says.
+//! `node experiments replay`: does one run again at its own seed and token count, and compares the two.
 
 use std::{io, path::Path};
 
@@ -16,7 +16,7 @@ use crate::{
     ui::view::{View, json::write_line},
 };
 
-/// What a replay showed, bits per byte on validation.
+/// The result of a replay, as `--json` prints it. Both values are bits per byte on validation.
 #[derive(Debug, Serialize)]
 struct Replay {
     number: u32,
@@ -27,7 +27,7 @@ struct Replay {
     same_bits: bool,
 }
 
-/// Runs the verb.
+/// Runs `node experiments replay`.
 pub fn run(home: &Path, args: &ReplayArgs) -> anyhow::Result<()> {
     let choice = SessionSpec { swarm_config: args.config.clone(), data: args.data.clone(), budget: None };
     let settings = Settings::for_text(choice.or_last(home), &DeviceRequest::All)?;
@@ -69,7 +69,8 @@ fn text(replay: &Replay) -> String {
     } else {
         let difference = signed(replay.replayed - replay.recorded);
         format!(
-            "{difference}: bits repeat only with the same processor, threads and libtorch; else it is one more sample"
+            "{difference}: bits repeat only with the same processor, threads and libtorch; else it is one \
+             more sample"
         )
     };
     format!(

@@ -1,4 +1,4 @@
-//! `node report`: a page and a chart of what was found, and the locked split, read once.
+//! `node report`: writes a page and a chart of what was found, and reads the locked split once.
 
 use std::{io, path::Path};
 
@@ -24,7 +24,7 @@ use crate::{
 const PAGE: &str = "report.md";
 const CHART: &str = "report.svg";
 
-/// The report for programs.
+/// What `report --json` prints.
 #[derive(Debug, Serialize)]
 struct Summary<'a> {
     arena: String,
@@ -35,7 +35,7 @@ struct Summary<'a> {
     page: String,
 }
 
-/// Runs the verb.
+/// Runs `node report`.
 pub fn run(home: &Path, args: &ReportArgs) -> anyhow::Result<()> {
     let (story, reading, readings) = if args.no_locked { known(home)? } else { read(home, args)? };
     let picture = chart::svg(&story).context("the baseline has no value to draw")?;
@@ -48,6 +48,7 @@ pub fn run(home: &Path, args: &ReportArgs) -> anyhow::Result<()> {
     if args.output.json {
         let summary = Summary {
             arena: story.arena.to_string(),
+            // The first one of a story is its baseline.
             experiments: story.experiments.len() - 1,
             keeps: story.keeps().count(),
             gain: story.gain(),
@@ -66,8 +67,9 @@ pub fn run(home: &Path, args: &ReportArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Opens a session that reads the locked split, unless it was read before.
 fn read(home: &Path, args: &ReportArgs) -> anyhow::Result<(Story, Option<Reading>, usize)> {
-    // Looked at first, because opening a session would make a home where there is none.
+    // Checked first, because opening a session would make a home where there is none.
     drop(open_existing(home)?);
     let text = SessionSpec { swarm_config: args.swarm_config.clone(), data: args.data.clone(), budget: None };
     let settings = Settings::for_text(text.or_last(home), &args.devices)?;
@@ -75,6 +77,7 @@ fn read(home: &Path, args: &ReportArgs) -> anyhow::Result<(Story, Option<Reading
     runtime()?.block_on(session::read_locked(&settings, home, view, args.again))
 }
 
+/// Returns what the home knows without training: its story, and an earlier reading if there is one.
 fn known(home: &Path) -> anyhow::Result<(Story, Option<Reading>, usize)> {
     let _held = open_existing(home)?;
     let journal = Journal::open(home)?.experiments.into_iter().map(|found| found.experiment).collect();

@@ -9,7 +9,7 @@ use crate::{
     ui::view::View,
 };
 
-/// Runs the verb.
+/// Runs `node solo`.
 pub fn run(home: &Path, args: &SoloArgs) -> anyhow::Result<()> {
     let settings = Settings::for_solo(args)?;
     runtime()?.block_on(session::solo(&settings, home, View::for_stdout(args.session.output.json)))

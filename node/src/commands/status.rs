@@ -1,4 +1,4 @@
-//! `node status`: what the running node is doing, or what the home holds while none runs.
+//! `node status`: what the running node is doing, or what the home holds while no node runs.
 
 use std::{
     io::{self, IsTerminal},
@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// Rest between two looks of `--watch`.
+/// Time between two prints of `--watch`.
 const WATCH_REST: Duration = Duration::from_secs(1);
 
 /// Prints the status once, or again every second.
@@ -33,7 +33,7 @@ pub fn run(home: &Path, args: &StatusArgs) -> anyhow::Result<()> {
     loop {
         let text = once(home, args.output.json)?;
         if args.watch && !args.output.json && io::stdout().is_terminal() {
-            // Home, and clear what the last look left below.
+            // Puts the cursor at the top left, and clears what the last print left below.
             print("\u{1b}[H\u{1b}[J")?;
         }
         print(&text)?;
@@ -62,7 +62,7 @@ fn once(home: &Path, as_json: bool) -> anyhow::Result<String> {
     }
 }
 
-/// What a node sees that trains nothing.
+/// The status of a node that trains nothing, as `--json` prints it.
 #[derive(Serialize)]
 struct Observing<'a> {
     #[serde(flatten)]

@@ -1,4 +1,5 @@
-//! `node sync --git`: the swarm's records exchanged through a git repository or a bundle, with no connection to anybody.
+//! `node sync --git`: exchanges the swarm's records through a git repository or a bundle, with no connection
+//! to anybody.
 
 use std::{
     collections::BTreeSet,
@@ -32,19 +33,20 @@ use crate::{
     ui::view::json::write_line,
 };
 
-/// Memory of this process while it reads what may be made to fill it: forty times what 100,000 records need.
+/// Most address space of this process, bytes, since what it reads may be made to fill its memory. It is forty
+/// times what 100,000 records need.
 const MAX_MEMORY: u64 = 4 << 30;
-/// Largest file that it, or a git that it calls, may write.
+/// Largest file, bytes, that this process or a git that it calls may write.
 const MAX_FILE: u64 = 2 << 30;
 
-/// What went out.
+/// What was sent that the other side lacked.
 #[derive(Debug, Serialize)]
 struct Exported {
     records: usize,
     discoveries: usize,
 }
 
-/// Exchanges records.
+/// Runs `node sync`: takes the records that are there, then writes those that are here.
 pub fn run(home: &Path, args: &SyncArgs) -> anyhow::Result<()> {
     let Some((swarm_config, _)) = join::held(&home.join(join::SWARM_CONFIG)) else {
         return Err(hinted(
@@ -56,6 +58,7 @@ pub fn run(home: &Path, args: &SyncArgs) -> anyhow::Result<()> {
     let remote = Remote::parse(&args.git)?;
     let _alone = begin(home)?;
     confine()?;
+    // Candidates go to a file in the home, from which the running node, if there is one, takes them.
     let mut out = BufWriter::new(File::create(incoming(home)).context("cannot write to the home")?);
     let there = remote.read(home, &Ours::read(home, node)?.files, &mut out)?;
     out.flush().context("cannot write to the home")?;
@@ -66,6 +69,7 @@ pub fn run(home: &Path, args: &SyncArgs) -> anyhow::Result<()> {
         Err(ControlError::NotRunning) => at_rest(home, node, swarm_config.objective)?,
         Err(error) => return Err(error.into()),
     };
+    // The reading itself counts records too: those known by their files, and those it refuses.
     imported.add(there.imported.clone());
     if !args.output.json {
         print(&text(&imported))?;
@@ -77,7 +81,7 @@ pub fn run(home: &Path, args: &SyncArgs) -> anyhow::Result<()> {
     let is_new = |found: &&(String, git2::Oid)| !there.refs.contains(found);
     let discoveries = ours.refs.iter().filter(|(name, _)| name.starts_with(crate::swarm::git::DISCOVERIES));
     let exported = Exported { records, discoveries: discoveries.filter(is_new).count() };
-    // What is left there is cleaned up by the next one, too.
+    // What cannot be removed now, the next sync removes.
     let _ = fs::remove_dir_all(sync_folder(home));
     if args.output.json {
         #[derive(Serialize)]
@@ -99,7 +103,7 @@ fn text(imported: &Imported) -> String {
     std::iter::once(format!("imported  {new} new, {known} known\n")).chain(lines).collect()
 }
 
-/// Makes an empty folder for this sync. One at a time: the lock is held as long as the file.
+/// Makes an empty folder for this sync. The open file that it returns keeps other syncs off this home.
 fn begin(home: &Path) -> anyhow::Result<File> {
     let failed = || format!("cannot write to the home `{}`", home.display());
     let lock = OpenOptions::new().write(true).create(true).truncate(false).open(home.join("sync.lock"));
@@ -115,7 +119,8 @@ fn begin(home: &Path) -> anyhow::Result<File> {
     Ok(lock)
 }
 
-/// Bounds what this process and those that it starts can take of the machine: packs can be made to grow when read.
+/// Limits what this process and its children can take of the machine, because a pack can be made to grow when
+/// it is read.
 fn confine() -> anyhow::Result<()> {
     for (resource, most) in [(Resource::As, MAX_MEMORY), (Resource::Fsize, MAX_FILE)] {
         let Rlimit { current, maximum } = getrlimit(resource);
@@ -125,12 +130,13 @@ fn confine() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Does a running node's part where none runs.
+/// Imports the records and brings git level with the archive, as a running node does, where none runs.
 fn at_rest(home: &Path, node: Author, objective: Objective) -> anyhow::Result<Imported> {
     let held_home = open_existing(home)?;
     let journal = Journal::open(held_home.path())?.journal.path();
     let now = unix_now();
     let (mut archive, _) = Archive::open(&home.join(session::RECORDS), objective.clone(), now)?;
+    // An archive that lost everything is filled again from the journal.
     if archive.is_empty() {
         restore(&journal, node, &mut archive, now)?;
     }

@@ -1,5 +1,6 @@
-//! `node try`: one change of a person's or an agent's own, through the same verdict as every experiment: on the running
-//! node, or where none runs, in a session of its own.
+//! `node try`: puts one change of a person's or an agent's own through the same verdict as every experiment.
+//!
+//! The running node makes the experiment; where none runs, a session of its own does.
 
 use std::{
     io::{self, Read, Write},
@@ -17,11 +18,11 @@ use crate::{
     ui::view::{View, json, lists, plain::Plain},
 };
 
-/// Longest patch that is read from standard input: every knob changed takes below 4 KB.
+/// Longest patch that is read from standard input, bytes. A patch that changes every knob takes below 4 KB.
 const MAX_PATCH_BYTES: u64 = 16 * 1024;
 
-/// Hands the change to the running node or makes the experiment itself, tells on standard error what goes on, and
-/// prints the verdict.
+/// Hands the change to the running node, or makes the experiment itself where none runs. Tells on standard
+/// error what goes on, and prints the verdict.
 pub fn run(home: &Path, args: &TryArgs) -> anyhow::Result<()> {
     let patch = if args.patch == "-" { read_patch(io::stdin())? } else { args.patch.clone() };
     let because = args.because.clone();
@@ -29,13 +30,13 @@ pub fn run(home: &Path, args: &TryArgs) -> anyhow::Result<()> {
     let mut narration = Plain::new(io::stderr());
     let asked = control::ask(home, &request, &mut |reply| {
         if let Reply::Event { event } = reply {
-            // The verdict comes all the same when nobody reads the narration.
+            // An error is no reason to stop: the verdict comes even when nobody reads the narration.
             let _ = narration.happened(unix_now(), &event);
         }
     });
     let reply = match asked {
         Err(ControlError::NotRunning) => {
-            // Looked at first, because opening a session would make a home where there is none.
+            // Checked first, because opening a session would make a home where there is none.
             drop(open_existing(home)?);
             let view = View::beside_result(args.output.json);
             let change = PersonsChange { patch, because };

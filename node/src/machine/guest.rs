@@ -1,4 +1,4 @@
-//! What makes a node a good guest on a machine that somebody works at.
+//! What makes a node a good guest on a machine that somebody works at: priority, cores, battery.
 
 use std::{fs, path::Path, thread};
 
@@ -8,7 +8,7 @@ pub const TRAINER_NICENESS: i32 = 19;
 /// Where Linux lists batteries and mains adapters.
 pub const POWER_SUPPLIES: &str = "/sys/class/power_supply";
 
-/// Returns the machine's memory in bytes: what the operating system says, or 4 GiB where it does not say.
+/// Returns the machine's memory in bytes; 4 GiB where the operating system does not say.
 pub fn memory_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = text
@@ -27,7 +27,7 @@ pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Returns the numbers of the cores that this process may use; none where the system does not say.
+/// Returns the numbers of the cores that this process may use; empty where the system does not say.
 pub fn core_numbers() -> Vec<usize> {
     #[cfg(target_os = "linux")]
     if let Ok(set) = rustix::thread::sched_getaffinity(None) {
@@ -36,10 +36,10 @@ pub fn core_numbers() -> Vec<usize> {
     Vec::new()
 }
 
-/// Returns whether the machine runs on its battery; `supplies` is [`POWER_SUPPLIES`].
+/// Returns whether the machine runs on its battery. `supplies` is the folder [`POWER_SUPPLIES`].
 ///
-/// It does if a system battery discharges and no mains adapter is on line. A machine that lists neither (a desktop, a
-/// server, a container) does not; a peripheral's battery (a mouse) does not count.
+/// It does if a system battery is discharging and no mains adapter is online. A machine that lists neither (a
+/// desktop, a server, a container) does not. The battery of a peripheral (a mouse) does not count.
 pub fn on_battery(supplies: &Path) -> bool {
     let Ok(entries) = fs::read_dir(supplies) else { return false };
     let mut discharging = false;

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-/// Where a run takes place.
+/// The hardware that a run trains on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Device {
-    /// The processor.
+    /// The processor, one or more of its cores.
     Cpu,
     /// A CUDA device by its index.
     Cuda(u16),
-    /// Apple's GPU.
+    /// Apple's GPU, `mps`.
     Mps,
 }
 
@@ -26,15 +26,15 @@ impl fmt::Display for Device {
 /// One slot's share of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
-    /// The device.
+    /// The device that the slot's runs train on.
     pub device: Device,
-    /// Threads on a CPU.
+    /// Threads of the trainer; 1 where the device is a GPU.
     pub threads: u16,
-    /// The cores it is pinned to; empty for all.
+    /// The cores that the slot is pinned to; empty for all.
     pub cpus: Vec<usize>,
 }
 
-/// Names a slot for lists: `cpu:0-1`, `cpu`, `cuda:0`.
+/// Returns a slot's name for lists: `cpu:0-1`, `cpu`, `cuda:0`.
 pub fn slot_name(placement: &Placement) -> String {
     match (placement.device, placement.cpus.as_slice()) {
         (Device::Cpu, [first, .., last]) => format!("cpu:{first}-{last}"),

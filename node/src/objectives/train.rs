@@ -1,4 +1,4 @@
-//! The built-in trainer's objective: a language model's config, judged by bits per byte.
+//! The objective of the built-in trainer: a language model's config, judged by bits per byte.
 
 pub mod calibrated;
 pub mod dataset;

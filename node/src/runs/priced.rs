@@ -1,6 +1,7 @@
-//! A run with its price: taken with the machine's lock held, void when starved, checked by the run itself.
+//! A run with its price: taken by one slot at a time, void when starved, checked by the run itself.
 //!
-//! A price decides how many tokens a config gets for good, so that its luck would be mistaken for the config's merit.
+//! A price decides for good how many tokens a config gets. So the luck of a price would be mistaken for the
+//! config's merit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,37 +13,41 @@ use crate::{
     runs::supervisor::{self, Control, Price, RunBudget, RunProgress, RunSpec},
 };
 
-/// Share of its threads' CPU time below which a price is void.
+/// Least share of its threads' CPU time that pricing must get; below it the price is void.
 const LEAST_CPU_SHARE: f64 = 0.97;
 
-/// How far a run's own speed may lie from its price.
+/// How far a run's own speed may lie from its price, as a share of the price.
 const TOLERANCE: f64 = 0.03;
 
-/// Prices taken, a moment apart, before a busy machine's price is taken as it is.
+/// Most prices taken, [`MOMENT`] apart, before the best price of a busy machine is used although it is void.
 const TRIES: u32 = 4;
+/// Wait between two prices.
 const MOMENT: Duration = Duration::from_secs(2);
 
-/// Rests before a run that other work starved is tried again, and how long each is: two hours in all.
+/// Most times that a run starved by other work is tried again, each after a [`REST`]: two hours in all.
 const MOST_RESTS: u32 = 240;
+/// Rest before a starved run is tried again.
 const REST: Duration = Duration::from_secs(30);
 
-/// What a run came to.
+/// The result of a run that was priced where necessary.
 #[derive(Debug, Clone)]
 pub struct RunResult {
-    /// The order's id.
+    /// Id of the order that the run is for.
     pub id: u64,
-    /// Start, seconds since 1970.
+    /// When it started, seconds since 1970.
     pub started_at: u64,
     /// Its outcome; none if it was cancelled.
     pub outcome: Option<Outcome>,
-    /// The tokens that its own price bought it, where its order says only seconds.
+    /// Tokens that its price bought; none where its order gives a number of tokens.
     priced_tokens: Option<u64>,
-    /// The tokens that the run's own speed makes of the budget, where it did not go as fast as its price says.
+    /// Tokens that the budget buys at the run's own speed; none where that speed was as priced.
     pub better_tokens: Option<u64>,
 }
 
-/// Prices a run where its order says only seconds, then runs it. `lock` lets one slot price at a time. While other work
-/// takes the machine, the run waits: it is polite, and a starved run says nothing about its config.
+/// Prices a run where its order gives only seconds, then runs it. `lock` lets one slot price at a time.
+///
+/// While other work takes the machine, the run waits: it is a guest, and a starved run says nothing about its
+/// config.
 pub async fn priced_run(
     spec: RunSpec,
     lock: Arc<Mutex<()>>,
@@ -55,7 +60,8 @@ pub async fn priced_run(
         matches!(&result.outcome, Some(Outcome::Crashed(crash)) if crash.class == CrashClass::TimedOut);
     if let (true, RunBudget::Seconds(seconds), Some(tokens)) = (timed_out, spec.budget, result.priced_tokens)
     {
-        // It was promised more tokens than it could see in the cap's time, so its speed is below this share of its price.
+        // It could not see all the tokens that it was promised within the cap, so its speed is below this
+        // share of its price.
         let share = seconds / spec.limits.cap.as_secs_f64();
         let most = (tokens as f64 * share) as u64;
         result = attempt(spec.clone(), Some(most), &lock, &events, &control).await;
@@ -75,7 +81,7 @@ pub async fn priced_run(
     RunResult { started_at, ..result }
 }
 
-/// Waits, and returns what is wanted now; a cancel ends the wait.
+/// Rests, and returns what the owner wants afterwards; a cancel ends the rest.
 async fn rest(control: &mut watch::Receiver<Control>) -> Control {
     let cancelled = async {
         // An error means that the owner is gone, which is as good as a cancel.
@@ -87,7 +93,8 @@ async fn rest(control: &mut watch::Receiver<Control>) -> Control {
     }
 }
 
-/// Runs once; where the order says only seconds, for what a price taken now buys, but at most `most_tokens`.
+/// Runs once. Where the order gives only seconds, it trains what a price taken now buys, at most
+/// `most_tokens`.
 async fn attempt(
     mut spec: RunSpec,
     most_tokens: Option<u64>,
@@ -109,6 +116,8 @@ async fn attempt(
             Some(Ok(mut taken)) => {
                 if let Some(most) = most_tokens.filter(|most| *most < taken.tokens) {
                     let steps = (most / tokens_per_step).max(1);
+                    // Speed and tokens go down together: the run is checked against the speed that its tokens
+                    // stand for.
                     taken.tokens_per_second *= (steps * tokens_per_step) as f64 / taken.tokens as f64;
                     taken.tokens = steps * tokens_per_step;
                 }
@@ -133,6 +142,7 @@ async fn attempt(
     RunResult { outcome, priced_tokens, better_tokens, ..nothing }
 }
 
+/// Takes prices until one is not void or [`TRIES`] are used up; none if it was cancelled.
 async fn take_price(
     spec: &RunSpec,
     lock: &Mutex<()>,
@@ -148,7 +158,7 @@ async fn take_price(
         match supervisor::price(spec.clone(), events.clone(), control.clone()).await? {
             Ok(price) if price.cpu_share >= LEAST_CPU_SHARE => return Some(Ok(price)),
             Ok(price) => {
-                // The best of the void prices: what starves a price only ever makes it slower.
+                // The best of the void prices counts: what starves a price only ever makes it slower.
                 let slower = |last: &Price| last.tokens < price.tokens;
                 if last.as_ref().is_none_or(slower) {
                     last = Some(price);
@@ -160,7 +170,7 @@ async fn take_price(
     last.map(Ok)
 }
 
-/// Returns whether a run went as fast as its price says. A run that was starved says nothing about its price.
+/// Returns whether a run was as fast as its price says. A starved run says nothing about its price.
 fn holds(price: &Price, report: &RunReport) -> bool {
     let share =
         report.training_cpu_seconds / (report.training_seconds.max(1e-9) * f64::from(report.threads.max(1)));

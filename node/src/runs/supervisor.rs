@@ -1,4 +1,5 @@
-//! The supervisor: runs a trainer as a child process, so that whatever happens to it is an outcome and not our end.
+//! The supervisor: runs a trainer as a child process, so that whatever happens to it is an outcome and the
+//! node goes on.
 //!
 //! ```text
 //! RunSpec ──▶ process (own group, nice, its cores) ──lines──▶ watch ──▶ Outcome
@@ -6,8 +7,9 @@
 //!        cancel, pause, kill of the whole tree     clock, memory
 //! ```
 //!
-//! **A run never ends later than its limits, leaves no process behind, and never gives a number that was not checked**
-//! against what was asked for. What is not here: which run comes next (research), and what the trainer does inside.
+//! **A run never ends later than its limits, leaves no process behind, and never gives a number that was not
+//! checked** against what was asked for. Not here: which run comes next (research), and what the trainer does
+//! inside.
 
 mod ended;
 mod links;
@@ -47,37 +49,37 @@ use process::{ErrorTail, Launch};
 use supervision::{AFTERMATH, Supervision};
 use watch::{CallFault, ExpectedReport, Goal, Watch};
 
-/// What a run may use up.
+/// What a run may use up: training seconds or training tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RunBudget {
     /// Training seconds: the run prices itself and rounds to whole steps.
     Seconds(f64),
-    /// Training tokens.
+    /// A fixed number of training tokens.
     Tokens(u64),
 }
 
 /// One run of `trainer train`.
 #[derive(Debug, Clone)]
 pub struct RunSpec {
-    /// A number of the caller's, handed back with every event.
+    /// Number chosen by the caller and handed back with every event.
     pub run: u64,
-    /// The trainer binary.
+    /// Path of the trainer binary.
     pub trainer: PathBuf,
     /// The config to execute.
     pub config: EffectiveConfig,
-    /// The prepared dataset.
+    /// Folder of the prepared dataset.
     pub data: PathBuf,
-    /// The corpus that the dataset must hold.
+    /// Hash of the corpus that the dataset must hold.
     pub corpus: CorpusHash,
-    /// The tokenizer that the dataset must hold.
+    /// Hash of the tokenizer that the dataset must hold.
     pub tokenizer: TokenizerHash,
-    /// The seed.
+    /// Seed of the training.
     pub seed: u64,
-    /// The budget.
+    /// Training seconds or tokens that it may use up.
     pub budget: RunBudget,
-    /// The slot.
+    /// The slot that it runs on.
     pub placement: Placement,
-    /// The number format, where the trainer shall not choose.
+    /// The number format; none where the trainer shall choose.
     pub dtype: Option<Dtype>,
     /// The held-out splits to evaluate.
     pub splits: Vec<Split>,
@@ -85,19 +87,20 @@ pub struct RunSpec {
     pub context: u32,
     /// Evaluation tokens of each split.
     pub evaluation_tokens: u64,
-    /// The fewest steps that a price must buy.
+    /// Fewest steps that a price must buy; none for the trainer's default.
     pub min_steps: Option<u64>,
-    /// Where to save the model.
+    /// Where to save the trained model; none to keep no model.
     pub save: Option<PathBuf>,
-    /// How far behind it may be; none for a run that is not pruned.
+    /// The losses above which it is pruned; none for a run that is not pruned.
     pub prune: Option<PruneBounds>,
-    /// The bounds that are enforced.
+    /// The limits that the supervisor enforces.
     pub limits: Limits,
-    /// A folder of the run's own: its config and its log go there.
+    /// Folder of the run's own, for its config and its log.
     pub folder: PathBuf,
 }
 
-/// Runs `trainer train` to its end. Events that the receiver has no room for are dropped: they are news, not results.
+/// Runs `trainer train` to its end. Events for which the receiver has no room are dropped: they are news, not
+/// results.
 pub async fn run(
     spec: RunSpec,
     events: mpsc::Sender<RunProgress>,
@@ -107,7 +110,7 @@ pub async fn run(
     spec.call("train", goal, events, control).await
 }
 
-/// Runs `trainer price`: what [`RunSpec::budget`] buys on this slot. Nothing if it was cancelled.
+/// Runs `trainer price`: what [`RunSpec::budget`] buys on this slot. Returns none if it was cancelled.
 pub async fn price(
     spec: RunSpec,
     events: mpsc::Sender<RunProgress>,
@@ -120,19 +123,19 @@ pub async fn price(
 /// One run of `trainer prepare`.
 #[derive(Debug, Clone)]
 pub struct PrepareSpec {
-    /// The trainer binary.
+    /// Path of the trainer binary.
     pub trainer: PathBuf,
     /// What follows `prepare` on its command line.
     pub arguments: Vec<OsString>,
-    /// Threads.
+    /// Threads that the preparation may use.
     pub threads: u16,
-    /// Longest silence.
+    /// Longest time without a line of output.
     pub silence: Duration,
-    /// A folder for its log.
+    /// Folder for its log.
     pub folder: PathBuf,
 }
 
-/// Runs `trainer prepare` to its end. Nothing if it was cancelled.
+/// Runs `trainer prepare` to its end. Returns none if it was cancelled.
 pub async fn prepare(
     spec: PrepareSpec,
     events: mpsc::Sender<RunProgress>,
@@ -141,6 +144,7 @@ pub async fn prepare(
     let mut arguments = vec![OsString::from("prepare")];
     arguments.extend(spec.arguments);
     let silence = spec.silence;
+    // A preparation has no budget, so silence is what ends it.
     let limits = Limits { silence, startup: silence, ..Limits::for_budget(Duration::ZERO, 0) };
     let call = Call {
         run: 0,
@@ -239,7 +243,7 @@ impl RunSpec {
     }
 }
 
-/// One process to supervise.
+/// One call of the trainer binary, as the supervisor needs it.
 struct Call {
     run: u64,
     program: PathBuf,
@@ -276,6 +280,7 @@ impl Call {
         let mut supervision = Supervision::new(self.run, watch, child, &mark, Links { events, control });
         let reason = supervision.follow().await;
         let exit = supervision.reap().await;
+        // The pipe closes with its last holder; a process that cannot be killed must not hold this up.
         if let Some(reading) = reading {
             let _ = timeout(AFTERMATH, reading).await;
         }
@@ -285,7 +290,7 @@ impl Call {
     }
 }
 
-/// Returns a mark that no other run has, of this process or of an earlier one with its id.
+/// Returns a mark that no other run has, neither of this process nor of an earlier one with the same id.
 fn fresh_mark() -> String {
     static RUNS: AtomicU64 = AtomicU64::new(0);
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The flags of `node discoveries`.
+//! The flags of `node discoveries`, as typed.
 
 use std::time::Duration;
 
@@ -121,7 +121,8 @@ pub struct ExportArgs {
     #[arg(value_name = "ID", required_unless_present = "form")]
     pub id: Option<String>,
 
-    /// For whom: a TOML config for `trainer train`, the same as JSON, a table for notebooks, or a diff for autoresearch
+    /// For whom: a TOML config for `trainer train`, the same as JSON, a table for notebooks, or a diff for
+    /// autoresearch
     #[arg(long = "as", id = "form", value_enum, value_name = "FORM", default_value = "toml")]
     pub form: ExportForm,
 
@@ -154,7 +155,7 @@ fn parse_knob(text: &str) -> Result<String, String> {
     find_knob(text).map(|knob| knob.name().to_owned()).map_err(|error| error.to_string())
 }
 
-/// Parses a class by its number, or a fixed budget by its time.
+/// Parses a class of budget by its number, or a fixed budget by its time.
 fn parse_class(text: &str) -> Result<Budget, String> {
     match text.trim().parse() {
         Ok(class) => Ok(Budget::Class(class)),
@@ -163,7 +164,7 @@ fn parse_class(text: &str) -> Result<Budget, String> {
     }
 }
 
-/// Longest time that can be looked back, days: a century.
+/// Longest age that `--since` takes, days: a century.
 const MAX_DAYS: f64 = 36_525.0;
 
 fn parse_age(text: &str) -> Result<Duration, String> {
@@ -193,8 +194,8 @@ mod tests {
     #[test]
     fn a_list_takes_its_filters() {
         let args = parse(
-            "node discoveries --status confirmed --author D932 --foreign --knob depth --class 3 --arena ab --since 12h \
-             --sort surety --limit 5 --json",
+            "node discoveries --status confirmed --author D932 --foreign --knob depth --class 3 --arena ab \
+             --since 12h --sort surety --limit 5 --json",
         );
         let list = args.expect("valid").list;
         assert_eq!((list.status, list.sort, list.limit), (Some(Status::Confirmed), Sort::Surety, 5));

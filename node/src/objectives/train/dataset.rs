@@ -1,4 +1,4 @@
-//! The dataset of an objective: prepared by the trainer once, found again afterwards.
+//! The dataset of an objective: the trainer prepares it once, and later sessions find it again.
 
 use std::{
     ffi::OsString,
@@ -18,21 +18,21 @@ use tokio::sync::{mpsc, watch};
 
 use crate::runs::supervisor::{self, Control, PrepareSpec};
 
-/// Longest silence of a preparation: a slow line may take minutes for one crate.
+/// Longest silence of a preparation: over a slow line, one crate may take minutes.
 const SILENCE: Duration = Duration::from_mins(10);
 
-/// A prepared dataset.
+/// A prepared dataset, ready to train on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    /// Its folder.
+    /// The folder that holds it.
     pub folder: PathBuf,
-    /// What it holds.
+    /// Hash of the text that it holds.
     pub corpus: CorpusHash,
-    /// How its text became tokens.
+    /// Hash of the tokenizer that made its tokens.
     pub tokenizer: TokenizerHash,
-    /// Distinct token ids.
+    /// Number of distinct token ids.
     pub vocabulary: u32,
-    /// Tokens of the smallest held-out split, where the text is the user's own.
+    /// Tokens of the smallest held-out split, where the text is the user's own; none for the pinned crates.
     pub held_out_tokens: Option<u64>,
 }
 
@@ -44,7 +44,8 @@ struct DatasetManifest {
     vocabulary: u32,
 }
 
-/// Finds the objective's dataset below `data`, or has the trainer prepare it. `news` hears stage, done and total.
+/// Finds the objective's dataset below `data`, or has the trainer prepare it. `news` is called with the
+/// stage, the units done and the units in all.
 pub async fn prepare(
     objective: &Objective,
     trainer: &Path,
@@ -64,7 +65,7 @@ pub async fn prepare(
         folder: data.join("log"),
     };
     let (sender, mut events) = mpsc::channel(64);
-    // Dropping the sender would cancel; it lives as long as the preparation.
+    // Nobody pauses or cancels a preparation; its sender only keeps the channel open.
     let (_control, watch) = watch::channel(Control::Run);
     let preparation = supervisor::prepare(spec, sender, watch);
     tokio::pin!(preparation);
@@ -90,17 +91,19 @@ pub async fn prepare(
     Ok(Dataset { folder, corpus, tokenizer, vocabulary: prepared.vocabulary, held_out_tokens })
 }
 
+/// Checks that the corpus is the one that the swarm config pins, where it pins one.
 fn check(objective: &Objective, corpus: CorpusHash) -> anyhow::Result<()> {
     match objective.corpus_hash {
         Some(pinned) if pinned != corpus => bail!(
-            "the corpus has the hash {corpus}, but the swarm config pins {pinned}: use the corpus that it was written \
-             for, or drop `blake3` to make an objective of your own"
+            "the corpus has the hash {corpus}, but the swarm config pins {pinned}: use the corpus that it \
+             was written for, or drop `blake3` to make an objective of your own"
         ),
         _ => Ok(()),
     }
 }
 
-/// Text of the user's own may have changed since: it is read again. The pinned crates cannot.
+/// Returns the dataset in `folder` if it can be used as it is. Text of the user's own may have changed since,
+/// so it is read again; the pinned crates cannot have changed.
 fn found(objective: &Objective, folder: &Path) -> Option<Dataset> {
     if objective.corpus != CorpusSource::Crates {
         return None;

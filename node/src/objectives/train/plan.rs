@@ -1,4 +1,4 @@
-//! What every run of a session has in common, and the trainer's call that an order becomes.
+//! What every run of a session has in common, and how an order becomes a call of the trainer.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -13,41 +13,44 @@ use crate::{
     runs::supervisor::{Limits, RunBudget, RunSpec},
 };
 
-/// Budgets' time that a run may take whose tokens are known: they bound it already, and a machine that is slower than it was when they were
-/// priced (hot, on battery, busy beside it) is not the config's fault. Of another node's tokens at most half of it is chosen as affordable.
+/// The wall-clock cap, in multiples of the budget, of a run whose token count is fixed.
+///
+/// The tokens bound such a run already. If the machine has become slower since they were priced (hot, on
+/// battery, busy beside it), that is not the config's fault. Another node's token counts are used only where
+/// they are expected to take at most half of this cap.
 const MOST_KNOWN_BUDGETS: f64 = 4.0;
 
 /// What every run of a session has in common.
 #[derive(Debug, Clone)]
 pub struct RunPlan {
-    /// The trainer binary.
+    /// Path of the trainer binary.
     pub trainer: PathBuf,
-    /// The prepared dataset.
+    /// Folder of the prepared dataset.
     pub data: PathBuf,
-    /// Its corpus.
+    /// Hash of the dataset's corpus.
     pub corpus: CorpusHash,
-    /// Its tokenizer.
+    /// Hash of the dataset's tokenizer.
     pub tokenizer: TokenizerHash,
-    /// Its distinct token ids.
+    /// Number of the dataset's distinct token ids.
     pub vocabulary: u32,
-    /// Number format of the products.
+    /// Number format of matrix products.
     pub dtype: Dtype,
     /// Evaluation context, tokens.
     pub context: u32,
     /// Evaluation tokens of each split.
     pub evaluation_tokens: u64,
-    /// Seconds of training.
+    /// Budget of one run, in seconds of training.
     pub budget_seconds: f64,
-    /// Where runs can be.
+    /// The slots that runs are placed on.
     pub slots: Vec<Placement>,
-    /// Where each slot keeps its run's config and log.
+    /// Folder in which each slot has a folder for its run's config and log.
     pub runs: PathBuf,
     /// Most memory of one run, bytes.
     pub memory_bytes: u64,
 }
 
 impl RunPlan {
-    /// Makes the call of the trainer for an order.
+    /// Returns the call of the trainer that an order becomes.
     pub fn spec(&self, order: &RunOrder) -> RunSpec {
         let (budget, patience) = match order.tokens {
             Some(tokens) => (RunBudget::Tokens(tokens), MOST_KNOWN_BUDGETS * self.budget_seconds),

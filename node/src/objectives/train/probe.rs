@@ -1,8 +1,9 @@
-//! The probe: what this machine does in a second, measured once per layout of its slots and remembered.
+//! The probe: this machine's training speed, measured once per layout of its slots and remembered.
 //!
-//! Three shapes of one model are priced, on all slots at the same time, as they will run: bound by launches, the
-//! reference, and bound by matrix products. The reference's speed decides the budget's class, which is a number of
-//! tokens, and, where the machine can be divided in several ways, which way does most.
+//! Three shapes of one model are priced, on all slots at the same time, as they will run. One is bound by
+//! launches, one is the reference, and one is bound by matrix products. The reference's speed decides the
+//! budget's class, which is a number of tokens. Where the machine can be divided in several ways, it also
+//! decides which way does most.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -24,58 +25,60 @@ use crate::{
     runs::supervisor::{self, Control, RunBudget},
 };
 
-/// Seconds of budget that each shape is priced for; the trainer prices for about a second of it.
+/// Budget that each shape is priced for, seconds; the trainer spends about one of them on pricing.
 const PRICED_FOR: f64 = 10.0;
 
-/// The shapes: name and config. Every knob not said is at its default.
+/// The shapes: name and config. Every knob that is not named has its default.
 const SHAPES: [(&str, &str); 3] = [
     ("launches", "depth = 2\nwidth = 64\nsequence_length = 128\nbatch_tokens = 2048"),
     ("reference", "depth = 4\nwidth = 128\nsequence_length = 256\nbatch_tokens = 4096"),
     ("products", "depth = 4\nwidth = 256\nsequence_length = 256\nbatch_tokens = 4096"),
 ];
 
-/// Name of the shape that decides.
+/// Name of the shape that decides the class and the layout.
 const REFERENCE: &str = "reference";
 
-/// How much more all slots together must do before the machine is divided further: fewer slots mean longer training for
-/// each run, and a search that knows more before its next proposal.
+/// Factor by which all slots together must do more before the machine is divided further. With fewer slots
+/// each run trains longer, and the search knows more before its next proposal.
 const WORTH_DIVIDING: f64 = 1.05;
 
-/// Rests while other work takes the whole machine, before the probe gives up: ten minutes in all.
+/// Most rests while other work takes the whole machine, [`REST`] each: ten minutes in all. Then the probe
+/// gives up.
 const MOST_RESTS: u32 = 40;
+/// One rest before a price is tried again.
 const REST: Duration = Duration::from_secs(15);
 
-/// The same where the trainer said nothing at all: it may hang, or be kept from speaking.
+/// Most rests after a trainer that said nothing at all: it may hang, or other work may keep it from speaking.
 const MOST_SILENCES: u32 = 3;
 
-/// What a shape did.
+/// The speed of one shape on a slot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeShape {
-    /// Its name.
+    /// Name of the shape, such as `reference`.
     pub name: String,
-    /// Training throughput.
+    /// Training throughput, tokens a second.
     pub tokens_per_second: f64,
-    /// The same in FLOP/s.
+    /// Training throughput, FLOP/s.
     pub flops_per_second: f64,
 }
 
-/// What a machine's slot does in a second.
+/// The speed of one slot in a layout of equal slots.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
-    /// The slot's shape: device and threads.
+    /// Device and threads of the slot, such as `cpu/2`.
     pub slot: String,
-    /// Slots of this shape that were busy at the same time.
+    /// Slots of this kind that were busy at the same time.
     pub slots: u16,
-    /// The trainer's semantics number.
+    /// The trainer's semantics number when it was measured; with another one the probe is void.
     pub semantics: u16,
-    /// What each shape did on one slot; a layout that lost has the reference alone.
+    /// Speed of each shape on one slot; a layout that lost has the reference alone.
     pub shapes: Vec<ProbeShape>,
-    /// The class, kept while the machine stays near it.
+    /// The class of budget, kept while the machine's speed stays near it.
     pub class: u8,
 }
 
 impl Probe {
-    /// Returns the reference config's throughput, tokens a second.
+    /// Returns the throughput of the reference shape on one slot, tokens a second.
     pub fn tokens_per_second(&self) -> f64 {
         self.shapes.iter().find(|shape| shape.name == REFERENCE).map_or(1.0, |shape| shape.tokens_per_second)
     }
@@ -85,21 +88,22 @@ impl Probe {
         self.shapes.len() == SHAPES.len()
     }
 
-    /// Returns the best FLOP/s of all shapes.
+    /// Returns the highest FLOP/s among the shapes.
     pub fn flops_per_second(&self) -> f64 {
         self.shapes.iter().map(|shape| shape.flops_per_second).fold(1.0, f64::max)
     }
 
-    /// Returns the budget of the machine's class with its seconds.
+    /// Returns the budget of the machine's class, and the seconds that it takes here.
     pub fn budget(&self) -> (Budget, f64) {
         let (class, seconds) = Budget::class_of(self.tokens_per_second(), Some(self.class));
         (Budget::Class(class), seconds)
     }
 }
 
-/// Returns the place of the layout that does most in a second; of nearly equal ones the one with fewer slots.
+/// Returns the index of the layout that does most in a second; of nearly equal ones, that with fewer slots.
 pub fn fastest(probes: &[Probe]) -> usize {
     let all_slots = |probe: &Probe| probe.tokens_per_second() * f64::from(probe.slots);
+    // From few slots to many: each step has to be worth dividing further.
     let mut order: Vec<usize> = (0..probes.len()).collect();
     order.sort_by_key(|&index| probes[index].slots);
     let better = |best: usize, next: usize| {
@@ -108,13 +112,13 @@ pub fn fastest(probes: &[Probe]) -> usize {
     order.into_iter().reduce(better).unwrap_or(0)
 }
 
-/// Names a slot's shape.
+/// Returns a slot's device and threads, without its cores.
 fn shape_of(slot: &Placement) -> String {
     let device = slot_name(&Placement { cpus: Vec::new(), ..slot.clone() });
     format!("{device}/{}", slot.threads)
 }
 
-/// Returns what is remembered of a layout.
+/// Returns the remembered probe of a layout, if it was measured with the trainer's present semantics.
 pub fn remembered(file: &Path, layout: &[Placement]) -> Option<Probe> {
     let text = fs::read(file).ok()?;
     let probes: Vec<Probe> = serde_json::from_slice(&text).ok()?;
@@ -124,7 +128,7 @@ pub fn remembered(file: &Path, layout: &[Placement]) -> Option<Probe> {
     })
 }
 
-/// Remembers a probe beside those of other layouts.
+/// Writes a probe to `file`, beside those of other layouts.
 pub fn remember(file: &Path, probe: &Probe) -> anyhow::Result<()> {
     let mut probes: Vec<Probe> =
         fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
@@ -134,7 +138,8 @@ pub fn remember(file: &Path, probe: &Probe) -> anyhow::Result<()> {
         .with_context(|| format!("cannot remember the probe in `{}`", file.display()))
 }
 
-/// Measures the reference on the plan's slots: enough to compare layouts.
+/// Measures the reference shape on the plan's slots: enough to compare layouts. The class of a `known` probe
+/// stays while the speed is near it.
 pub async fn measure(plan: &RunPlan, known: Option<&Probe>) -> anyhow::Result<Probe> {
     let mut probe = Probe {
         slot: shape_of(&plan.slots[0]),
@@ -148,7 +153,7 @@ pub async fn measure(plan: &RunPlan, known: Option<&Probe>) -> anyhow::Result<Pr
     Ok(probe)
 }
 
-/// Measures the shapes that a probe lacks.
+/// Measures the shapes that a probe of the reference alone lacks.
 pub async fn complete(plan: &RunPlan, probe: &mut Probe) -> anyhow::Result<()> {
     measure_shapes(plan, probe, |name| name != REFERENCE).await
 }
@@ -160,6 +165,7 @@ async fn measure_shapes(
 ) -> anyhow::Result<()> {
     for (name, toml) in SHAPES.into_iter().filter(|(name, _)| wanted(name)) {
         let config = TrainConfig::from_toml(toml)?.effective(plan.context as usize);
+        // All slots at the same time: that is how they will run.
         let mut slots = JoinSet::new();
         for slot in 0..plan.slots.len() {
             slots.spawn(price(plan.clone(), slot, name, config.clone()));
@@ -178,7 +184,7 @@ async fn measure_shapes(
     Ok(())
 }
 
-/// Returns how often a price is tried again that ended like this.
+/// Returns how often a pricing that ended with a crash of this class is tried again.
 const fn rests_after(class: CrashClass) -> u32 {
     match class {
         CrashClass::Starved => MOST_RESTS,
@@ -208,7 +214,7 @@ async fn price(
     };
     let mut spec = plan.spec(&order);
     spec.budget = RunBudget::Seconds(PRICED_FOR);
-    // The slowest machine must come through; its class says how slow it is.
+    // Even the slowest machine must get a price; its class says how slow it is.
     spec.min_steps = Some(1);
     let (sender, mut events) = mpsc::channel(64);
     let (_control, watch) = watch::channel(Control::Run);
@@ -230,6 +236,7 @@ async fn price(
             }
         }
     };
+    // The price says nothing of FLOPs; the `starting` event does.
     let mut flops_per_token = 0.0;
     while let Ok(progress) = events.try_recv() {
         if let TrainerEvent::Starting { flops_per_token: flops, .. } = progress.event {

@@ -1,24 +1,24 @@
-//! How a call of the trainer ended, whatever it was made for.
+//! The end of a call of the trainer, and what it means for a run, a pricing or a preparation.
 
 use autoswarm_protocol::{Crash, CrashClass, Outcome};
 
 use super::watch::{CallFault, LastWord, Prepared, Price};
 
-/// How a call of the trainer ended.
+/// How a call of the trainer ended, and what it used up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ended {
-    /// The trainer's last word, or why it said none; none if the call was cancelled.
+    /// The trainer's last word, or why there is none; nothing if the call was cancelled.
     pub(super) said: Option<Result<LastWord, CallFault>>,
-    /// The price that it said.
+    /// The price that the trainer reported, if it did.
     pub price: Option<Price>,
-    /// Wall-clock seconds from its start to its end.
+    /// Wall-clock seconds from the start of the call to its end.
     pub seconds: f64,
     /// Most memory seen by the supervisor, bytes; mapped files not counted.
     pub peak_memory_bytes: u64,
 }
 
 impl Ended {
-    /// A call that came to nothing before there was a process.
+    /// Makes the end of a call that failed before there was a process.
     pub(super) fn failed(fault: CallFault) -> Self {
         Self { said: Some(Err(fault)), price: None, seconds: 0.0, peak_memory_bytes: 0 }
     }
@@ -34,7 +34,7 @@ impl Ended {
         })
     }
 
-    /// Returns the price that a pricing was made for; none if it was cancelled.
+    /// Returns the result of a pricing; none if it was cancelled.
     pub(super) fn into_price(self) -> Option<Result<Price, Crash>> {
         let (seconds, price) = (self.seconds, self.price);
         let silent = || CallFault::new(CrashClass::BadOutput, "the trainer said no price");
@@ -42,7 +42,7 @@ impl Ended {
         Some(said.map_err(|fault| crash(fault, seconds)))
     }
 
-    /// Returns the dataset that a preparation was made for; none if it was cancelled.
+    /// Returns the result of a preparation; none if it was cancelled.
     pub(super) fn into_dataset(self) -> Option<Result<Prepared, Crash>> {
         let seconds = self.seconds;
         let said = self.said?.and_then(|word| match word {

@@ -1,21 +1,21 @@
-//! What ties a run to its owner: news one way, wishes the other.
+//! The channels between a run and its owner: events one way, control the other.
 
 use autoswarm_protocol::TrainerEvent;
 use tokio::sync::{mpsc, watch as channel};
 
-/// Something that a run's trainer said.
+/// One event of a run's trainer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunProgress {
-    /// [`RunSpec::run`](super::RunSpec::run).
+    /// The number of the run, [`RunSpec::run`](super::RunSpec::run).
     pub run: u64,
-    /// What it said.
+    /// What the trainer said.
     pub event: TrainerEvent,
 }
 
 /// What the owner of a run wants of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Control {
-    /// Go on.
+    /// Train, or go on after a pause.
     #[default]
     Run,
     /// Stand still; the time until [`Control::Run`] counts against no limit.
@@ -24,7 +24,7 @@ pub enum Control {
     Cancel,
 }
 
-/// The ends of a run's channels.
+/// The run's ends of both channels.
 #[derive(Debug)]
 pub(super) struct Links {
     pub(super) events: mpsc::Sender<RunProgress>,

@@ -9,14 +9,14 @@ use tokio::process::Command;
 /// What the child sets for itself before it becomes the trainer.
 #[derive(Debug, Clone)]
 pub(super) struct Habits {
-    /// Its niceness.
+    /// Niceness of the process.
     pub(super) niceness: i32,
-    /// The cores it may use; empty for all.
+    /// Cores that it may use; empty for all.
     pub(super) cpus: Vec<usize>,
 }
 
-/// Makes the child lead its own process group, yield to everything else, stay on its cores, leave no core dump, and die
-/// with the thread that starts it.
+/// Makes the child lead its own process group, yield to everything else, stay on its cores, leave no core
+/// dump, and die with the thread that starts it.
 pub(super) fn apply(command: &mut Command, habits: &Habits) {
     command.process_group(0);
     let niceness = habits.niceness;
@@ -36,12 +36,12 @@ pub(super) fn apply(command: &mut Command, habits: &Habits) {
                 return Err(io::Error::from(rustix::io::Errno::SRCH));
             }
         }
-        // Last: until exec this is a copy of the node that holds its locks, and should not be slow about it.
+        // Last, because until exec this is a copy of the node that holds its locks, and must not be slow.
         setpriority_process(None, niceness)?;
         Ok::<(), io::Error>(())
     };
-    // SAFETY: between fork and exec only async-signal-safe work is allowed. The hook makes raw system calls through
-    // rustix, allocates nothing, takes no lock, and its errors are plain numbers.
+    // SAFETY: between fork and exec only async-signal-safe work is allowed. The hook makes raw system calls
+    // through rustix, allocates nothing, takes no lock, and its errors are plain numbers.
     unsafe {
         command.pre_exec(hook);
     }

@@ -22,20 +22,23 @@ use super::{
     tree::MARK,
 };
 
-/// What is kept of standard error: its end.
+/// Most bytes of standard error that are kept, from its end.
 pub(super) const MAX_ERROR_BYTES: usize = 64 * 1024;
 
-/// How often a thread of a trainer looks whether the others are done before it sleeps. Long looks are for machines without other work: a trainer
-/// runs at the lowest priority, and where its threads only look, each of its many short loops waits for one that the kernel does not run.
-// measured 2026-11, two threads, (2,64,128,16,256) and (4,256,256,16,1024), tokens/s: quiet 236,202 and 13,273, libgomp's default
-// 226,893 and 13,791; at nice 19 beside one busy core 107,929 and 7,455, default 3,368 and 2,566
+/// How often a waiting thread of a trainer spins before it sleeps. Long spinning is for machines without
+/// other work. A trainer runs at the lowest priority: where its threads only spin, each of its many short
+/// loops waits for a thread that the kernel does not run.
+// measured 2026-11, two threads, (2,64,128,16,256) and (4,256,256,16,1024), tokens/s: quiet 236,202 and
+// 13,273, libgomp's default 226,893 and 13,791; at nice 19 beside one busy core 107,929 and 7,455, default
+// 3,368 and 2,566
 const SPIN_COUNT: &str = "1000";
+/// The variable that tells libgomp the spin count.
 const SPIN_VARIABLE: &str = "GOMP_SPINCOUNT";
 
-/// With either of which an operator says it himself.
+/// Variables by which an operator decides how threads wait; where one is set, the node sets nothing.
 const WAIT_VARIABLES: [&str; 2] = [SPIN_VARIABLE, "OMP_WAIT_POLICY"];
 
-/// Starts waiting for the launcher; a node has a few dozen slots at most.
+/// Most starts that wait for the launcher; a node has a few dozen slots at most.
 const LAUNCH_QUEUE: usize = 64;
 
 /// A program with everything that its process needs.
@@ -48,7 +51,7 @@ pub(super) struct Launch<'a> {
     pub(super) mark: &'a str,
 }
 
-/// Starts a program; its input is a pipe that stays open as long as this process lives.
+/// Starts a program. Its standard input is a pipe that stays open as long as this process lives.
 pub(super) async fn launch(launch: Launch<'_>) -> io::Result<Child> {
     let mut command = Command::new(launch.program);
     command.args(launch.arguments);
@@ -65,14 +68,14 @@ pub(super) async fn launch(launch: Launch<'_>) -> io::Result<Child> {
 
 type Job = (Command, tokio::runtime::Handle, oneshot::Sender<io::Result<Child>>);
 
-/// The parent-death signal comes when the *thread* that forked ends, and a runtime may end its threads: so one thread
-/// that lives as long as the process starts all trainers.
+/// The thread that starts all trainers; it lives as long as the process. It is needed because the
+/// parent-death signal comes when the *thread* that forked ends, and a runtime may end its threads.
 static LAUNCHER: LazyLock<mpsc::SyncSender<Job>> = LazyLock::new(|| {
     let (sender, receiver) = mpsc::sync_channel::<Job>(LAUNCH_QUEUE);
     let work = move || {
         for (mut command, runtime, answer) in receiver {
             let _context = runtime.enter();
-            // If nobody waits for it any more, the child is dropped, and so killed.
+            // If nobody waits for the child any more, it is dropped here, and so killed.
             let _ = answer.send(command.spawn());
         }
     };
@@ -89,7 +92,7 @@ async fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
     receiver.await.map_err(gone)?
 }
 
-/// What came of reading a line.
+/// The result of reading one line of output.
 #[derive(Debug, PartialEq)]
 pub(super) enum OutputLine {
     /// A line without its end.
@@ -100,7 +103,7 @@ pub(super) enum OutputLine {
     End,
 }
 
-/// Reads lines, never more than the protocol's bound at once.
+/// Reads a trainer's output line by line, never holding more than the protocol's bound.
 #[derive(Debug)]
 pub(super) struct OutputLines<R = ChildStdout> {
     reader: BufReader<R>,
@@ -126,6 +129,7 @@ impl<R: tokio::io::AsyncRead + Unpin> OutputLines<R> {
             }
             let end = chunk.iter().position(|&byte| byte == b'\n');
             let length = end.unwrap_or(chunk.len());
+            // One byte above the bound tells a line that is too long from one that just fits.
             let room = (MAX_LINE_BYTES + 1).saturating_sub(self.partial.len());
             self.partial.extend_from_slice(&chunk[..length.min(room)]);
             self.reader.consume(end.map_or(length, |end| end + 1));
@@ -142,7 +146,7 @@ impl<R: tokio::io::AsyncRead + Unpin> OutputLines<R> {
     }
 }
 
-/// The end of a trainer's standard error, filled by a task while it runs.
+/// The end of a trainer's standard error, filled by a task while the trainer runs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ErrorTail(Arc<Mutex<VecDeque<u8>>>);
 

@@ -1,4 +1,4 @@
-//! Follows one trainer process from its start to the last of its children's end.
+//! Follows one trainer process from its start until the last of its descendants has ended.
 
 use std::{
     fs, io,
@@ -19,13 +19,13 @@ use super::{
     watch::{self, CallFault, Exit, Watch},
 };
 
-/// How long closed pipes and killed processes may take to be gone.
+/// Longest wait for pipes to close and for killed processes to be gone.
 pub(super) const AFTERMATH: Duration = Duration::from_secs(2);
 
 /// How often the clock and the memory of a run are checked.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Ticks between two looks for new descendants: each reads one file per process of the machine, about 2 ms.
+/// Ticks between two looks for new descendants. A look reads one file per process of the machine, about 2 ms.
 const TICKS_PER_REFRESH: u32 = 10;
 
 /// Why following a process came to its end.
@@ -47,11 +47,14 @@ pub(super) struct Supervision {
     child: Child,
     tree: Tree,
     lines: OutputLines,
+    /// Whether standard output can still give lines.
     open: bool,
     links: Links,
     clock: Stopwatch,
     started: Instant,
+    /// Most memory of the whole tree seen so far, bytes.
     peak: u64,
+    /// How many processes the kernel had killed, for lack of memory, before this one started.
     kills_before: u64,
 }
 
@@ -59,7 +62,7 @@ impl Supervision {
     pub(super) fn new(run: u64, watch: Watch, mut child: Child, mark: &str, links: Links) -> Self {
         let id = child.id().expect("a child that nobody waited for has its id");
         let root = Pid::from_raw(id as i32).expect("a process id is positive");
-        // Of two candidates for the kernel's out-of-memory killer it shall take the trainer.
+        // If memory runs out, the kernel shall kill the trainer and not the node.
         let _ = fs::write(format!("/proc/{id}/oom_score_adj"), "1000");
         let lines = OutputLines::new(child.stdout.take().expect("its output is piped"));
         Self {
@@ -82,15 +85,16 @@ impl Supervision {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut count = 0u32;
+        // False once the owner has dropped its end of the channel; what it wanted last then stands.
         let mut owned = true;
         loop {
-            // A change made before the run started counts as well.
+            // Read before the wait, because a change made before the run started counts as well.
             let wanted = *self.links.control.borrow_and_update();
             if wanted == Control::Cancel {
                 return Reason::Cancelled;
             }
             self.set_paused(wanted == Control::Pause);
-            // Clock before lines, so that a flood of lines cannot hold it up.
+            // The clock comes before the lines, so that a flood of lines cannot hold it up.
             tokio::select! { biased;
                 changed = self.links.control.changed(), if owned => owned = changed.is_ok(),
                 _ = ticks.tick() => {
@@ -109,7 +113,7 @@ impl Supervision {
         }
     }
 
-    /// Returns whether to go on.
+    /// Checks the clock and the memory; returns whether to go on.
     fn tick(&mut self, refresh: bool) -> Result<bool, CallFault> {
         if refresh {
             self.tree.refresh();
@@ -121,6 +125,7 @@ impl Supervision {
         Ok(!self.watch.lingers(now))
     }
 
+    /// Takes what was read from standard output.
     fn take(&mut self, line: io::Result<OutputLine>) -> Result<(), CallFault> {
         let line = match line {
             Ok(OutputLine::Whole(line)) => line,
@@ -132,6 +137,7 @@ impl Supervision {
             }
         };
         let event = self.watch.line(&line, self.clock.elapsed(Instant::now()))?;
+        // News, not results: where the receiver has no room, they are dropped.
         let _ = self.links.events.try_send(RunProgress { run: self.run, event });
         Ok(())
     }
@@ -139,15 +145,17 @@ impl Supervision {
     fn set_paused(&mut self, paused: bool) {
         if self.clock.is_paused() != paused {
             self.watch.note_pause();
+            // A descendant that is not known yet must stop and go on with the others.
             self.tree.refresh();
             self.tree.signal(if paused { Signal::STOP } else { Signal::CONT });
             self.clock.set_paused(paused, Instant::now());
         }
     }
 
-    /// Kills whatever of the run still lives, and returns how its root ended.
+    /// Kills whatever of the run still lives. Returns how its root ended; none where it did not end in time.
     pub(super) async fn reap(&mut self) -> Option<Exit> {
         use std::os::unix::process::ExitStatusExt;
+        // Once the root is reaped, its id may be another process's.
         if self.child.id().is_some() {
             self.tree.refresh();
             self.tree.signal(Signal::KILL);
@@ -160,7 +168,7 @@ impl Supervision {
         Some(status.code().map_or_else(|| Exit::Signal(status.signal().unwrap_or(0)), Exit::Code))
     }
 
-    /// Reads what the process had said before it was gone.
+    /// Reads what the process had said before it ended.
     async fn drain(&mut self) -> Result<(), CallFault> {
         while self.open {
             match timeout(AFTERMATH, self.lines.next()).await {
@@ -187,19 +195,20 @@ impl Supervision {
         Ended { said, price: self.watch.price(), seconds, peak_memory_bytes: self.peak }
     }
 
-    /// Returns whether a kill was most likely the kernel's for want of memory.
+    /// Returns whether a kill was most likely the kernel's: it has killed for lack of memory meanwhile, or
+    /// the run was close to its own limit.
     fn was_starved(&self) -> bool {
         let limit = self.watch.memory_limit();
         tree::out_of_memory_kills() > self.kills_before || (limit > 0 && self.peak > limit / 10 * 8)
     }
 }
 
-/// Measures time with the pauses left out.
+/// Measures time without the pauses.
 #[derive(Debug)]
 struct Stopwatch {
-    /// Time before the last pause ended.
+    /// Time measured before it was last stopped or started.
     before: Duration,
-    /// Since when it runs; none while paused.
+    /// Since when it runs again; none while paused.
     since: Option<Instant>,
 }
 

@@ -1,15 +1,16 @@
 //! The processes of one run: the trainer, what it forked, and what those forked, wherever they went.
 //!
-//! A process group loses a child that calls `setsid`, and a parent that exits leaves its children to somebody else. So
-//! the node is their subreaper, each run has a mark in its environment that every fork inherits, and what was seen as a
-//! descendant once stays known by its process id and start time. Elsewhere than on Linux only the group is ended.
+//! A process group loses a child that calls `setsid`, and a parent that exits leaves its children to another
+//! process. So the node is the subreaper of them all, and each run has a mark in its environment that every
+//! fork inherits. What was once seen as a descendant stays known by its process id and start time. On other
+//! systems than Linux only the group is ended.
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// The name of the environment variable that marks the processes of a run.
 pub(super) const MARK: &str = "AUTOSWARM_RUN";
 
-/// Makes orphans of every run children of this process, so that they can be found. Idempotent.
+/// Makes this process the parent of every run's orphans, so that they can be found. Idempotent.
 pub(super) fn adopt_orphans() {
     #[cfg(target_os = "linux")]
     {
@@ -18,7 +19,7 @@ pub(super) fn adopt_orphans() {
     }
 }
 
-/// How many processes the kernel has killed for want of memory since it started; 0 where it does not say.
+/// Returns how many processes the kernel has killed since boot for lack of memory; 0 where it does not say.
 pub(super) fn out_of_memory_kills() -> u64 {
     let text = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
     text.lines()
@@ -27,12 +28,14 @@ pub(super) fn out_of_memory_kills() -> u64 {
         .unwrap_or(0)
 }
 
-/// The processes of a run. Dropping it kills its group, so that no panic and no abandoned future leaves a trainer behind.
+/// The processes of a run. Dropping it kills its group, so that neither a panic nor an abandoned future
+/// leaves a trainer behind.
 #[derive(Debug)]
 pub(super) struct Tree {
     root: Pid,
     #[cfg(target_os = "linux")]
     linux: linux::Known,
+    /// Whether the root was reaped, so that its id may be another process's.
     gone: bool,
 }
 
@@ -49,13 +52,14 @@ impl Tree {
         }
     }
 
-    /// Looks for new descendants. Reads one small file per process of the machine: call it about once a second.
+    /// Looks for new descendants. It reads one small file per process of the machine: call it about once a
+    /// second.
     pub(super) fn refresh(&mut self) {
         #[cfg(target_os = "linux")]
         self.linux.refresh();
     }
 
-    /// Returns the memory of the known processes, bytes, files that they map not counted.
+    /// Returns the memory of the known processes, bytes, without files that they map.
     pub(super) fn memory_bytes(&self) -> u64 {
         #[cfg(target_os = "linux")]
         return self.linux.memory_bytes();
@@ -70,7 +74,7 @@ impl Tree {
         self.linux.signal(signal);
     }
 
-    /// Kills what the root left behind after it was reaped; returns whether there may be more, so call again.
+    /// Kills what the root left behind after it was reaped. Returns whether there may be more, so call again.
     pub(super) fn sweep(&mut self) -> bool {
         self.gone = true;
         #[cfg(target_os = "linux")]
@@ -102,28 +106,32 @@ mod linux {
 
     use crate::runs::supervisor::tree::MARK;
 
-    /// Processes remembered for one run; a fork bomb is killed by its group and by its mark all the same.
+    /// Most processes remembered for one run; a fork bomb is killed by its group and by its mark all the
+    /// same.
     const MAX_KNOWN: usize = 4096;
 
-    /// Looks at a process that is becoming another program, a few milliseconds apart.
+    /// Most sweeps, a few milliseconds apart, that wait for a process that is becoming another program.
     const PATIENCE: u32 = 50;
 
-    /// What is known of a process.
+    /// What `/proc` says of a process.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     struct Stat {
         parent: i32,
         group: i32,
         zombie: bool,
-        /// Its start; no later process with its id shares it.
+        /// Its start time; no later process with the same id shares it.
         started: u64,
     }
 
+    /// The processes of a run that are known.
     #[derive(Debug)]
     pub(super) struct Known {
         root: i32,
         mark: Vec<u8>,
+        /// Start time of each known process, by its id.
         started: BTreeMap<i32, u64>,
-        /// Looks left at children without an environment: some other child of ours may really have none.
+        /// Sweeps left that wait for children without an environment: a child of ours that is not of the run
+        /// may have none.
         patience: u32,
     }
 
@@ -138,7 +146,8 @@ mod linux {
         pub(super) fn refresh(&mut self) {
             let all = processes();
             self.started.retain(|pid, started| all.get(pid).is_some_and(|stat| stat.started == *started));
-            // Parents have mostly smaller ids than their children, but ids wrap around: go on until nothing is new.
+            // Parents mostly have smaller ids than their children, but ids wrap around: go on until nothing
+            // is new.
             loop {
                 let new: Vec<(i32, u64)> = all
                     .iter()
@@ -164,7 +173,7 @@ mod linux {
             }
         }
 
-        /// Kills and reaps everything that carries the mark or is known; returns whether anything still lives.
+        /// Kills and reaps every process that has the mark or is known. Returns whether any still lives.
         pub(super) fn sweep(&mut self) -> bool {
             let me = getpid().as_raw_pid();
             let all = processes();
@@ -174,7 +183,7 @@ mod linux {
                 .filter(|(pid, started)| all.get(pid).is_some_and(|stat| stat.started == **started))
                 .map(|(&pid, _)| pid)
                 .collect();
-            // A process in the middle of becoming another program has no environment for a moment: look again.
+            // A process that is becoming another program has no environment for a moment: look again.
             let mut unsure = false;
             for (&pid, stat) in all.iter().filter(|&(&pid, _)| pid != me) {
                 match environment(pid) {
@@ -183,7 +192,8 @@ mod linux {
                     _ => {}
                 }
             }
-            // While the group has members its number is no other process's; a new leader would be one that we do not know.
+            // While the group has members, the kernel gives its number to no new process. So a process with
+            // that number that we do not know leads another group.
             if all.get(&self.root).is_none_or(|_| ours.contains(&self.root)) {
                 ours.extend(all.iter().filter(|(_, stat)| stat.group == self.root).map(|(&pid, _)| pid));
             }
@@ -195,12 +205,13 @@ mod linux {
                 }
                 ours.extend(new);
             }
-            // What is known stays known: once dead it has no mark any more, and still has to be reaped.
+            // Stays known although killed: a dead process has no mark any more, and still has to be reaped.
             for &pid in &ours {
                 self.started.insert(pid, all[&pid].started);
                 if !all[&pid].zombie {
                     send(pid, Signal::KILL);
                 }
+                // Only a parent can reap; orphans of the run have become our children.
                 if all[&pid].parent == me
                     && let Some(pid) = Pid::from_raw(pid)
                 {
@@ -235,7 +246,8 @@ mod linux {
         parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// Reads `pid (name) state parent group …`; the name may hold spaces and parentheses, so it ends at the last one.
+    /// Reads `pid (name) state parent group …`. The name may hold spaces and parentheses, so it ends at the
+    /// last `)`.
     fn parse_stat(text: &[u8]) -> Option<Stat> {
         let end = text.iter().rposition(|&byte| byte == b')')?;
         let rest = std::str::from_utf8(&text[end + 1..]).ok()?;

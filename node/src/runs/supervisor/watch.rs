@@ -1,11 +1,11 @@
 //! Judges what a trainer says, and how long it takes, without IO and without a clock.
 //!
 //! ```text
-//! starting ──▶ training ──▶ evaluating ──▶ done        every line, tick and exit is checked against the phase
+//! starting ──▶ training ──▶ evaluating ──▶ done       every line, tick and exit is checked against the phase
 //! ```
 //!
-//! Times are durations since the start in which the run was not paused. What is not here: processes and pipes
-//! ([`super::process`]), and memory, which comes in as a number.
+//! Times are durations since the start, without pauses. Not here: processes and pipes ([`super::process`]);
+//! memory comes in as a number.
 
 use std::time::Duration;
 
@@ -19,31 +19,32 @@ use autoswarm_protocol::{
 
 use crate::base::text::one_line;
 
-/// Characters of a strange line that a crash message quotes.
+/// Most characters of a strange line that a crash message quotes.
 const QUOTED: usize = 100;
 
-/// Characters of a crash message.
+/// Most characters of a crash message.
 const MESSAGE: usize = 400;
 
-/// Lines that a trainer may say at once, and per second on top. It promises five a second; evaluation and preparation
-/// may be chattier, a flood is not.
+/// Lines that a trainer may write at once, beside [`LINES_PER_SECOND`]. It promises five a second; evaluation
+/// and preparation may be chattier, a flood is not.
 const LINES_AT_ONCE: f64 = 2_000.0;
+/// Lines a second that a trainer may write on top of [`LINES_AT_ONCE`].
 const LINES_PER_SECOND: f64 = 100.0;
 
-/// Bounds of a run that its supervisor enforces, whatever the trainer does about them itself.
+/// Limits of a run that its supervisor enforces, whatever the trainer does about them itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// From the start of the process to the first step: loading, building, pricing.
+    /// Longest time from the start of the process to the first step: loading, building, pricing.
     pub startup: Duration,
-    /// From the first step to the last; the trainer is told, and ends itself.
+    /// Longest time from the first step to the last; the trainer is told, and ends itself.
     pub cap: Duration,
-    /// What the trainer gets on top of a cap to end itself before it is killed.
+    /// Time that the trainer gets on top of a limit to end itself before it is killed.
     pub grace: Duration,
-    /// From the first `evaluating` to the result.
+    /// Longest time from the first `evaluating` to the result.
     pub evaluation: Duration,
-    /// Between two lines, in every phase.
+    /// Longest time between two lines, in every phase.
     pub silence: Duration,
-    /// Resident memory of the whole process tree, files that it maps not counted. 0 for no limit.
+    /// Most resident memory of the whole process tree, bytes, without files that it maps; 0 for no limit.
     pub memory_bytes: u64,
 }
 
@@ -52,7 +53,7 @@ impl Limits {
     pub fn for_budget(budget: Duration, memory_bytes: u64) -> Self {
         let cap = budget + Duration::from_secs(2).max(budget.mul_f64(0.05));
         Self {
-            // Start to first step takes under 2 s on an idle machine; a price may take as long as a short budget.
+            // The first step comes within 2 s on an idle machine; a price may take as long as a short budget.
             startup: Duration::from_mins(2) + budget,
             cap,
             grace: Duration::from_secs(1),
@@ -81,41 +82,41 @@ pub(super) struct ExpectedReport {
 /// What a trainer process was started for.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Goal {
-    /// A report that fits.
+    /// To train: a report that fits this.
     Train(ExpectedReport),
-    /// A price of this config.
+    /// To price this config.
     Price(ConfigHash),
-    /// A dataset.
+    /// To prepare a dataset.
     Prepare,
 }
 
 /// What a config costs on a slot.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Price {
-    /// Training throughput.
+    /// Training throughput, tokens a second.
     pub tokens_per_second: f64,
-    /// What the budget buys, in whole steps.
+    /// Tokens that the budget buys, in whole steps.
     pub tokens: u64,
     /// Share of its threads' CPU time that the trainer got; below 0.97 the price is void.
     pub cpu_share: f64,
-    /// Seconds that pricing took.
+    /// Seconds that the pricing took.
     pub seconds: f64,
 }
 
 /// What `trainer prepare` made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prepared {
-    /// The corpus.
+    /// Hash of the corpus.
     pub corpus: CorpusHash,
-    /// The tokenizer.
+    /// Hash of the tokenizer.
     pub tokenizer: TokenizerHash,
-    /// Distinct token ids.
+    /// Number of distinct token ids.
     pub vocabulary: u32,
-    /// The splits.
+    /// Size and overlap of each split.
     pub splits: Vec<SplitSummary>,
 }
 
-/// The last word of a trainer that did what it was started for.
+/// The last event of a trainer that did what it was started for.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum LastWord {
     Report(Box<RunReport>),
@@ -124,7 +125,7 @@ pub(super) enum LastWord {
     Prepared(Prepared),
 }
 
-/// Why a trainer process gave no answer.
+/// Why a trainer process gave no result.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct CallFault {
     pub(super) class: CrashClass,
@@ -161,7 +162,9 @@ pub(super) struct Watch {
     phase_since: Duration,
     last_line: Duration,
     lines: u64,
+    /// Whether the trainer has said which config it starts.
     introduced: bool,
+    /// Whether the run was ever paused.
     paused: bool,
     price: Option<Price>,
 }
@@ -181,12 +184,12 @@ impl Watch {
         }
     }
 
-    /// Returns the price that the run said, if any.
+    /// Returns the price that the trainer reported, if it did.
     pub(super) fn price(&self) -> Option<Price> {
         self.price
     }
 
-    /// Returns the limit of memory, bytes; 0 for none.
+    /// Returns the memory limit, bytes; 0 for none.
     pub(super) fn memory_limit(&self) -> u64 {
         self.limits.memory_bytes
     }
@@ -214,6 +217,7 @@ impl Watch {
         Ok(event)
     }
 
+    /// Moves on by one event, or refuses it where it does not belong to the phase.
     fn step(&mut self, event: &TrainerEvent, now: Duration) -> Result<(), CallFault> {
         let next = match (event, &self.phase) {
             (TrainerEvent::Failed { class, message }, _) => CallPhase::Done(Err(self.said(*class, message))),
@@ -275,8 +279,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Returns the fault that the trainer reports. Its own clock runs on while it is paused, so after a pause its word
-    /// on the time blames nobody: ours would have ended it.
+    /// Returns the fault that the trainer reports. Its own clock runs on while it is paused. So after a pause
+    /// nobody is to blame if it says that it is late: our clock would have ended it.
     fn said(&self, class: CrashClass, message: &str) -> CallFault {
         match class {
             CrashClass::TimedOut | CrashClass::EvaluationTimedOut if self.paused => CallFault::new(
@@ -309,7 +313,7 @@ impl Watch {
         }
     }
 
-    /// Checks the clock and the memory of the whole tree, bytes.
+    /// Checks the time in the present phase, and the memory of the whole tree, bytes.
     pub(super) fn tick(&self, now: Duration, memory_bytes: u64) -> Result<(), CallFault> {
         let Limits { startup, cap, grace, evaluation, silence, memory_bytes: most } = self.limits;
         if most > 0 && memory_bytes > most {
@@ -322,14 +326,14 @@ impl Watch {
             if in_phase > limit + grace { Err(CallFault::new(class, message)) } else { Ok(()) }
         };
         match self.phase {
-            // `prepare` may download and has no bound but silence.
+            // `prepare` may download, so only silence limits it.
             CallPhase::Starting if self.goal == Goal::Prepare => {}
             CallPhase::Starting => over(startup, CrashClass::Hung, "training had not started")?,
             CallPhase::Training => over(cap, CrashClass::TimedOut, "training had not ended")?,
             CallPhase::Evaluating => {
                 over(evaluation, CrashClass::EvaluationTimedOut, "evaluation had not ended")?;
             }
-            // Said its last word and will not leave: the word counts, and its process is killed.
+            // It has said its last word and does not leave: the word counts, and its process is killed.
             CallPhase::Done(_) => return Ok(()),
         }
         if now.saturating_sub(self.last_line) > silence {
@@ -344,7 +348,8 @@ impl Watch {
         self.is_done() && now.saturating_sub(self.phase_since) > self.limits.grace
     }
 
-    /// Ends the run: `error` is the last line of standard error, `starved` whether memory was near its end.
+    /// Returns the result of a process that has ended. `error` is the last line of its standard error;
+    /// `starved` says whether memory most likely ran out.
     pub(super) fn exited(
         &self,
         exit: Exit,
@@ -375,12 +380,13 @@ fn bad(message: impl AsRef<str>) -> CallFault {
     CallFault::new(CrashClass::BadOutput, message)
 }
 
-/// Quotes the beginning of a line that is not from the protocol.
+/// Quotes the beginning of a line in a message.
 pub(super) fn quote(line: &[u8]) -> String {
+    // A character takes at most four bytes.
     format!("`{}`", one_line(&String::from_utf8_lossy(&line[..line.len().min(4 * QUOTED)]), QUOTED))
 }
 
-/// The fault of a line longer than [`MAX_LINE_BYTES`], of which `start` is the beginning.
+/// Returns the fault of a line longer than [`MAX_LINE_BYTES`]; `start` is its beginning.
 pub(super) fn too_long(start: &[u8]) -> CallFault {
     bad(format!("the trainer wrote a line of more than {MAX_LINE_BYTES} bytes: {}", quote(start)))
 }
@@ -396,8 +402,8 @@ fn parse(line: &[u8]) -> Result<TrainerEvent, CallFault> {
     })
 }
 
-/// Returns whether a line would be an event if some of its numbers were numbers: JSON has no word for them, so writers
-/// print `NaN`, `inf` or `null`.
+/// Returns whether a line would be an event if its missing numbers were there. JSON has no word for what is
+/// not a number, so writers print `NaN`, `inf` or `null`.
 fn numberless(line: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(line) else { return false };
     let mut repaired = text.to_owned();
@@ -410,7 +416,7 @@ fn numberless(line: &[u8]) -> bool {
     fill(&mut value) && serde_json::from_value::<TrainerEvent>(value).is_ok()
 }
 
-/// Puts a 1 in the place of every null; returns whether there was any.
+/// Replaces every null with a 1; returns whether there was any.
 fn fill(value: &mut serde_json::Value) -> bool {
     use serde_json::Value;
     match value {
@@ -445,6 +451,7 @@ fn check_report(report: &RunReport, expected: &ExpectedReport) -> Result<(), Cal
         let (steps, tokens) = (report.steps, report.tokens);
         return Err(bad(format!("{tokens} tokens in {steps} steps of {tokens_per_step} do not add up")));
     }
+    // A run trains whole steps, so it may miss the number asked for by less than one.
     if let Some(asked) = tokens
         && report.tokens.abs_diff(*asked) >= *tokens_per_step
     {
@@ -461,7 +468,7 @@ fn check_report(report: &RunReport, expected: &ExpectedReport) -> Result<(), Cal
     }
 }
 
-/// Checks that a run was stopped for a reason that it was given.
+/// Checks that a run was pruned for a reason that it was given: a loss above the bound of that point.
 fn check_pruned(pruned: &Pruned, expected: &ExpectedReport) -> Result<(), CallFault> {
     let Pruned { loss, training_seconds, training_cpu_seconds, startup_seconds, .. } = *pruned;
     if ![loss, training_seconds, training_cpu_seconds, startup_seconds]

@@ -1,4 +1,4 @@
-//! Tables for the judge of a trainer's words and times.
+//! Tests of what a trainer may say, and when: tables of lines, ticks and exits with their verdicts.
 
 use autoswarm_protocol::{Bpb, outcome::CurvePoint, pruning::PRUNE_POINTS};
 
@@ -73,7 +73,7 @@ fn finished(report: RunReport) -> String {
     serde_json::to_string(&TrainerEvent::Finished { report: Box::new(report) }).expect("a report is JSON")
 }
 
-/// A run that trains since second 1.
+/// Returns the watch of a run that has trained since second 1.
 fn training() -> Watch {
     let mut watch = Watch::new(Goal::Train(expected()), limits());
     for line in [starting().as_str(), STARTED] {
