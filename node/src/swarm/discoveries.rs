@@ -1,5 +1,8 @@
-//! What peers found, as this node sees it: discoveries, what re-runs of them showed, what else was tried; and from that
-//! what to try here next, what to run again for others, and what to tell. Pure: time and chance are arguments.
+//! What peers found, as this node knows it: their discoveries, what re-runs showed, and what else was tried.
+//!
+//! From this follows what to try here next, what to re-run for others, and what to tell the swarm. The code
+//! is pure: time and chance are arguments. How records arrive is not here: see [`crate::swarm::network`] and
+//! [`crate::swarm::git`].
 //!
 //! **A peer's config is data; it is adopted only after it won here, on fresh pairs.**
 
@@ -45,30 +48,30 @@ pub use {
     trust::Trust,
 };
 
-/// Where this node works: what decides which of the others' findings concern it.
+/// Where this node works: its arena, budget and machine. They decide which findings of others concern it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LocalContext {
     /// The arena of the session.
     pub arena: ArenaId,
-    /// Evaluation context, tokens.
+    /// Length of the evaluation context, tokens.
     pub context: usize,
-    /// Its budget.
+    /// The training budget of one run in this session.
     pub budget: Budget,
-    /// The same in seconds of training.
+    /// That budget in seconds of training.
     pub budget_seconds: f64,
-    /// The machine.
+    /// This machine; its throughput sets its class of hardware.
     pub hardware: Hardware,
 }
 
-/// What became of a discovery, by the re-runs that are known here.
+/// What the re-runs known here say of a discovery's claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// No reproduction says anything yet.
     Claimed,
-    /// Reproductions agree, by nodes alone whose word was never found right here: any number of them may be one liar.
+    /// Reproductions agree, but only by attesters not yet found right here: all of them may be one liar.
     Seconded,
-    /// A reproduction agrees, of this node's own or of an attester who was found right here before.
+    /// A reproduction agrees: this node's own, or one by an attester who was found right here before.
     Confirmed,
     /// Reproductions agree on some classes of hardware and exclude it on others.
     Limited,
@@ -89,49 +92,49 @@ impl Status {
     }
 }
 
-/// A discovery with what is known of it.
+/// A discovery, its author, and how it came here.
 #[derive(Debug, Clone)]
 struct KnownDiscovery {
     discovery: Discovery,
     author: Author,
     made_at: u64,
-    /// The connected peer that it came from; none after a restart, and for one's own.
+    /// The connected peer that relayed it; none after a restart, and for this node's own discoveries.
     relayed_by: Option<PeerId>,
 }
 
-/// A re-run of a discovery.
+/// A re-run of a discovery, with the node that signed it.
 #[derive(Debug, Clone)]
 struct Attested {
     author: Author,
     attestation: Attestation,
 }
 
-/// Training seconds, and what they were spent on.
+/// Training seconds of this node's experiments, baselines left out: in all, and of re-runs for others.
 #[derive(Debug, Clone, Copy, Default)]
 struct Spent {
     all: f64,
     reproductions: f64,
 }
 
-/// All that is known.
+/// All discoveries, re-runs and digests that are known here, and what this node did about them.
 #[derive(Debug)]
 pub struct Discoveries {
     own: Author,
     found: BTreeMap<RecordId, KnownDiscovery>,
-    /// Re-runs by their discovery, also where that has not come yet. As many as the archive holds.
+    /// Re-runs by the discovery that they are of, which may not have come yet. As many as the archive holds.
     attestations: BTreeMap<RecordId, Vec<Attested>>,
-    /// What those say of their authors, until another record moves it: judging takes a walk through all of them.
+    /// Whom to believe by those re-runs. Kept until the next record, since judging walks through all of them.
     trust: OnceLock<Trust>,
-    /// Discoveries that build on one.
+    /// How many discoveries build on each.
     children: BTreeMap<RecordId, u32>,
     peer_reports: PeerReports,
-    /// Discoveries that an experiment here was inspired by.
+    /// Discoveries that inspired an experiment here.
     tried: BTreeSet<RecordId>,
-    /// Whose ideas help here. It moves no trust.
+    /// Whose ideas help here. This never moves trust.
     promise: Promise,
-    /// Configs that were tried here, and of which enough is known: see [`is_settled`].
+    /// Configs that were tried here and need no further try: see [`is_settled`].
     settled: BTreeSet<ConfigHash>,
-    /// Configs of others' discoveries, so that an adopted copy is not published as one's own.
+    /// Configs of others' discoveries, so that an adopted copy is not published as this node's own.
     configs: BTreeSet<ConfigHash>,
     experiments: u32,
     inspired: u32,
@@ -140,7 +143,7 @@ pub struct Discoveries {
 }
 
 impl Discoveries {
-    /// Makes an empty collection of a node that signs as `own`.
+    /// Makes an empty collection for a node that signs as `own`.
     pub fn new(own: Author) -> Self {
         Self {
             own,
@@ -160,8 +163,8 @@ impl Discoveries {
         }
     }
 
-    /// Takes a record that came from the peer `relayed_by`, at `now`, seconds since 1970; true if it is a discovery of
-    /// somebody else.
+    /// Takes in a record that the peer `relayed_by` sent; `now` is in seconds since 1970. Returns whether it
+    /// is a discovery of somebody else.
     pub fn add(&mut self, record: &Verified<Body>, relayed_by: Option<PeerId>, now: u64) -> bool {
         let author = record.author();
         match record.value() {
@@ -175,6 +178,7 @@ impl Discoveries {
                     *self.children.entry(*parent).or_insert(0) += 1;
                 }
                 let discovery = (**discovery).clone();
+                // This node's own re-runs may be here before the discovery itself: compare the numbers now.
                 let own = self.attestations.get(&record.id()).into_iter().flatten();
                 for shown in
                     own.filter(|it| it.author == self.own).filter_map(|it| it.attestation.found.as_ref().ok())
@@ -190,10 +194,12 @@ impl Discoveries {
                 let of = self.attestations.entry(attestation.discovery).or_default();
                 let is_reproduction = |it: &Attestation| it.comparison == Comparison::Reproduced;
                 let answered = |it: &Attested| it.author == author && is_reproduction(&it.attestation);
-                // One answer each: saying it again makes nobody more right.
+                // One reproduction per attester: saying it again makes nobody more right.
                 if is_reproduction(attestation) && of.iter().any(answered) {
                     return false;
                 }
+                // Reproductions say whether a claim is true; the other comparisons say whether the idea helps
+                // elsewhere.
                 if author != self.own && attestation.comparison != Comparison::Reproduced {
                     let shown = attestation.found.as_ref();
                     let helped =
@@ -222,7 +228,7 @@ impl Discoveries {
         }
     }
 
-    /// Learns from an experiment of this node, also from those of earlier sessions.
+    /// Learns from an experiment of this node, of this session or an earlier one.
     pub fn observe(&mut self, experiment: &Experiment) {
         if experiment.parent.is_none() {
             return;
@@ -250,12 +256,13 @@ impl Discoveries {
         self.tried.extend(inspired);
     }
 
-    /// Returns what peers say of their own experiments, for a search in the arena `arena` at `now`, if there is anything
-    /// new since the last call.
+    /// Returns what peers report of their own experiments, for a search in the arena `arena` at `now`,
+    /// seconds since 1970. Returns none if nothing came since the last call.
     pub fn take_peer_results(&mut self, arena: ArenaId, now: u64) -> Option<crate::research::PeerResults> {
         if !self.peer_reports.is_news() {
             return None;
         }
+        // Fills the cache, which is read below as a field: the reports are borrowed mutably beside it.
         self.trust();
         let trust = self.trust.get();
         Some(
@@ -264,9 +271,9 @@ impl Discoveries {
         )
     }
 
-    /// Returns what re-runs say of a discovery: reproductions alone, not its author's own, each class of hardware for
-    /// itself. A claim is confirmed and refuted only by this node's own runs or by attesters that were found right here before: else
-    /// anybody could talk a discovery up or down.
+    /// Returns what reproductions by others than its author say of a discovery, for each class of hardware
+    /// apart. Only this node's own runs, and attesters that were found right here before, confirm or refute a
+    /// claim. Else anybody could talk a discovery up or down.
     pub fn status(&self, id: RecordId) -> Status {
         self.status_by(id, self.trust())
     }
@@ -286,6 +293,7 @@ impl Discoveries {
         let says = |pool: &Pool| pool.estimate().and_then(|shown| trust::agrees(claim, &shown));
         let (mut seconded, mut confirmed, mut refuted) = (false, false, false);
         for (all, trusted) in classes.values() {
+            // Trusted answers go first; those of strangers can only second a claim.
             match (says(trusted), says(all)) {
                 (Some(false), _) => refuted = true,
                 (Some(true), _) => confirmed = true,
@@ -302,7 +310,7 @@ impl Discoveries {
         }
     }
 
-    /// Returns who can be believed, by what became of their claims.
+    /// Returns whom to believe, judged by what became of their claims.
     pub fn trust(&self) -> &Trust {
         self.trust.get_or_init(|| {
             let known = self.found.iter().map(|(id, found)| {
@@ -322,7 +330,7 @@ impl Discoveries {
         of.filter(|it| it.attestation.comparison == Comparison::Reproduced && it.author != found.author)
     }
 
-    /// Returns how likely others' findings help here.
+    /// Returns what re-runs say about how likely others' findings help on this class of hardware.
     fn transfer(&self, here: &LocalContext) -> Transfer {
         let runs = self.attestations.iter().filter_map(|(id, of)| Some((&self.found.get(id)?.discovery, of)));
         let runs = runs.flat_map(|(discovery, of)| of.iter().map(move |it| (discovery, &it.attestation)));
@@ -330,7 +338,7 @@ impl Discoveries {
     }
 }
 
-/// Estimates of one thing, weighed by their errors.
+/// Estimates of one difference, pooled with weights of one over the squared standard error.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pool {
     weighted: f64,
@@ -356,8 +364,9 @@ impl Pool {
     }
 }
 
-/// Returns whether a config needs no further try even if somebody found a gain in it: unless first looks were all it
-/// got, and those once. With noise as large as the gains, many a true one looks like none at first.
+/// Returns whether a config needs no further try, even if a peer found a gain in it. A config that only
+/// screening runs saw gets a second try, and no third: with noise as large as the gains, many a true one
+/// looks like none at first.
 fn is_settled(experiment: &Experiment) -> bool {
     let Verdict::Discard { reason, estimate, .. } = &experiment.verdict else { return true };
     let never_paired = *reason == DiscardReason::NoGain && estimate.is_none();

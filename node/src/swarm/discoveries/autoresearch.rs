@@ -1,8 +1,8 @@
-//! A discovery for karpathy/autoresearch: a unified diff of the constants in its `train.py`, and in comments what no
-//! constant there says.
+//! A discovery for karpathy/autoresearch: a unified diff of the constants in its `train.py`, with comments on
+//! what no constant there says.
 //!
-//! Names, values and line numbers are those of [`REVISION`]; nothing else of that file is here. The diff applies by
-//! `git apply` or `patch`, which both pass over the comments. It sets what the whole config says and not only the
+//! Names, values and line numbers are those of [`REVISION`]; nothing else of that file is here. `git apply`
+//! and `patch` both apply the diff and pass over the comments. It sets the whole config and not only the
 //! change, since a change is worth something beside the config that it was found with.
 
 use std::fmt::Write;
@@ -19,15 +19,17 @@ use crate::base::words;
 /// The revision whose constants are known here: master since March 2026.
 const REVISION: &str = "228791f";
 
-/// `MAX_SEQ_LEN` of its `prepare.py`, which belongs to the harness: tokens of a row of a batch.
+/// Tokens in one row of a batch: `MAX_SEQ_LEN` of its `prepare.py`, which belongs to the harness.
 const ROW_TOKENS: usize = 2048;
-/// Its `DEVICE_BATCH_SIZE`, which divides a step into passes and changes no result; more would only not fit.
+/// Rows in one pass: its `DEVICE_BATCH_SIZE`. It divides a step into passes and changes no result; a larger
+/// one would only not fit.
 const DEVICE_ROWS: usize = 128;
-/// The width at which its learning rates hold as they are written, and the power by which it scales them.
+/// The width at which its learning rates hold as they are written, and the power of the width by which it
+/// scales them.
 const RATE_WIDTH: f64 = 768.0;
 const RATE_POWER: f64 = 0.5;
 
-/// A constant's line: its name, its value, and what stands behind.
+/// A constant's line: its name, its value, and the comment behind it.
 type ConstantLine = (&'static str, &'static str, &'static str);
 
 /// The blocks of constants, each with the number of its first line; an empty line follows each.
@@ -64,7 +66,7 @@ const BLOCKS: [(usize, &[ConstantLine]); 3] = [
     ),
 ];
 
-/// Prints the diff with its comments.
+/// Returns the diff with its comments, as text.
 pub fn autoresearch(details: &Details) -> String {
     let discovery = &details.discovery;
     let translation = Translation::of(&discovery.config);
@@ -93,12 +95,12 @@ pub fn autoresearch(details: &Details) -> String {
     out
 }
 
-/// A config in the reference's words.
+/// A config translated into the reference's constants.
 #[derive(Debug, Default)]
 struct Translation {
-    /// Constants with their new values.
+    /// Constants, each with its new value.
     constants: Vec<(&'static str, String)>,
-    /// What no constant says, with a line about it.
+    /// Knobs that no constant stands for, each with a line about it.
     by_hand: Vec<(Knob, String)>,
 }
 
@@ -144,7 +146,8 @@ impl Translation {
         self.set("DEPTH", depth.to_string());
         self.set("HEAD_DIM", head.to_string());
         self.set("WINDOW_PATTERN", format!("\"{}\"", config.choice(Knob::WindowPattern)));
-        // The width there is depth · ratio, rounded up to whole heads; its own ratio stays where it leads to this width.
+        // The width there is depth · ratio, rounded up to whole heads. Its own ratio, 64, stays where it
+        // leads to this width.
         let leads = |ratio: &usize| (depth * ratio).next_multiple_of(head) == width && *ratio > 0;
         if let Some(ratio) = [64, width / depth, width.div_ceil(depth)].into_iter().find(leads) {
             self.set("ASPECT_RATIO", ratio.to_string());
@@ -165,7 +168,8 @@ impl Translation {
     }
 
     fn rates(&mut self, config: &TrainConfig) {
-        // What another power does to the rates at this width is in the rates themselves.
+        // The reference always scales by its own power of the width. Where this config has another power, the
+        // rates make up for it.
         let width = config.integer(Knob::Width) as f64;
         let factor = (width / RATE_WIDTH).powf(RATE_POWER - config.number(Knob::RateWidthPower));
         let embedding = config.number(Knob::EmbeddingRate);
@@ -191,7 +195,8 @@ impl Translation {
         }
     }
 
-    /// One pair of betas there is for all groups of AdamW: the embedding's; the others are named where they differ.
+    /// Sets the one pair of betas that the reference has for all groups of AdamW: here the embedding's. Betas
+    /// of other groups that differ from it are named.
     fn betas(&mut self, config: &TrainConfig) {
         use Knob as K;
         let pair = |first: Knob, second: Knob| (config.number(first), config.number(second));
@@ -218,7 +223,7 @@ fn has_value_embeddings(config: &TrainConfig) -> bool {
     config.choice(Knob::ValueEmbeddings) != "none"
 }
 
-/// Returns the reference's own config: the table's defaults but for its size.
+/// Returns the reference's own config: the defaults of the knob table except for its size.
 fn reference() -> TrainConfig {
     let theirs = [
         (Knob::Depth, "8"),
@@ -233,7 +238,7 @@ fn reference() -> TrainConfig {
     })
 }
 
-/// Returns whether constants, or a line of their own, say what the knob says.
+/// Returns whether a constant, or a line that [`Translation`] writes for it, says what the knob says.
 const fn has_constant(knob: Knob) -> bool {
     use Knob as K;
     matches!(
@@ -298,13 +303,13 @@ const fn place(knob: Knob) -> &'static str {
     }
 }
 
-/// Prints a number as Python reads it, with six significant digits.
+/// Returns a number as Python reads it, with six significant digits.
 fn python(value: f64) -> String {
     let rounded: f64 = format!("{value:.5e}").parse().unwrap_or(value);
     format!("{rounded:?}")
 }
 
-/// Prints the blocks in which a constant changes as hunks of one diff; nothing where none does.
+/// Returns the blocks in which a constant changes, as hunks of one diff; empty where none does.
 fn diff(constants: &[(&'static str, String)]) -> String {
     let mut out = String::new();
     for (first, lines) in BLOCKS {
@@ -316,7 +321,7 @@ fn diff(constants: &[(&'static str, String)]) -> String {
             match new.filter(|new| new != old) {
                 Some(new) => {
                     is_changed = true;
-                    // What stands behind this one is its value once more.
+                    // The comment behind this one repeats its old value.
                     let kept = if *name == "TOTAL_BATCH_SIZE" { "" } else { comment };
                     let new = format!("{name} = {new:<width$}{kept}", width = old.len());
                     let _ = write!(hunk, "-{name} = {old}{comment}\n+{}\n", new.trim_end());

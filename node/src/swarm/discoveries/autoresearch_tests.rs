@@ -1,11 +1,12 @@
-//! The diff applies to the reference's constants, sets what the config says, and names the rest.
+//! Tests of the export: the diff applies to the reference's constants, sets what the config says, and names
+//! the rest.
 
 use autoswarm_protocol::{Patch, train_config::parse_value};
 
 use super::*;
 use crate::swarm::discoveries::inspect::tests::sample;
 
-/// Returns a file of other lines whose constants stand where the reference has them.
+/// Returns a file of filler lines, with the constants on the lines where the reference has them.
 fn skeleton() -> String {
     let mut lines: Vec<String> = (1..=460).map(|n| format!("line {n}")).collect();
     for (first, block) in BLOCKS {
@@ -17,7 +18,7 @@ fn skeleton() -> String {
     lines.join("\n") + "\n"
 }
 
-/// Applies a diff with libgit2, which refuses whatever does not fit to the line.
+/// Applies a diff with libgit2, which refuses a hunk that does not fit line by line.
 fn apply(diff: &str) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("train.py");
@@ -109,7 +110,7 @@ fn what_no_constant_says_is_named() {
         &["width"],
     );
     check(&[(Knob::UnembeddingBeta1, "0.9")], &[], &["unembedding_beta1"]);
-    // The same rate without value embeddings is nobody's.
+    // Value embeddings keep their own rate, which is then named; without them there is nothing to name.
     check(&[(Knob::EmbeddingRate, "0.3")], &[("EMBEDDING_LR", "0.3")], &["value_embedding_lr"]);
     check(
         &[(Knob::EmbeddingRate, "0.3"), (Knob::ValueEmbeddings, "none")],

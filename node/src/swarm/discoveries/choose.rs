@@ -1,11 +1,14 @@
-//! Which of the others' discoveries to try here next, and in which form: the patch on the own incumbent, two patches at
-//! once, or the whole config.
+//! Which of the peers' discoveries to try here next, and in which form: the patch on this node's incumbent,
+//! two patches at once, or the whole config.
 //!
-//! Drawn at random by what it can be expected to gain here: the claim, times the chance that findings of its kind help
-//! on this class of hardware, times the trust in its author, times the chance that this one is kept ([`super::promise`]), shared
-//! among those who build on it. So peers stay islands that try different things. **What an author says of himself, claim or
-//! level, draws no more than the middle of what all authors claim before an idea of his helped here or was reproduced**, and
-//! while nothing of others' helps, their share shrinks to that of newcomers.
+//! An idea is drawn at random, weighted by the gain expected of it here. That is the claim, scaled by three
+//! chances: that findings of its kind help on this class of hardware, that its author can be trusted, and
+//! that this idea is kept ([`super::promise`]). The gain is shared among those who build on the idea, so
+//! peers stay islands that try different things.
+//!
+//! **What an author claims, as a gain or as a level, is capped at [`UNPROVEN_CLAIM`] times the median claim
+//! until an idea of that author helped here or was reproduced**. While nobody else's ideas help, their share
+//! of the experiments shrinks to that of newcomers.
 
 use std::collections::BTreeMap;
 
@@ -20,39 +23,47 @@ use rand_chacha::ChaCha8Rng;
 use super::{Discoveries, KnownDiscovery, LocalContext, SpeedClass, Status};
 use crate::research::{Incumbent, Proposal};
 
-/// Share of the experiments that may be others' ideas, and how many may come before that is counted. // Wild guess.
+/// Largest share of the experiments that try peers' ideas, and how many may come before that is counted.
+/// // Wild guess.
 const SHARE: f64 = 0.34;
 const FIRST: f64 = 2.0;
-/// Chance to help below which an idea is hardly likelier to be kept than an own one, and the share up to which others' ideas are
-/// tried all the same: newcomers among liars must be able to show that they are none. // Wild guess.
+/// Chance of being kept below which a peer's idea is hardly better than one of this node's own; and the share
+/// of the experiments up to which such ideas are tried all the same. Newcomers among liars must be able to
+/// show that they are none. // Wild guess.
 const UNLIKELY: f64 = 0.15;
 const UNLIKELY_SHARE: f64 = 0.02;
-/// Power of the expected gain by which ideas are drawn: 1 would try many small ones, a large one always the largest. // Wild guess.
+/// Exponent of the expected gain in an idea's weight: 1 would try many small gains, a large one always the
+/// largest. // Wild guess.
 const GREED: f64 = 2.0;
-/// What is expected of a gain that was found on top of something else than the own incumbent, where a knob of the patch
-/// has another value than the author's parent had. // Wild guess.
+/// Factor on the expected gain where a knob of the patch has another value here than in the author's parent:
+/// the gain was found on top of something else. // Wild guess.
 const MOVED: f64 = 0.6;
-/// What two gains together are expected to be of their sum. // Wild guess.
+/// What two gains together are expected to bring, as a share of their sum. // Wild guess.
 const TOGETHER: f64 = 0.8;
-/// What a difference of levels between two machines is worth as a gain: they were not measured side by side. // Wild guess.
+/// What a difference of levels between two machines counts as a gain: they were not measured side by side.
+/// // Wild guess.
 const LEVELS: f64 = 0.5;
-/// How many times the middle claim one of an unproven author may count as, at most: fewer than half are liars, so what they all
-/// claim together is sane, and a claim beyond it must be reproduced before it draws more tries than others. // Wild guess.
+/// Cap on what an unproven author claims, in multiples of the median claim. Fewer than half of the authors
+/// are liars, so the median is sane. A claim beyond the cap must be reproduced before it draws more tries
+/// than others. // Wild guess.
 const UNPROVEN_CLAIM: f64 = 2.0;
-/// Discoveries that are considered for one draw, the most promising first.
+/// Most discoveries that are considered for one draw, the most promising first.
 const MOST_CONSIDERED: usize = 64;
 
-/// Something to try.
+/// An idea to try, with the discoveries that it comes from.
 #[derive(Debug, Clone, Copy)]
 enum Idea<'a> {
+    /// The discovery's patch on this node's incumbent.
     Transplant(RecordId, &'a KnownDiscovery),
+    /// The patches of two discoveries on this node's incumbent.
     Both((RecordId, &'a KnownDiscovery), (RecordId, &'a KnownDiscovery)),
+    /// The discovery's whole config.
     Adopt(RecordId, &'a KnownDiscovery),
 }
 
 impl Discoveries {
-    /// Returns the next idea of others' to try on this incumbent, as a proposal; none while others' ideas have had their
-    /// share, or where nothing of theirs would change anything.
+    /// Returns the next of the peers' ideas to try on this incumbent, as a proposal. Returns none while
+    /// peers' ideas have had their share, or where none of them would change anything.
     pub fn next_to_try(
         &self,
         incumbent: &Incumbent,
@@ -64,6 +75,7 @@ impl Discoveries {
             return None;
         }
         let mut ideas = self.ideas(incumbent, here, within(UNLIKELY_SHARE));
+        // A weighted draw; an idea that gives nothing new is dropped, and another is drawn.
         while !ideas.is_empty() {
             let total: f64 = ideas.iter().map(|(gain, _)| gain.powf(GREED)).sum();
             let mut left = rng.random::<f64>() * total;
@@ -80,7 +92,7 @@ impl Discoveries {
         None
     }
 
-    /// Returns what can be tried with the gain expected of it, bits per byte.
+    /// Returns the ideas that can be tried, each with the gain expected of it, bits per byte.
     fn ideas(
         &self,
         incumbent: &Incumbent,
@@ -121,6 +133,7 @@ impl Discoveries {
         let mut ideas: Vec<_> =
             open.iter().map(|(gain, id, found)| (*gain, Idea::Transplant(*id, found))).collect();
         ideas.extend(best_pair(&open));
+        // A whole config is tried for its level, which can only be compared within one arena.
         let level = incumbent.mean().map(|(mean, _)| mean);
         ideas.extend(self.found.iter().filter_map(|(id, found)| {
             let Discovery { arena, level: theirs, .. } = &found.discovery;
@@ -137,7 +150,8 @@ impl Discoveries {
         ideas
     }
 
-    /// Returns the median over the other authors of what each claims on average, bits per byte: many claims are one voice.
+    /// Returns the median over the other authors of what each claims on average, bits per byte: an author
+    /// with many claims has one voice.
     fn middle_claim(&self) -> f64 {
         let mut claims: BTreeMap<Author, (f64, f64)> = BTreeMap::new();
         for found in self.found.values().filter(|found| found.author != self.own) {
@@ -151,7 +165,8 @@ impl Discoveries {
     }
 }
 
-/// Returns the two most promising discoveries that share no knob, with what both together are expected to gain.
+/// Returns the most promising discovery with the next one that shares no knob with it, and the gain expected
+/// of both together.
 fn best_pair<'a>(open: &[(f64, RecordId, &'a KnownDiscovery)]) -> Option<(f64, Idea<'a>)> {
     let knobs = |found: &KnownDiscovery| -> Vec<Knob> {
         found.discovery.patch.iter().map(|(knob, _)| knob).collect()
@@ -197,7 +212,8 @@ fn proposal(idea: Idea<'_>, incumbent: &EffectiveConfig, context: usize) -> Opti
     (!hypothesis.patch.is_empty()).then_some(Proposal { child, hypothesis })
 }
 
-/// Returns whether what was tried is the discovery's patch and nothing else, put onto another incumbent.
+/// Returns whether `tried` is the discovery's patch on another incumbent and nothing else. Knobs that had the
+/// new value there already are missing from `tried`.
 pub(super) fn is_transplant(tried: &Patch, discovery: &Discovery) -> bool {
     let theirs: BTreeMap<Knob, _> = discovery.patch.iter().map(|(knob, change)| (knob, change.to)).collect();
     !tried.is_empty() && tried.iter().all(|(knob, change)| theirs.get(&knob) == Some(&change.to))

@@ -7,7 +7,7 @@ use autoswarm_protocol::Estimate;
 use super::inspect::{Details, DiscoveryRow};
 use crate::base::words;
 
-/// The columns of the table.
+/// The names of the table's columns, in order.
 const COLUMNS: [&str; 23] = [
     "id",
     "author",
@@ -34,7 +34,8 @@ const COLUMNS: [&str; 23] = [
     "surety",
 ];
 
-/// Prints a discovery's config as TOML that `trainer train --config` reads, with where it comes from above it.
+/// Returns a discovery's config as TOML that `trainer train --config` reads; comments above it say where it
+/// comes from.
 pub fn toml(details: &Details) -> String {
     let discovery = &details.discovery;
     format!(
@@ -48,7 +49,8 @@ pub fn toml(details: &Details) -> String {
     )
 }
 
-/// Prints rows as a table with a header, tab-separated; differences in bits per byte, times in UTC. What is unknown is empty.
+/// Returns rows as a table with a header, tab-separated. Differences are in bits per byte, times in UTC; what
+/// is unknown is empty.
 pub fn tsv(rows: &[DiscoveryRow]) -> String {
     let mut out = COLUMNS.join("\t");
     out.push('\n');
@@ -86,7 +88,7 @@ pub fn tsv(rows: &[DiscoveryRow]) -> String {
     out
 }
 
-/// Six decimals, as the reference's `results.tsv`.
+/// Formats a number with six decimals, as in the reference's `results.tsv`.
 fn number(value: f64) -> String {
     format!("{value:.6}")
 }

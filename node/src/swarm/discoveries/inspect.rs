@@ -17,10 +17,10 @@ use super::{
 };
 use crate::base::text;
 
-/// Most rows that one list holds, as the command line allows them.
+/// Most rows that one list holds; the command line allows no more.
 pub const MAX_ROWS: u32 = 10_000;
 
-/// Most JSON that the rows of one list take, bytes: a reply of the control socket holds 8 MiB.
+/// Most bytes that the rows of one list take as JSON: a reply of the control socket holds 8 MiB.
 const MAX_LIST_BYTES: usize = 6 << 20;
 
 /// Most re-runs that are shown of one discovery; reproductions come first.
@@ -30,7 +30,7 @@ const MAX_RE_RUNS: usize = 200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Whose {
-    /// Everybody's.
+    /// Everybody's, this node's own included.
     #[default]
     All,
     /// This node's own.
@@ -43,7 +43,7 @@ pub enum Whose {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Sort {
-    /// When they were made by their authors' clocks, newest last.
+    /// When they were made, by their authors' clocks; newest last.
     #[default]
     Age,
     /// The claimed gain, largest first.
@@ -54,7 +54,8 @@ pub enum Sort {
     ReRuns,
 }
 
-/// Which discoveries a list holds, and in what order. Of more than `limit` it holds the first of the order, by age the newest.
+/// Which discoveries a list holds, and in what order. Of more than `limit` it holds the first of that order;
+/// by age, the newest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiscoveryFilter {
@@ -64,7 +65,7 @@ pub struct DiscoveryFilter {
     pub status: Option<Status>,
     /// Only those whose author's key begins with these digits.
     pub author: Option<String>,
-    /// Whose.
+    /// Whose discoveries: everybody's, this node's own, or all others.
     pub whose: Whose,
     /// Only those that change the knob of this name.
     pub knob: Option<String>,
@@ -74,9 +75,9 @@ pub struct DiscoveryFilter {
     pub arena: Option<String>,
     /// Only those made at or after this time, seconds since 1970.
     pub since: Option<u64>,
-    /// The order.
+    /// What the rows are sorted by.
     pub sort: Sort,
-    /// At most this many.
+    /// Most rows, up to [`MAX_ROWS`].
     pub limit: u32,
 }
 
@@ -97,64 +98,65 @@ impl Default for DiscoveryFilter {
     }
 }
 
-/// What a filter leaves.
+/// The rows that a filter leaves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Listing {
     /// The rows, in the filter's order.
     pub rows: Vec<DiscoveryRow>,
-    /// How many more there are, beyond the limit or what one reply holds.
+    /// How many more match, beyond the limit or beyond what one reply holds.
     pub left_out: u32,
 }
 
-/// A discovery in a list.
+/// A discovery as one row of a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DiscoveryRow {
     /// Its id, 64 hexadecimal digits.
     pub id: String,
-    /// Its author's first digits.
+    /// The first digits of its author's key.
     pub author: String,
     /// Whether this node found it.
     pub own: bool,
-    /// The change.
+    /// The change from its author's incumbent of the time.
     pub patch: Patch,
-    /// The claim.
+    /// The claimed difference on validation, bits per byte.
     pub estimate: Estimate,
-    /// The same on audit.
+    /// The same difference on the audit split, where it was measured.
     pub audit: Option<Estimate>,
-    /// The child's mean on validation.
+    /// The child's mean on validation, bits per byte.
     pub level: Bpb,
     /// The first digits of the arena's id.
     pub arena: String,
     /// The budget it was measured with.
     pub budget: Budget,
-    /// Training tokens of a run with the change, and without.
+    /// Training tokens of a run with the change, and of one without.
     pub tokens: (u64, u64),
     /// Training seconds of a run with the change.
     pub seconds: f64,
-    /// What re-runs say.
+    /// What re-runs of it say.
     pub status: Status,
     /// Reproductions by others that agree with the claim.
     pub confirmations: u32,
-    /// Reproductions of it.
+    /// Reproductions of it, whatever they say.
     pub reproductions: u32,
-    /// Where it is a gain under other conditions too, by two standard errors.
+    /// Re-runs under other conditions that show a gain too, by two standard errors.
     pub helps: u32,
     /// Re-runs of it, of any kind.
     pub attestations: u32,
     /// Whether this node has tried it.
     pub tried: bool,
-    /// When it was made, by its author's clock.
+    /// When it was made, by its author's clock, seconds since 1970.
     pub made_at: u64,
 }
 
 impl DiscoveryRow {
-    /// Returns a bound on the row's JSON, bytes: names of knobs and values have at most 64 together, all else at most 900.
+    /// Returns a bound on the row's JSON, bytes. The name and the values of a knob have at most 64 together,
+    /// all else at most 900.
     fn weight(&self) -> usize {
         900 + 64 * self.patch.len()
     }
 }
 
-/// What a re-run says about the claim that it is of.
+/// What a re-run says about the claim of its discovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Says {
@@ -162,18 +164,18 @@ pub enum Says {
     Agrees,
     /// It is a reproduction that excludes the claim.
     Refutes,
-    /// Under other conditions the change is a gain there too, by two standard errors.
+    /// Under other conditions the change is a gain too, by two standard errors.
     Gains,
     /// Under other conditions it is a loss, by two standard errors.
     Loses,
     /// Under other conditions it shows neither.
     Unclear,
-    /// It crashed, or is its author's own.
+    /// It crashed, or it is a reproduction by the discovery's own author.
     Nothing,
 }
 
 impl Says {
-    /// Returns what lists print.
+    /// Returns the words that lists print.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Agrees => "agrees",
@@ -204,10 +206,10 @@ impl Says {
     }
 }
 
-/// A re-run of a discovery.
+/// A re-run of a discovery as people see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttestationRow {
-    /// The first digits of whose it is.
+    /// The first digits of the key of whoever made it.
     pub author: String,
     /// Whether this node made it.
     pub own: bool,
@@ -220,28 +222,28 @@ pub struct AttestationRow {
 /// Everything about one discovery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Details {
-    /// Its id.
+    /// The discovery's id, 64 hexadecimal digits.
     pub id: String,
-    /// Who signed it.
+    /// The key of the author who signed it, in full.
     pub author: String,
-    /// Whether this node did.
+    /// Whether this node signed it.
     pub own: bool,
-    /// When, by the author's clock.
+    /// When it was made, by its author's clock, seconds since 1970.
     pub made_at: u64,
-    /// What re-runs say.
+    /// What re-runs of it say.
     pub status: Status,
-    /// What it says.
+    /// The discovery itself, as its author published it.
     pub discovery: Discovery,
     /// Who re-ran it, and what came of it: reproductions first, 200 at most.
     pub attestations: Vec<AttestationRow>,
-    /// Re-runs in all.
+    /// How many re-runs there are in all.
     pub re_runs: u32,
     /// What it builds on, and what builds on it.
     pub lineage: Lineage,
 }
 
 impl Discoveries {
-    /// Returns what a filter leaves.
+    /// Returns the discoveries that a filter leaves, as rows.
     pub fn list(&self, filter: &DiscoveryFilter) -> Listing {
         let trust = self.trust();
         let mut chosen: Vec<(&RecordId, &KnownDiscovery)> =
@@ -269,6 +271,7 @@ impl Discoveries {
                 bytes <= MAX_LIST_BYTES
             })
             .collect();
+        // By age the newest were taken first; people read them last.
         if filter.sort == Sort::Age {
             rows.reverse();
         }
@@ -325,7 +328,7 @@ impl Discoveries {
         }
     }
 
-    /// Returns a discovery and its re-runs by the first digits of its id; else says why not.
+    /// Returns a discovery and its re-runs by the first digits of its id, or says why there is none.
     pub fn find(&self, id: &str) -> Result<Details, String> {
         let prefix = id.trim().to_ascii_lowercase();
         let mut matching = self.found.iter().filter(|(id, _)| id.to_string().starts_with(&prefix));

@@ -1,4 +1,4 @@
-//! Lists under filters, what re-runs say, and lineages.
+//! Tests of lists under filters, of what re-runs say, and of lineages.
 
 use autoswarm_protocol::{
     CrashClass, SwarmConfig, TrainConfig,
@@ -31,7 +31,7 @@ fn hardware() -> Hardware {
     Hardware { device: "a cpu".to_owned(), threads: 1, slots: 2, tokens_per_second: 8100.0 }
 }
 
-/// A discovery from a start of its own.
+/// A discovery whose parent is the default config.
 fn found(patch: &str, estimate: (f64, f64), budget: Budget, inspirations: Vec<RecordId>) -> Discovery {
     let parent = TrainConfig::new().effective(256);
     let patch = Patch::parse(patch, &parent).expect("a patch");
@@ -55,7 +55,8 @@ fn found(patch: &str, estimate: (f64, f64), budget: Budget, inspirations: Vec<Re
     }
 }
 
-/// What a node with key 1 knows: three generations by three authors, one of them re-run in every way. Ids in the order made.
+/// Returns what a node with key 1 knows, and the ids in the order made: three generations by three authors,
+/// one of them re-run in every way.
 pub(crate) fn sample() -> (Discoveries, Vec<String>) {
     let mut discoveries = Discoveries::new(Author::of(&keys(1)).expect("ed25519"));
     let mut ids = Vec::new();
@@ -138,7 +139,7 @@ fn a_list_has_an_order_and_a_limit() {
     assert_eq!(sample().0.list(&all()).left_out, 0);
 }
 
-/// A patch of every knob, with the longest texts that its values have.
+/// A patch of every knob, with the longest text that its values have.
 fn widest() -> Patch {
     let longest = |domain: Domain| match domain {
         Domain::Integer { high, .. } | Domain::PowerOfTwo { high, .. } => Value::Integer(high),

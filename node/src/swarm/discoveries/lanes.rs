@@ -1,25 +1,26 @@
-//! What re-runs for others have cost, by the lane that paid: proven authors have one, and each relaying peer another.
+//! What re-runs for others have cost, by the lane that paid: proven authors have one, and each relaying peer
+//! has another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use autoswarm_protocol::id::RecordId;
 use libp2p::PeerId;
 
-/// What the lanes have had.
+/// Training seconds that each lane had, and the discoveries that they went to.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    /// Seconds for authors of whom something was confirmed.
+    /// Training seconds for authors with a confirmed claim.
     pub(super) proven: f64,
-    /// Seconds by relaying peer.
+    /// Training seconds by the peer that relayed the discovery, where that is known.
     pub(super) relayed: BTreeMap<Option<PeerId>, f64>,
-    /// Discoveries that this node ran again.
+    /// Discoveries that this node re-ran.
     pub(super) done: BTreeSet<RecordId>,
     /// Those among them that the lane of proven authors paid for.
     pub(super) of_proven: BTreeSet<RecordId>,
 }
 
 impl Lanes {
-    /// Notes a re-run that is over.
+    /// Notes a finished re-run with the training seconds that it took.
     pub(super) fn ran(&mut self, id: RecordId, relayed_by: Option<PeerId>, seconds: f64) {
         self.done.insert(id);
         if self.of_proven.contains(&id) {

@@ -1,4 +1,4 @@
-//! Where a discovery comes from and what came of it: a small tree up, and one down.
+//! A discovery's lineage: a small tree of what it builds on, and one of what builds on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,44 +12,44 @@ const GENERATIONS: u8 = 3;
 /// Relatives shown in each direction: what fits on a screen.
 const MAX_KIN: usize = 24;
 
-/// A relative.
+/// A relative of a discovery: one that it builds on, or one that builds on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kin {
-    /// Its distance: 1 is a parent or a child.
+    /// Generations between the two: 1 is a parent or a child.
     pub generation: u8,
-    /// Its id.
+    /// The relative's record id, 64 hexadecimal digits.
     pub id: String,
     /// What is known of it; none while the record is not here.
     pub known: Option<KnownRelative>,
 }
 
-/// What is known of a relative.
+/// What lists show of a relative whose record is here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KnownRelative {
-    /// Its author's first digits.
+    /// The first digits of its author's key.
     pub author: String,
     /// Whether this node found it.
     pub own: bool,
-    /// The change.
+    /// The change from its author's incumbent of the time.
     pub patch: Patch,
-    /// The claim.
+    /// The claimed difference on validation, bits per byte.
     pub estimate: Estimate,
-    /// What re-runs say.
+    /// What re-runs of it say.
     pub status: Status,
 }
 
-/// Relatives in both directions, each before what hangs below it.
+/// Relatives in both directions, each before those that hang below it in the tree.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Lineage {
-    /// What it builds on.
+    /// What the discovery builds on.
     pub above: Vec<Kin>,
-    /// What builds on it.
+    /// What builds on the discovery.
     pub below: Vec<Kin>,
-    /// Whether there are more than are shown.
+    /// Whether some relatives are left out.
     pub cut: bool,
 }
 
-/// Returns the relatives of a discovery. Each is named once in a direction, also where two ways lead to it.
+/// Returns the relatives of a discovery. Each is named once per direction, even where two paths lead to it.
 pub(super) fn of(discoveries: &Discoveries, id: RecordId, trust: &Trust) -> Lineage {
     let mut children: BTreeMap<RecordId, Vec<RecordId>> = BTreeMap::new();
     for (child, found) in &discoveries.found {
@@ -76,6 +76,7 @@ fn walk(
 ) -> Vec<Kin> {
     let mut out = Vec::new();
     let mut seen = BTreeSet::from([from]);
+    // In reverse, since the stack gives the last one first.
     let later = |id: RecordId, generation: u8| next(id).into_iter().rev().map(move |id| (id, generation));
     let mut waiting: Vec<(RecordId, u8)> = later(from, 1).collect();
     while let Some((id, generation)) = waiting.pop() {

@@ -1,4 +1,6 @@
-//! The swarm in short: what arrived, the best of each arena, what is being tried for whom. Pure; the time is an argument.
+//! The swarm in short: what arrived, the best discovery of each arena, and what is being tried for whom.
+//!
+//! Pure: the time is an argument.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use super::{Discoveries, DiscoveryRow, KnownDiscovery, Status};
 use crate::research::active::Active;
 
-/// Arenas whose best is shown: one's own class and its neighbours.
+/// Most arenas whose best is shown: this node's own class and its neighbours.
 const MAX_ARENAS: usize = 4;
-/// Minutes for which arrivals are counted one by one.
+/// Minutes that the recent counts go back, each counted by itself.
 const HOUR: u64 = 60;
 
-/// Records of a kind that came from others.
+/// How many records of one kind came from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Count {
     /// In this session.
@@ -27,20 +29,20 @@ pub struct Count {
     pub hour: u32,
 }
 
-/// What came from others, by kind.
+/// How many records came from others, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Arrived {
-    /// Kept experiments.
+    /// Discoveries: kept experiments of others.
     pub discoveries: Count,
-    /// Re-runs.
+    /// Re-runs of discoveries by others.
     pub attestations: Count,
-    /// Results in short.
+    /// Digests: others' results in short.
     pub digests: Count,
-    /// Intents.
+    /// Claims: what others are about to try.
     pub claims: Count,
 }
 
-/// Counts what comes from others.
+/// Counts the records that come from others.
 #[derive(Debug, Default)]
 pub struct Arrivals {
     session: [u32; 4],
@@ -83,51 +85,51 @@ impl Arrivals {
 /// A discovery of somebody else that is being tried here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trying {
-    /// The experiment.
+    /// Number of the experiment that tries it.
     pub number: u32,
-    /// The discovery.
+    /// The discovery's id, 64 hexadecimal digits.
     pub id: String,
-    /// Its author's first digits.
+    /// The first digits of its author's key.
     pub author: String,
-    /// What it changed there.
+    /// The change from its author's incumbent of the time.
     pub patch: Patch,
-    /// What is compared, where it is run again for its author; none where it is tried as an idea for this node.
+    /// What is compared, where it is re-run for its author; none where it is tried as an idea for this node.
     #[serde(rename = "rerun")] // the name in `--json`
     pub reproduction: Option<Comparison>,
 }
 
-/// A discovery that was heard lately.
+/// A discovery that came lately.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct News {
     /// Seconds since it came.
     pub seconds_ago: u64,
-    /// What it says.
+    /// The discovery as lists show it.
     pub row: DiscoveryRow,
 }
 
-/// A connected peer as an author.
+/// A connected peer, seen as an author of discoveries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerFacts {
-    /// Its id in the network.
+    /// The peer's id in the network.
     pub peer: String,
-    /// The first digits by which lists name it.
+    /// The first digits of the peer's key, by which lists name it as an author.
     pub author: String,
     /// The budget of its newest discovery, where it has one.
     pub budget: Option<Budget>,
 }
 
-/// The swarm beside the network: who and what.
+/// The swarm as people see it, connections left out: who is there, what came, and what is being tried.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SwarmView {
-    /// Connected peers.
+    /// The connected peers, seen as authors.
     pub peers: Vec<PeerFacts>,
-    /// What came from others.
+    /// How many records came from others.
     pub arrived: Arrived,
-    /// The largest gain of each arena that nobody refuted; the largest arenas first.
+    /// The largest gain of each arena that was not refuted; arenas with most discoveries first.
     pub best: Vec<DiscoveryRow>,
     /// Others' discoveries, newest last.
     pub newest: Vec<News>,
-    /// What is being tried for whom.
+    /// Others' discoveries that experiments in flight try.
     pub trying: Vec<Trying>,
 }
 
@@ -135,7 +137,7 @@ pub struct SwarmView {
 type Standing<'a> = (usize, Option<(RecordId, &'a KnownDiscovery)>);
 
 impl Discoveries {
-    /// Returns the largest gain of each arena that nobody refuted, for the few arenas with most discoveries.
+    /// Returns the largest gain of each arena that was not refuted, for the few arenas with most discoveries.
     pub fn best(&self) -> Vec<DiscoveryRow> {
         let trust = self.trust();
         let mut arenas: BTreeMap<ArenaId, Standing<'_>> = BTreeMap::new();
@@ -159,7 +161,7 @@ impl Discoveries {
             .collect()
     }
 
-    /// Returns the budget of an author's newest discovery, for each of those whose public keys are given.
+    /// Returns the budget of each author's newest discovery; the authors are given by their public keys.
     pub fn budgets(&self, keys: &[[u8; 32]]) -> BTreeMap<[u8; 32], Budget> {
         let mut newest: BTreeMap<[u8; 32], (u64, Budget)> = BTreeMap::new();
         for found in self.found.values() {
@@ -171,7 +173,7 @@ impl Discoveries {
         newest.into_iter().map(|(key, (_, budget))| (key, budget)).collect()
     }
 
-    /// Returns which of the experiments in flight are others' discoveries.
+    /// Returns which of the experiments in flight try others' discoveries.
     pub fn trying(&self, pending: &[Active]) -> Vec<Trying> {
         let of = |active: &Active| {
             let id: RecordId = active.hypothesis.inspired_by.first()?.parse().ok()?;
@@ -187,7 +189,7 @@ impl Discoveries {
         pending.iter().filter_map(of).collect()
     }
 
-    /// Returns the rows of discoveries that came at some time, of those that are known.
+    /// Returns the rows of those discoveries that are known, each with the time at which it came.
     pub fn rows_of(&self, came: &[(u64, RecordId)]) -> Vec<(u64, DiscoveryRow)> {
         let trust = self.trust();
         let row = |(at, id): &(u64, RecordId)| Some((*at, self.row(*id, self.found.get(id)?, trust)));

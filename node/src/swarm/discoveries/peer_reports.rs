@@ -1,9 +1,12 @@
-//! What peers say of their own experiments: digests, summed up by change, and claims, as long as they last.
+//! What peers report of their own experiments: digests, summed up by change, and claims until they expire.
 //!
-//! An author's reports of one change count as one, and never as surer than [`SUREST`] of them: nobody is louder for
-//! repeating himself. **An author is believed as far as his earlier numbers agreed with this node's own of the same changes**,
-//! results and discoveries alike; a stranger hardly. Of one change only those are heard who are believed about as much as the most
-//! believed one, so a crowd of strangers drowns nobody. What the search makes of it is in [`crate::research::peer_results`].
+//! An author's reports of one change count as one, and never as surer than [`SUREST`] single reports: nobody
+//! is louder for repeating a result. **An author is believed as far as the author's earlier numbers, in
+//! results and in discoveries, agreed with this node's own of the same changes**; a stranger is hardly
+//! believed.
+//!
+//! Of one change, only those authors count who are believed about as much as the most believed one. So a
+//! crowd of strangers drowns nobody. The search gets the outcome as [`crate::research::peer_results`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,28 +18,29 @@ use autoswarm_protocol::{
 
 use crate::research::peer_results::{MAX_PEER_RESULTS, PeerResult, PeerResults};
 
-/// Changes that are remembered; one-knob steps are some hundreds. The one with the fewest authors is forgotten first.
+/// Most changes that are remembered; one-knob steps are some hundreds. Beyond it new changes are left out.
 const MOST_CHANGES: usize = 8192;
-/// Authors of one change whose reports are summed up; later ones add little.
+/// Most authors of one change whose reports are summed up; later ones add little.
 const MOST_AUTHORS: usize = 64;
-/// Claims that are remembered: more than slots of a swarm of a thousand nodes.
+/// Most claims that are remembered: more than a swarm of a thousand nodes has slots.
 const MOST_CLAIMS: usize = 4096;
-/// The chance that the numbers of an author are real of whom nothing was checked. // Wild guess.
+/// The chance that an author's numbers are real while nothing of that author was checked. // Wild guess.
 const STRANGERS: f64 = 0.1;
-/// Share of the most believed author's chance below which others are not heard of the same change.
+/// Share of the most believed author's chance below which other authors of the same change are left out.
 const BESIDE: f64 = 0.5;
-/// Errors beyond which a rumour is no more telling.
+/// Distance from zero, in standard errors, beyond which a peers' result is no more telling.
 const FAR: f64 = 3.0;
-/// Spread between a change's effects on two incumbents, relative to its size: where one step is the same, and where a discovery is
-/// put onto another incumbent. // Wild guess.
+/// Spread between a change's effects on two incumbents, relative to its size: of the same step in two
+/// digests, and of a discovery that is put onto another incumbent. // Wild guess.
 const ELSEWHERE: f64 = 0.3;
 const TRANSPLANTED: f64 = 0.5;
-/// Logarithm of the most that one comparison says.
+/// Most that one comparison says for or against an author, as a log-likelihood ratio.
 const MOST_TELLING: f64 = 3.0;
-/// Size of a result before there are any, bits per byte, and how many results that is worth. // Wild guess.
+/// Usual size of a result before there are any, bits per byte, and how many results that guess weighs as much
+/// as. // Wild guess.
 const FIRST_SIZE: f64 = 0.05;
 const FIRST_RESULTS: f64 = 4.0;
-/// Reports of an author that one change's sum may weigh as.
+/// Most single reports that an author's sum over one change may weigh as much as.
 const SUREST: f64 = 4.0;
 
 /// One author's reports of one change in one arena.
@@ -56,18 +60,18 @@ impl Reports {
         self.surest = self.surest.max(weight);
     }
 
-    /// Returns what the reports may weigh.
+    /// Returns the weight that the reports count with: at most [`SUREST`] times that of the surest one.
     fn counted(self) -> f64 {
         self.weight.min(SUREST * self.surest)
     }
 
-    /// Returns their mean with its error.
+    /// Returns their weighted mean with its standard error.
     fn sum(self) -> Number {
         Number { delta: self.weighted / self.weight, error: self.counted().sqrt().recip() }
     }
 }
 
-/// What is known of one change.
+/// All reports of one change in one arena.
 #[derive(Debug, Clone)]
 struct ReportedChange {
     patch: Patch,
@@ -76,26 +80,27 @@ struct ReportedChange {
     authors: BTreeMap<Author, Reports>,
 }
 
-/// The changes of one arena.
+/// The reported changes of one arena, by the text of their patch.
 type Changes = BTreeMap<String, ReportedChange>;
 
-/// What is known.
+/// All that this node and its peers reported of their experiments.
 #[derive(Debug, Default)]
 pub(super) struct PeerReports {
     arenas: BTreeMap<ArenaId, Changes>,
     changes: usize,
     usual: Usual,
-    /// What own tries and re-runs of an author's discoveries say of his numbers, in logarithms.
+    /// Log-likelihood ratio that an author's numbers are real, by this node's tries and re-runs of that
+    /// author's discoveries.
     claims_checked: BTreeMap<Author, f64>,
-    /// Configs with the second at which the claim ends.
+    /// Claimed configs, each with the time at which its claim ends, seconds since 1970.
     claims: BTreeMap<ConfigHash, u64>,
-    /// Configs that this node has told of.
+    /// Configs whose results this node has told the swarm, by arena.
     told: BTreeSet<(ArenaId, ConfigHash)>,
     is_news: bool,
 }
 
 impl PeerReports {
-    /// Takes a digest.
+    /// Takes a digest; `own` says whether this node wrote it.
     pub(super) fn add(&mut self, author: Author, own: bool, digest: &Digest) {
         if own {
             self.told.extend(digest.lines.iter().map(|line| (digest.arena, line.config)));
@@ -134,7 +139,8 @@ impl PeerReports {
         self.is_news = true;
     }
 
-    /// Returns for each author the chance that his numbers are real, by this node's own of the same changes.
+    /// Returns for each author the chance that the author's numbers are real, by this node's own numbers of
+    /// the same changes.
     fn candour(&self) -> BTreeMap<Author, f64> {
         let mut odds = self.claims_checked.clone();
         for change in self.arenas.values().flat_map(BTreeMap::values) {
@@ -148,7 +154,7 @@ impl PeerReports {
         odds.into_iter().map(|(author, odds)| (author, 1.0 / (1.0 + (-first - odds).exp()))).collect()
     }
 
-    /// Takes a claim at `now`, seconds since 1970.
+    /// Takes a claim at `now`, seconds since 1970; one beyond [`MOST_CLAIMS`] is left out.
     pub(super) fn claimed(&mut self, claim: &Claim, now: u64) {
         self.claims.retain(|_, until| *until > now);
         if self.claims.len() < MOST_CLAIMS {
@@ -169,7 +175,7 @@ impl PeerReports {
         self.told.contains(&(arena, config))
     }
 
-    /// Returns the changes that say the most, without what distrusted authors say.
+    /// Returns the most telling changes for a search in `arena`, without what distrusted authors say.
     pub(super) fn take(
         &mut self,
         arena: ArenaId,
@@ -213,14 +219,15 @@ impl PeerReports {
     }
 }
 
-/// A difference with its error, bits per byte.
+/// A difference with its standard error, bits per byte.
 #[derive(Debug, Clone, Copy)]
 struct Number {
     delta: f64,
     error: f64,
 }
 
-/// What this node's own results usually are: what a made-up number is compared with.
+/// The usual size of this node's own results: what one would be if a peer's number of the same change were
+/// made up.
 #[derive(Debug, Clone, Copy, Default)]
 struct Usual {
     count: f64,
@@ -233,8 +240,9 @@ impl Usual {
         self.squares += delta * delta;
     }
 
-    /// Returns by how much an own result makes it likelier that somebody's number of the same change is real, in logarithms;
-    /// effects differ by `strange` of their size between the two.
+    /// Returns how much likelier this node's own result is if somebody's number of the same change is real
+    /// than if it is made up, as a log-likelihood ratio. Real effects differ by `strange` of their size
+    /// between the two nodes.
     fn log_ratio(self, theirs: Number, own: Number, strange: f64) -> f64 {
         let squares = self.squares + FIRST_RESULTS * FIRST_SIZE * FIRST_SIZE;
         let usual = (squares / (self.count + FIRST_RESULTS)).sqrt();

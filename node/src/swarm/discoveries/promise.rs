@@ -1,37 +1,41 @@
 //! Whose ideas help here: how likely a peer's discovery is to be kept on this node's incumbent.
 //!
-//! What counts is what became of tries: this node's own in full, others' as far as their reports agreed with its own, and all of
-//! those together no more than [`MOST_BORROWED`] for one idea, so no crowd can talk it down any further. A failed idea lowers all of
-//! its author's. Nothing here says that a claim is
-//! true: that is for reproductions ([`super::trust`]).
+//! What counts is what became of tries. This node's own tries count in full, those of others as far as their
+//! reports agreed with its own. All of the others together count no more than [`MOST_BORROWED`] for one idea,
+//! so no crowd can talk it down any further. A failed idea lowers all ideas of its author.
+//!
+//! Nothing here says that a claim is true: that is for reproductions ([`super::trust`]).
 
 use std::collections::BTreeMap;
 
 use autoswarm_protocol::id::{Author, RecordId};
 
-/// The chance of a newcomer's idea before any was tried, and how many authors that is worth. // Wild guess.
+/// Chance of a newcomer's idea before any was tried, and how many authors that guess weighs as much as.
+/// // Wild guess.
 const NEWCOMER: f64 = 0.25;
 const NEWCOMER_AUTHORS: f64 = 4.0;
-/// IdeaTries that the expectation of newcomers weighs as much as, in what is expected of one author; and what is expected of the
-/// author, in what is expected of one idea. // Wild guess.
+/// How many tries two priors weigh as much as: what is expected of newcomers, for one author; and what is
+/// expected of the author, for one idea. // Wild guess.
 const AUTHOR_PRIOR: f64 = 2.0;
 const IDEA_PRIOR: f64 = 2.0;
-/// How often a reporter of whom nothing is known says that it helped, of what helped here and of what did not; and how many
-/// tries that is worth. // Wild guess.
+/// How often an unknown reporter says that an idea helped: of those that helped here, and of those that did
+/// not; and how many tries that guess weighs as much as. // Wild guess.
 const SAYS_YES: [f64; 2] = [0.4, 0.15];
 const SAYS_PRIOR: f64 = 4.0;
-/// Most that others' reports together count for or against an idea: tries.
+/// Most tries that others' reports together count as, for or against an idea.
 const MOST_BORROWED: f64 = 3.0;
-/// What a report of another idea of the same author counts beside one of the idea itself. // Wild guess.
+/// Weight of a report of another idea by the same author, relative to one of the idea itself. // Wild guess.
 const OF_ANOTHER: f64 = 0.5;
-/// How many tries of an author's ideas are remembered: gains get rarer with time, and who was honest may turn. // Wild guess.
+/// How many tries of an author's ideas are remembered: gains get rarer with time, and an honest author may
+/// turn liar. // Wild guess.
 const MEMORY: f64 = 20.0;
-/// What must be left of ideas that helped for an author to be one whose ideas help. // Wild guess.
+/// How many helpful tries must be left, after fading, for an author to count as one whose ideas help.
+/// // Wild guess.
 const HELPED_AT: f64 = 0.5;
-/// Reports of one discovery that are remembered; more say little more.
+/// Most reports of one discovery that are remembered; more say little more.
 const MOST_REPORTS: usize = 32;
 
-/// What became of tries.
+/// How many tries helped and how many failed, weighted.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct IdeaTries {
     helped: f64,
@@ -43,7 +47,7 @@ impl IdeaTries {
         *(if helped { &mut self.helped } else { &mut self.failed }) += weight;
     }
 
-    /// Adds a try, with the older ones fading.
+    /// Adds a try and lets the older ones fade.
     fn add_fading(&mut self, helped: bool, weight: f64) {
         *self = self.times((1.0 - 1.0 / MEMORY).powf(weight));
         self.add(helped, weight);
@@ -61,18 +65,18 @@ impl IdeaTries {
         Self { helped: factor * self.helped, failed: factor * self.failed }
     }
 
-    /// The same tries, counted as no more than [`MOST_BORROWED`].
+    /// Returns the same tries, counted as no more than [`MOST_BORROWED`].
     fn capped(self) -> Self {
         self.times((MOST_BORROWED / self.count().max(MOST_BORROWED)).min(1.0))
     }
 
-    /// The posterior's mean with a prior of this mean and weight.
+    /// Returns the posterior mean under a prior of this mean, which weighs as much as `weight` tries.
     fn mean(self, prior: f64, weight: f64) -> f64 {
         (self.helped + prior * weight) / (self.count() + weight)
     }
 }
 
-/// What is known of a discovery's tries.
+/// A discovery as an idea: its author, whether it helped here, and what others report of it.
 #[derive(Debug, Clone, Default)]
 struct Idea {
     author: Option<Author>,
@@ -80,34 +84,37 @@ struct Idea {
     reports: BTreeMap<Author, bool>,
 }
 
-/// What became of others' ideas.
+/// What became of peers' ideas, here and elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Promise {
     ideas: BTreeMap<RecordId, Idea>,
-    /// IdeaTries here, by the idea's author.
+    /// Tries here, by the idea's author.
     authors: BTreeMap<Author, IdeaTries>,
-    /// What a reporter said of what helped here, and of what did not.
+    /// What a reporter said of ideas that helped here (first), and of ideas that did not (second).
     reporters: BTreeMap<Author, [IdeaTries; 2]>,
 }
 
 impl Promise {
-    /// Takes a discovery.
+    /// Takes a discovery; tries and reports of it may have come before.
     pub(super) fn found(&mut self, id: RecordId, author: Author) {
         let idea = self.ideas.entry(id).or_default();
         idea.author = Some(author);
+        // Authors' reports of their own ideas do not count, even those that came first.
         idea.reports.remove(&author);
         if let Some(helped) = idea.here {
             self.authors.entry(author).or_default().add_fading(helped, 1.0);
         }
     }
 
-    /// Learns what came of a try here; together with `partners` other ideas it says that much less of each where it failed.
+    /// Learns what came of a try here. A failure together with `partners` other ideas says that much less of
+    /// each.
     pub(super) fn tried(&mut self, id: RecordId, helped: bool, partners: usize) {
         let idea = self.ideas.entry(id).or_default();
         let weight = if helped { 1.0 } else { 1.0 / (1 + partners) as f64 };
         if let Some(author) = idea.author {
             self.authors.entry(author).or_default().add_fading(helped, weight);
         }
+        // Only the first try of an idea alone tells which reporters were right.
         if partners == 0 && idea.here.replace(helped).is_none() {
             for (reporter, said) in &idea.reports {
                 self.reporters.entry(*reporter).or_default()[usize::from(!helped)].add(*said, 1.0);
@@ -135,14 +142,16 @@ impl Promise {
         self.authors.get(&author).is_some_and(|tries| tries.helped >= HELPED_AT)
     }
 
-    /// Returns how much a reporter's word counts: how much oftener it says yes of what helps here than of what does not.
+    /// Returns how much a reporter's word counts: how much more often it says yes of what helps here than of
+    /// what does not.
     fn weight(&self, reporter: Author) -> f64 {
         let says = self.reporters.get(&reporter).copied().unwrap_or_default();
         let yes = |k: usize| says[k].mean(SAYS_YES[k], SAYS_PRIOR);
         (yes(0) - yes(1)).max(0.0)
     }
 
-    /// Returns what is expected of an author of whom nothing was tried: what the others came to, each with one voice.
+    /// Returns what is expected of an author none of whose ideas was tried: the mean of the other authors,
+    /// each with one voice.
     pub(super) fn newcomer(&self) -> f64 {
         let (mut sum, mut total) = (NEWCOMER * NEWCOMER_AUTHORS, NEWCOMER_AUTHORS);
         for tries in self.authors.values().filter(|tries| tries.count() > 0.0) {
@@ -153,7 +162,7 @@ impl Promise {
         sum / total
     }
 
-    /// Returns the chance of every idea to be kept here.
+    /// Returns for every idea the chance that it is kept here.
     pub(super) fn chances(&self) -> BTreeMap<RecordId, f64> {
         let newcomer = self.newcomer();
         let weights: BTreeMap<Author, f64> = self
@@ -178,6 +187,7 @@ impl Promise {
         let chance = |author: Author, idea: &Idea| {
             let here = self.authors.get(&author).copied().unwrap_or_default().mean(newcomer, AUTHOR_PRIOR);
             let of_this = told(idea);
+            // `of_all` holds this idea's reports too, so together they count in full.
             let of_all = of_authors[&author].times(OF_ANOTHER);
             of_this.times(1.0 - OF_ANOTHER).plus(of_all).capped().mean(here, IDEA_PRIOR)
         };
@@ -199,7 +209,7 @@ mod tests {
         RecordId::of(&[n])
     }
 
-    /// Ideas that were tried here, each with its author and whether it helped.
+    /// Returns what is known after these tries here, each an author's idea and whether it helped.
     fn tried(tries: &[(u8, bool)]) -> Promise {
         let mut promise = Promise::default();
         for (n, (by, helped)) in (0..).zip(tries) {
@@ -234,7 +244,7 @@ mod tests {
         assert!(chance(&mut promise, 3) < NEWCOMER);
         let promise = tried(&night(&[(60, true), (80, false)]));
         assert!(!promise.has_helped(author(3)));
-        // Who is right in one of four stays so.
+        // An author who is right once in four tries stays one who helps.
         let promise = tried(&[(3, true), (3, false), (3, false), (3, false)].repeat(20));
         assert!(promise.has_helped(author(3)));
     }
@@ -245,7 +255,7 @@ mod tests {
         let among_liars: Vec<(u8, bool)> = (0..40).map(|n| (10 + n, false)).collect();
         assert!(tried(&among_liars).newcomer() < 0.3 * first);
         assert!(tried(&[(3, false); 40]).newcomer() > 0.7 * first);
-        // Whoever helped stays what he is, however many fail beside him.
+        // An author who helped keeps that chance, however many others fail.
         let mut beside = among_liars;
         beside.extend([(3, true), (3, true)]);
         assert!(chance(&mut tried(&beside), 3) > 1.5 * first);

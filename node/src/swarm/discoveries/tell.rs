@@ -1,7 +1,8 @@
-//! What this node tells: its own discoveries, what it found about others', and its other results in short.
+//! What this node tells the swarm: its own discoveries, what it found about others', and its other results in
+//! short.
 //!
-//! Everything follows from experiments in the journal and from what was told before, so that what a kill swallowed is
-//! told at the next start, and nothing twice.
+//! All of it follows from the experiments in the journal and from what was told before. So what a kill
+//! swallowed is told at the next start, and nothing is told twice.
 
 use autoswarm_protocol::{
     Bpb, Budget, Estimate, Experiment, Hypothesis, Outcome, RunRole, Verdict,
@@ -14,8 +15,9 @@ use super::{Discoveries, choose::is_transplant, inspirations};
 use crate::research::pruning::extrapolated;
 
 impl Discoveries {
-    /// Returns what to tell the swarm of an experiment of this node: its own discovery, and what it showed about
-    /// others'; nothing that was told before. `pair_sd` is the noise of one comparison.
+    /// Returns what to tell the swarm of an experiment of this node: its own discovery, and what it showed
+    /// about others'; nothing that was told before. `pair_sd` is the standard deviation of one comparison,
+    /// bits per byte.
     pub fn to_publish(
         &self,
         experiment: &Experiment,
@@ -57,7 +59,8 @@ impl Discoveries {
             Verdict::Keep { estimate, .. } | Verdict::Discard { estimate: Some(estimate), .. } => {
                 (Comparison::Transplants, Ok(*estimate))
             }
-            // One comparison on an equal seed, though not a fresh one: a transplant confirms and refutes nothing.
+            // One screening run on an equal seed, not on a fresh one. That will do: a transplant confirms and
+            // refutes nothing.
             Verdict::Discard { screened: Some(delta), .. } => {
                 let estimate = Estimate { delta: *delta, standard_error: pair_sd, pairs: 1 };
                 (Comparison::Transplants, Ok(estimate))
@@ -65,7 +68,7 @@ impl Discoveries {
             Verdict::Crash { class, .. } => (Comparison::Transplants, Err(*class)),
             Verdict::Discard { .. } | Verdict::Baseline => return Vec::new(),
         };
-        // What this machine spoiled says nothing about the discovery.
+        // A crash that this machine caused says nothing about the discovery.
         if found.is_err_and(|class| !class.blames_config()) {
             return Vec::new();
         }
@@ -76,7 +79,7 @@ impl Discoveries {
         ids.filter(says).map(|id| (id, comparison, found)).collect()
     }
 
-    /// Returns whether a kept experiment is somebody else's finding.
+    /// Returns whether a kept experiment only repeats somebody else's finding.
     fn is_copy(&self, experiment: &Experiment) -> bool {
         let ids = inspirations(experiment);
         let mut found = ids.iter().filter_map(|id| self.found.get(id));
@@ -131,8 +134,8 @@ pub fn digest(arena: ArenaId, lines: Vec<DigestLine>) -> Body {
     Body::Digest(Digest { arena, lines })
 }
 
-/// Returns the training tokens of the child's and of the parent's runs; none where one of them has no run here, as after
-/// screening against a cached run.
+/// Returns the training tokens of the child's and of the parent's runs. Returns none where one of them has no
+/// run here, as after screening against a cached run.
 fn tokens(experiment: &Experiment) -> Option<(u64, u64)> {
     let of = |own: bool| {
         experiment.runs.iter().find_map(|run| {
@@ -143,7 +146,7 @@ fn tokens(experiment: &Experiment) -> Option<(u64, u64)> {
     Some((of(true)?, of(false)?))
 }
 
-/// Makes the discovery that a kept experiment is.
+/// Returns a kept experiment as a discovery; none for any other, or where a number that it needs is missing.
 fn discovery(experiment: &Experiment, hardware: &Hardware, budget: Budget) -> Option<Discovery> {
     let Verdict::Keep { estimate, audit } = &experiment.verdict else { return None };
     let fresh = experiment.runs.iter().filter(|run| run.role == RunRole::Child);

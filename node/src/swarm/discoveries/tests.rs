@@ -1,4 +1,4 @@
-//! Discoveries: whose are tried, what is told about them, and what re-runs say.
+//! Tests of discoveries: whose are tried, what is told about them, and what re-runs say.
 
 use autoswarm_protocol::{
     Bpb, CrashClass, KnobGroup, Patch, SwarmConfig, TrainConfig,
@@ -62,7 +62,7 @@ fn found(patch: &str, delta: f64) -> Body {
     }))
 }
 
-/// A kept experiment with a run of each side.
+/// A kept experiment with one run of the child and one of the parent.
 fn keep() -> Experiment {
     let mut experiment = several().swap_remove(1);
     let mut of_parent = experiment.runs[0].clone();
@@ -93,7 +93,7 @@ fn here() -> LocalContext {
     }
 }
 
-/// A node that others' records come to.
+/// A node that receives others' records.
 struct Node {
     discoveries: Discoveries,
     rng: ChaCha8Rng,
@@ -169,7 +169,7 @@ impl Node {
     }
 }
 
-/// What attesters are calibrated on.
+/// Patches of the discoveries by which attesters are calibrated.
 const CALIBRATING: [&str; 2] = ["warmdown 0.6", "warmdown 0.7"];
 
 #[test]
@@ -249,7 +249,8 @@ fn two_gains_are_tried_at_once_and_whole_configs_where_levels_can_be_compared() 
     assert!(kinds.contains(&(2, word("peers'"))) && kinds.contains(&(1, word("peer's"))), "{kinds:?}");
 }
 
-/// Runs sixty experiments beside forty ideas of one author, of which every `helps`-th try is kept; returns how many were others'.
+/// Runs sixty experiments beside forty ideas of one author; every `helps`-th try of an idea is kept. Returns
+/// how many experiments tried one.
 fn inspired_of_sixty(helps: usize) -> usize {
     let mut node = Node::new();
     for n in 1..=40 {
@@ -285,7 +286,7 @@ fn an_enormous_claim_of_an_unproven_author_draws_no_more_than_a_large_one() {
             node.rng = ChaCha8Rng::seed_from_u64(seed);
             node.add(&found("matrix_lr 0.03", -0.02), 2);
             node.add(&found("warmup 0.1", -0.03), 3);
-            // Many claims are one voice about what is usual.
+            // Many claims of one author are one voice in the median.
             for n in 0..5 {
                 let Body::Discovery(mut lie) = found(&format!("softcap {}", 20 + n), -claim) else {
                     panic!()
@@ -297,9 +298,9 @@ fn an_enormous_claim_of_an_unproven_author_draws_no_more_than_a_large_one() {
         };
         (0..40).map(draw).collect()
     };
-    // The middle claim is 0.03, so 0.06 counts in full and 5 as that.
+    // The median claim is 0.03 and the cap twice that, so 0.06 counts in full and 5 counts as 0.06.
     let (large, enormous) = (first(0.06, 2.37), first(5.0, 0.1));
-    // Another claim makes another id, and ids decide between equals; how often each is drawn stays the same.
+    // Another claim makes another id, and ids break ties; how often each is drawn stays the same.
     let draws = |all: &[Proposal]| {
         let mut counts = BTreeMap::new();
         for proposal in all {
@@ -387,7 +388,7 @@ fn trying_somebody_elses_discovery_is_told_as_a_re_run_and_never_as_ones_own() {
         assert_eq!(attestation.comparison, Comparison::Transplants);
         verified(&bodies[0], 1);
     }
-    // What this machine spoiled is not the discovery's.
+    // A crash that this machine caused says nothing about the discovery.
     let mut spoiled = of(3);
     spoiled.verdict = Verdict::Crash { class: CrashClass::Starved, message: "busy".to_owned() };
     let comparison = Comparison::Reproduced;
@@ -395,7 +396,7 @@ fn trying_somebody_elses_discovery_is_told_as_a_re_run_and_never_as_ones_own() {
     for experiment in [spoiled, again] {
         assert_eq!(node.discoveries.to_publish(&experiment, &hardware(), Budget::Class(1), 0.01), []);
     }
-    // Together with something else it is one's own finding, and says nothing about the peer's.
+    // Together with something else it is this node's own finding, and says nothing about the peer's.
     let mut more = tried(id, keep.verdict.clone());
     let parent = TrainConfig::default();
     more.hypothesis.patch = Patch::parse("depth 3, width 160", &parent).expect("a patch");
@@ -465,7 +466,7 @@ fn a_re_run_waits_for_its_share_and_takes_the_authors_terms() {
     let mut node = Node::new();
     let id = node.add(&found("warmup 0.1", -0.02), 2);
     assert_eq!(node.reproduction(), None, "nothing was spent yet");
-    // Three pairs of twenty seconds are a tenth of twelve hundred.
+    // Three pairs of runs of twenty seconds are 120 s: a tenth of 1200 s.
     node.search_for(1075.0);
     assert_eq!(node.reproduction(), None);
     node.search_for(20.0);
@@ -550,7 +551,7 @@ fn re_runs_go_evenly_to_relays_and_half_to_proven_authors_whatever_they_claim() 
         let patch = reproduction.hypothesis.patch.to_string();
         let knobs = ["warmup", "matrix_lr", "softcap", "warmdown"];
         let lane = knobs.into_iter().find(|knob| patch.starts_with(knob));
-        // What attesters were calibrated on is the proven author's too.
+        // The discoveries by which attesters were calibrated are the proven author's too.
         let lane = lane.map(|knob| if knob == "warmdown" { "softcap" } else { knob });
         *seconds.entry(lane.expect("one of them")).or_default() += 1.0;
         let verdict = Verdict::Reproduction { comparison: Comparison::Reproduced, found: Ok(estimate()) };
@@ -558,7 +559,8 @@ fn re_runs_go_evenly_to_relays_and_half_to_proven_authors_whatever_they_claim() 
         done.hypothesis.patch = reproduction.hypothesis.patch;
         node.discoveries.observe(&done);
     }
-    // Half to the proven author, the rest half and half; the last shares depend on where the turns stop.
+    // Half goes to the proven author, the rest evenly to two relays; where the turns stop moves the last
+    // shares.
     assert!(seconds["softcap"] >= 8.0, "{seconds:?}");
     assert!((seconds["warmup"] - seconds["matrix_lr"]).abs() <= 2.0, "{seconds:?}");
 }
@@ -599,7 +601,7 @@ fn rumours_count_an_author_once_and_claims_end() {
     say(&mut node, here().arena, 0.1, 5);
     let later = node.discoveries.take_peer_results(here().arena, NOW + 61).expect("news");
     assert!(later.claimed.is_empty());
-    // Who lies is not listened to.
+    // An author whose claims were refuted is not listened to.
     for n in 1..=2 {
         let id = node.add(&found(&format!("softcap {}", 20 + n), -0.9), 4);
         node.attest(id, 1, Comparison::Reproduced, 0.0);

@@ -1,7 +1,8 @@
-//! What travels: how likely a finding of one class of hardware helps in another, by knob group.
+//! How findings travel: how likely one made in one class of hardware helps in another, by knob group.
 //!
-//! A Beta-binomial per (knob group, from class, to class), whose prior is what is known of the group anywhere. So a
-//! laptop comes to favour groups whose findings travel.
+//! The model is a Beta-binomial per (knob group, from class, to class). Its prior is how findings of the
+//! group do in this class wherever they come from; the prior of that is how they do anywhere. So a laptop
+//! comes to favour groups whose findings travel.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +12,13 @@ use autoswarm_protocol::{
     record::{Attestation, Discovery, Hardware},
 };
 
-/// Trials that what is known of the group weighs as much as.
+/// How many trials the prior of a knob group weighs as much as.
 const PRIOR_TRIALS: f64 = 4.0;
-/// How far below zero a re-run must be to count as a success, standard errors of its own.
+/// How far below zero a re-run must be to count as a success, in standard errors of its own.
 pub(super) const SUCCESS_AT: f64 = 1.0;
 
-/// A class of hardware: the power of four of its training throughput, tokens a second, on the reference config; the same
-/// steps that budget classes have.
+/// A class of hardware: the power of four of its training throughput on the reference config, tokens a
+/// second. Budget classes have the same steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpeedClass(i8);
 
@@ -28,7 +29,7 @@ impl SpeedClass {
     }
 }
 
-/// Successes and trials.
+/// How many of a number of trials were successes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Trials {
     successes: f64,
@@ -41,7 +42,7 @@ impl Trials {
         self.count += 1.0;
     }
 
-    /// The posterior's mean with a prior of this mean and weight.
+    /// Returns the posterior mean under a prior of this mean, which weighs as much as `weight` trials.
     fn mean(self, prior: f64, weight: f64) -> f64 {
         (self.successes + prior * weight) / (self.count + weight)
     }
@@ -56,7 +57,8 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    /// Learns from all re-runs with their discoveries. Reproductions say whether a claim is true, not whether it travels.
+    /// Learns from all re-runs with their discoveries. Reproductions are left out: they say whether a claim
+    /// is true, not whether it travels.
     pub(super) fn learn<'a>(
         runs: impl Iterator<Item = (&'a Discovery, &'a Attestation)>,
         here: SpeedClass,

@@ -1,7 +1,8 @@
 //! Whom to believe: a Beta posterior per author and class of hardware, moved by reproductions alone.
 //!
-//! A reproduction of this node's own counts as one; one of an attester who was found right here before counts half, and
-//! all of those together no more than [`MOST_BORROWED`]. An author whom nobody reproduced is neither trusted nor not.
+//! This node's own reproduction counts as one. One by an attester who was found right here before counts
+//! half, and all of those together no more than [`MOST_BORROWED`]. An author whom nobody reproduced is
+//! neither trusted nor distrusted.
 
 use std::collections::BTreeMap;
 
@@ -13,24 +14,28 @@ use autoswarm_protocol::{
 
 use super::SpeedClass;
 
-/// How far a reproduction must be from the claim to exclude it, standard errors of their difference.
+/// How far on the worse side of a claim a reproduction must be to exclude it, in standard errors of their
+/// difference.
 const EXCLUDED_AT: f64 = 3.0;
-/// How far below zero it must be to agree, standard errors of its own: the one-sided 95 % point.
+/// How far below zero a reproduction must be to agree, in standard errors of its own: the one-sided 95 %
+/// point.
 const GAIN_AT: f64 = 1.645;
 
-/// Right answers about discoveries that this node reproduced too, before an attester's word counts; and how many of them
-/// for each wrong one.
+/// Right answers that an attester needs before its word counts, about discoveries that this node reproduced
+/// too; and how many right ones it needs for each wrong one.
 const CALIBRATED_AT: u32 = 2;
 const RIGHT_FOR_A_WRONG: u32 = 3;
-/// What such an attester's reproduction counts.
+/// What the reproduction of such an attester counts; this node's own counts 1.
 const BORROWED: f64 = 0.5;
-/// Most that all attesters together count for or against an author.
+/// Most that all attesters together count for or against an author, in one class of hardware.
 const MOST_BORROWED: f64 = 3.0;
 
-/// Below this mean an author's claims are neither tried nor learned from: two refuted and none confirmed.
+/// Posterior mean below which an author's claims are neither tried nor learned from: two refuted and none
+/// confirmed.
 const DISTRUSTED_BELOW: f64 = 0.3;
 
-/// Returns whether a reproduction agrees with a claim (true), excludes it on the worse side (false), or leaves it open.
+/// Returns whether a reproduction agrees with a claim (true), excludes it on the worse side (false), or
+/// leaves it open (none).
 pub(super) fn agrees(claim: &Estimate, shown: &Estimate) -> Option<bool> {
     let error = claim.standard_error.hypot(shown.standard_error).max(1e-9);
     if shown.delta - claim.delta > EXCLUDED_AT * error {
@@ -39,12 +44,12 @@ pub(super) fn agrees(claim: &Estimate, shown: &Estimate) -> Option<bool> {
     (shown.delta < -GAIN_AT * shown.standard_error).then_some(true)
 }
 
-/// Confirmed and refuted claims.
+/// How many claims of an author were confirmed (first) and refuted (second).
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Record {
-    /// By this node.
+    /// Counted by this node's own reproductions.
     own: [f64; 2],
-    /// By attesters.
+    /// Counted by those of attesters, before the cap.
     borrowed: [f64; 2],
 }
 
@@ -56,11 +61,11 @@ impl Record {
     }
 }
 
-/// Who can be believed.
+/// Which authors and attesters can be believed.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
     authors: BTreeMap<Author, BTreeMap<SpeedClass, Record>>,
-    /// Right and wrong answers of attesters.
+    /// Right (first) and wrong answers of attesters, where this node reproduced the same discovery.
     attesters: BTreeMap<Author, [u32; 2]>,
 }
 
@@ -77,6 +82,7 @@ impl Trust {
         let judged = |discovery: &Discovery, attestation: &Attestation| {
             attestation.found.as_ref().ok().and_then(|shown| agrees(&discovery.estimate, shown))
         };
+        // First the attesters, since their words about authors count only where they were found right.
         for (_, discovery, reproductions) in known.clone() {
             let answers: Vec<(Author, bool)> = reproductions
                 .filter_map(|(attester, attestation)| Some((attester, judged(discovery, attestation)?)))
@@ -111,17 +117,18 @@ impl Trust {
         (confirmed + 1.0) / (confirmed + refuted + 2.0)
     }
 
-    /// Returns what is known of an author in a class: confirmed and refuted claims.
+    /// Returns how many claims of an author in a class were confirmed and how many refuted, attesters' words
+    /// capped.
     pub fn counts(&self, author: Author, class: SpeedClass) -> [f64; 2] {
         self.authors.get(&author).and_then(|of| of.get(&class)).map_or([0.0; 2], |record| record.counts())
     }
 
-    /// Returns whether any claim of the author was confirmed.
+    /// Returns whether any claim of the author was confirmed, in any class.
     pub fn is_proven(&self, author: Author) -> bool {
         self.authors.get(&author).is_some_and(|of| of.values().any(|record| record.counts()[0] > 0.0))
     }
 
-    /// Returns whether the author's claims are mostly refuted.
+    /// Returns whether the author's claims are mostly refuted, all classes together.
     pub fn is_distrusted(&self, author: Author) -> bool {
         self.authors.get(&author).is_some_and(|of| {
             let (confirmed, refuted) = of
@@ -132,7 +139,7 @@ impl Trust {
         })
     }
 
-    /// Returns whether the attester was right before about what this node reproduced too.
+    /// Returns whether the attester was right often enough about discoveries that this node reproduced too.
     pub fn is_calibrated(&self, attester: Author) -> bool {
         let [right, wrong] = self.attesters.get(&attester).copied().unwrap_or_default();
         right >= CALIBRATED_AT && right >= RIGHT_FOR_A_WRONG * wrong
