@@ -1,17 +1,22 @@
-//! The swarm's records in git: discoveries as one graph of commits, and a second way of syncing where no connection opens.
+//! The swarm's records in git: discoveries as one graph of commits, and a second way to sync where no
+//! connection opens.
 //!
 //! | ref in the journal | what |
 //! |---|---|
-//! | `refs/swarm/<author>/<record>` | a discovery's commit: a pure function of its record, so the same id on every node |
-//! | `refs/swarm-records/<author>` | what that node holds: a chain of commits whose trees hold the records as they are signed, of every kind |
+//! | `refs/swarm/<author>/<record>` | a discovery's commit ([`commit`]), with the same id on every node |
+//! | `refs/swarm-records/<author>` | the records that node holds, of every kind: a chain of commits |
 //!
-//! A discovery's parents are the discoveries that it builds on; it is committed once they are. The chain needs no such
-//! order, so nothing waits in it. **Everything here is a copy of the archive, written behind its back**: the writer asks for
-//! what git lacks, in batches, each one pack and then one rewriting of `packed-refs`; a kill in between costs a batch
-//! that is written again. Packs of this module are marked with `.keep`, and [`crate::home::journal`]'s upkeep leaves them alone.
+//! A discovery's commit is a pure function of its record. Its parents are the discoveries that it builds on,
+//! and it is written once they are. The trees of a chain hold the records as they are signed. A chain needs
+//! no such order, so nothing waits in it.
 //!
-//! What comes from elsewhere is read in the process that asked for it, never checked out, and enters the journal only as
-//! records that the archive took.
+//! **Everything here is a copy of the archive, written behind its back**: the writer asks for what git lacks,
+//! in batches. Each batch is one pack and then one rewriting of `packed-refs`; a kill in between costs a
+//! batch that is written again. Packs of this module are marked with `.keep`, and the upkeep of
+//! [`crate::home::journal`] leaves them alone.
+//!
+//! What comes from elsewhere is read in the process that asked for it and never checked out. It enters the
+//! journal only as records that the archive took.
 
 pub mod bundle;
 pub mod commit;
@@ -41,32 +46,33 @@ use crate::swarm::network::archive::{Archive, Taken};
 pub use mirror::GitMirror;
 pub use writer::{Writer, restore};
 
-/// Where discoveries' commits are.
+/// Prefix of the refs of discoveries' commits.
 pub const DISCOVERIES: &str = "refs/swarm/";
-/// Where nodes say which records they hold.
+/// Prefix of the refs by which nodes say which records they hold.
 pub const RECORDS: &str = "refs/swarm-records/";
 
-/// Records handed to the archive at once: 64 signatures are checked in some 10 ms, and the network's task waits no longer.
+/// Most records handed to the archive at once. Checking 64 signatures takes some 10 ms, and the network's
+/// task waits no longer.
 const TAKEN_AT_ONCE: usize = 64;
-/// Different reasons that a report tells apart.
+/// Most reasons that a report tells apart; later ones are counted together.
 const MAX_REASONS: usize = 16;
 
-/// Whoever holds the records.
+/// An archive of records: of a running node, or of a home at rest.
 pub trait Records {
-    /// Returns the ids of all that are held.
+    /// Returns the ids of all records that are held.
     fn ids(&mut self) -> anyhow::Result<Vec<RecordId>>;
-    /// Returns the signed bytes of those that are held.
+    /// Returns the signed bytes of those records that are held.
     fn get(&mut self, ids: &[RecordId]) -> anyhow::Result<Vec<Vec<u8>>>;
-    /// Hands over bytes from anywhere; one answer for each.
+    /// Hands over candidates from anywhere; returns one answer for each.
     fn take(&mut self, records: Vec<Vec<u8>>) -> anyhow::Result<Vec<Result<Taken, Fault>>>;
 }
 
 /// The records of a home where no node runs.
 #[derive(Debug)]
 pub struct ArchiveAtRest<'a> {
-    /// The open archive.
+    /// The home's archive, open.
     pub archive: &'a mut Archive,
-    /// Seconds since 1970.
+    /// The time by which records are judged, seconds since 1970.
     pub now: u64,
 }
 
@@ -84,14 +90,14 @@ impl Records for ArchiveAtRest<'_> {
     }
 }
 
-/// What came of records from elsewhere.
+/// How many records from elsewhere were taken, and why others were not.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Imported {
-    /// Held from now on.
+    /// Records that are held from now on.
     pub new: u32,
-    /// Held before.
+    /// Records that were held before.
     pub known: u32,
-    /// Not taken, by reason.
+    /// What was not taken, counted by reason.
     pub refused: BTreeMap<String, u32>,
 }
 
@@ -125,12 +131,13 @@ pub fn sync_folder(home: &Path) -> PathBuf {
     home.join("sync")
 }
 
-/// Returns the file of candidates for the archive: each record's length, four bytes little-endian, and its bytes.
+/// Returns the file of candidates for the archive. For each record it holds the length, four bytes
+/// little-endian, and the bytes.
 pub fn incoming(home: &Path) -> PathBuf {
     sync_folder(home).join("incoming")
 }
 
-/// Writes one candidate.
+/// Writes one candidate as [`incoming`] describes it.
 fn write_candidate(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     out.write_all(&(bytes.len() as u32).to_le_bytes())?;
     out.write_all(bytes)

@@ -1,5 +1,7 @@
-//! Bundles: a repository in one file, to carry where no connection goes. Git's format of version 2: a signature, a line for each
-//! ref, an empty line, a pack. `git clone`, `git fetch` and `git bundle verify` read what is written here, and the other way round.
+//! Bundles: a repository in one file, to carry where no connection goes.
+//!
+//! The format is git's version 2: a signature, a line for each ref, an empty line, a pack. `git clone`,
+//! `git fetch` and `git bundle verify` read what is written here, and what git writes is read here.
 
 use std::{
     fs::{self, File},
@@ -11,11 +13,11 @@ use anyhow::{Context, bail, ensure};
 use git2::{Oid, Repository};
 
 const SIGNATURE: &str = "# v2 git bundle\n";
-/// Version 3 differs by its capabilities alone.
+/// Signature of version 3, which differs by its capabilities alone.
 const SIGNATURE_3: &str = "# v3 git bundle\n";
-/// Longest line of the head: git's longest ref and an id.
+/// Longest line of the head, bytes: git's longest ref and an id.
 const MAX_LINE: u64 = 4096;
-/// Most lines of the head.
+/// Most lines of the head, one for each ref.
 const MAX_LINES: usize = 400_000;
 /// Largest bundle that is read, bytes: ten times 100,000 records.
 const MAX_BUNDLE_BYTES: u64 = 2 << 30;
@@ -68,7 +70,8 @@ fn read_line(reader: &mut impl BufRead) -> anyhow::Result<String> {
     String::from_utf8(line).context("its head is no text")
 }
 
-/// Writes a bundle of `refs` with all that they reach, in one step: the old one stays until the new one is whole.
+/// Writes a bundle of `refs` with all that they reach, in one step: the old one stays until the new one is
+/// whole.
 pub fn write(file: &Path, repository: &Repository, refs: &[(String, Oid)]) -> anyhow::Result<()> {
     let mut walk = repository.revwalk()?;
     refs.iter().try_for_each(|(_, id)| walk.push(*id))?;

@@ -1,8 +1,9 @@
-//! A discovery's commit: a pure function of its record and its parents' commits, so that every node has the same id for it.
+//! A discovery's commit: a pure function of its record and its parents' commits, so that every node has the
+//! same id for it.
 //!
-//! **Whatever is printed here is part of every node's ids**: a change of one byte gives each discovery a second commit,
-//! and the golden ids in the tests fail. What a peer wrote is made one clean line, and trailers stand in a paragraph of
-//! their own, so nothing that it says can pass for one.
+//! **Whatever is printed here is part of every node's ids**: a change of one byte gives each discovery a
+//! second commit, and the golden ids in the tests fail. A peer's text is made one clean line, and trailers
+//! stand in a paragraph of their own. So no text can pass for a trailer.
 
 use std::fmt::Write;
 
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use crate::base::text;
 
-/// The file that holds the signed bytes.
+/// The file of a commit's tree that holds the signed bytes.
 pub const RECORD: &str = "record.bin";
 
 /// Longest subject, characters: a line of `git log`.
@@ -63,7 +64,8 @@ fn pages(record: &Verified<&Discovery>) -> Result<[(&'static str, String); 3], s
         inspirations: &discovery.inspirations,
         because: text::one_line(&discovery.because, usize::MAX),
     };
-    // What stands at its default is left out: a later version knows more knobs, and this file must stay the same.
+    // Knobs at their default are left out: a later version knows more knobs, and this file must stay the
+    // same.
     let config = discovery.config.to_toml();
     let config = config.lines().take_while(|line| !line.is_empty());
     let config: String = config.flat_map(|line| [line, "\n"]).collect();
@@ -80,13 +82,14 @@ fn pages(record: &Verified<&Discovery>) -> Result<[(&'static str, String); 3], s
     ])
 }
 
-/// Returns the commit's message: what was changed and why in a line, then trailers.
+/// Returns the commit's message: what was changed and why in one line, then trailers.
 fn message(record: &Verified<&Discovery>) -> String {
     let discovery = record.value();
     let Estimate { delta, standard_error, pairs } = discovery.estimate;
     let subject = text::one_line(&format!("{}: {}", discovery.patch, discovery.because), SUBJECT);
     let mut message = format!(
-        "{subject}\n\nDelta: {delta:+.6} ± {standard_error:.6} ({pairs} pairs)\nArena: {}\nDiscovered-By: {}\nRecord: {}\n",
+        "{subject}\n\nDelta: {delta:+.6} ± {standard_error:.6} ({pairs} pairs)\n\
+         Arena: {}\nDiscovered-By: {}\nRecord: {}\n",
         discovery.arena,
         record.author(),
         record.id(),
@@ -97,8 +100,8 @@ fn message(record: &Verified<&Discovery>) -> String {
     message
 }
 
-/// Writes a discovery's commit. Returns its id and every new object's, but for the record's own blob, `bytes` of which
-/// must be those that were signed.
+/// Writes a discovery's commit; `bytes` must be the record as it was signed. Returns the commit's id, and the
+/// ids of all new objects except the record's own blob.
 pub fn write(
     repository: &Repository,
     record: &Verified<&Discovery>,
@@ -123,7 +126,8 @@ pub fn write(
     Ok((commit, objects))
 }
 
-/// Returns who commits, the same everywhere: who found it stands in the record.
+/// Returns the author and committer of a commit, the same on every node: who made the discovery stands in the
+/// record.
 pub(super) fn signature(made_at: u64) -> Result<Signature<'static>, git2::Error> {
     let time = Time::new(i64::try_from(made_at).unwrap_or(i64::MAX), 0);
     Signature::new("autoswarm", "swarm@autoswarm.invalid", &time)

@@ -14,8 +14,8 @@ use anyhow::{Context, bail};
 
 use crate::base::text;
 
-/// Settings of every call. Blobs over 1 MiB are not inflated in memory; the newest gits' other defaults may write more than
-/// is asked for.
+/// Settings of every call. Blobs over 1 MiB are not inflated in memory. Other defaults of the newest gits may
+/// write more than is asked for, so they are off.
 const SETTINGS: [&str; 13] = [
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -32,7 +32,7 @@ const SETTINGS: [&str; 13] = [
     "push.followTags=false",
 ];
 
-/// What would point git at another repository than the one that is named.
+/// Environment variables that would point git at another repository than the one that is named.
 const UNSET: [&str; 7] = [
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -43,16 +43,16 @@ const UNSET: [&str; 7] = [
     "GIT_COMMON_DIR",
 ];
 
-/// Most of what git says that is kept.
+/// Most bytes that are kept of what git says on standard error.
 const MAX_SAID: u64 = 64 << 10;
 
-/// Says whether there is a `git` to call.
+/// Returns whether there is a `git` command to call.
 pub(super) fn is_installed() -> bool {
     let version = Command::new("git").arg("--version").stdin(Stdio::null()).output();
     version.is_ok_and(|output| output.status.success())
 }
 
-/// Runs `git` on a repository; the error is the last that it said.
+/// Runs `git` on a repository. The error quotes the first line that says what went wrong, else the last line.
 pub(super) fn run(repository: &Path, arguments: &[impl AsRef<OsStr>]) -> anyhow::Result<()> {
     let mut command = Command::new("git");
     for setting in SETTINGS {
@@ -82,17 +82,18 @@ pub(super) fn run(repository: &Path, arguments: &[impl AsRef<OsStr>]) -> anyhow:
     bail!("git says `{}`", text::one_line(last, 300))
 }
 
-/// Makes an empty repository that can read `journal`'s objects, so that what is known is not sent again.
+/// Makes an empty repository that can read the journal's objects, so that what is known is not sent again.
 pub(super) fn staging(path: &Path) -> anyhow::Result<git2::Repository> {
     let mut options = git2::RepositoryInitOptions::new();
     options.bare(true).external_template(false).mkpath(true);
     let repository = git2::Repository::init_opts(path, &options)?;
     write_alternates(path).context("cannot prepare a repository in the home")?;
+    // Opened again, so that it sees the journal's objects.
     drop(repository);
     Ok(git2::Repository::open_bare(path)?)
 }
 
-/// `sync/staging.git/objects` and `journal/objects` are in one home.
+/// Lets the staging repository read the journal's objects, by a relative path: both are in one home.
 fn write_alternates(staging: &Path) -> io::Result<()> {
     const JOURNAL: &str = "../../../journal/objects";
     let objects = staging.join("objects");

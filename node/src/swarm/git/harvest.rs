@@ -1,7 +1,8 @@
-//! Reading records out of somebody's repository, which may be made to harm whoever reads it.
+//! Reads records out of somebody's repository, which may be made to harm whoever reads it.
 //!
-//! **Sizes are asked for before anything is read, only the top level of a tree is looked at, and nothing is checked out**:
-//! links, submodules and deep trees are names in a list. What comes out are candidates; the archive judges them.
+//! **Sizes are asked for before anything is read, only the top level of a tree is looked at, and nothing is
+//! checked out**: links, submodules and deep trees are mere names in a list. What comes out are candidates;
+//! the archive judges them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,24 +20,25 @@ use crate::swarm::network::archive::MAX_RECORDS;
 
 /// Most refs that are looked at: a discovery of each record that an archive holds, and as many nodes.
 const MAX_REFS: usize = 2 * MAX_RECORDS;
-/// Most commits: those refs', and the chains of ten nodes.
+/// Most commits that are looked at: those of the refs, and the chains of ten nodes.
 const MAX_COMMITS: usize = 4 * MAX_RECORDS;
-/// Most candidates, and most bytes of them: what an archive holds twice, at the size that records usually have.
+/// Most candidates, and most bytes of them: twice what an archive holds, at the size that records usually
+/// have.
 const MAX_CANDIDATES: usize = 2 * MAX_RECORDS;
 const MAX_CANDIDATE_BYTES: usize = 512 << 20;
-/// Largest commit. Ours have 1 KB; one with a million parents has 48 MB.
+/// Largest commit that is read, bytes. Ours have 1 KB; one with a million parents has 48 MB.
 const MAX_COMMIT_BYTES: usize = 64 << 10;
-/// Largest tree. Ours have 27 KB.
+/// Largest tree that is read, bytes. Ours have 27 KB.
 const MAX_TREE_BYTES: usize = 1 << 20;
-/// Most bytes of all trees: the chains of ten nodes have 200 MB.
+/// Most bytes of all trees together: the chains of ten nodes have 200 MB.
 const MAX_TREES_BYTES: usize = 1 << 30;
-/// Most parents that are followed; a discovery has half of it.
+/// Most parents of a commit that are followed; a discovery has half of it.
 const MAX_PARENTS: usize = 2 * MAX_INSPIRATIONS;
 
-/// What a repository holds.
+/// What was found in a repository.
 #[derive(Debug, Default)]
 pub struct Harvest {
-    /// Candidates known by their files already, and what is refused without asking the archive.
+    /// Counts of candidates whose files are known already, and of what is refused without asking the archive.
     pub imported: Imported,
     /// The ids of all records that are there.
     pub records: BTreeSet<RecordId>,
@@ -44,7 +46,7 @@ pub struct Harvest {
     pub refs: BTreeSet<(String, Oid)>,
 }
 
-/// Reads all records that `refs` reach, and writes those that are not `known` as candidates.
+/// Reads all records that `refs` reach, and writes those that are not `known` to `out` as candidates.
 pub fn harvest(
     repository: &Repository,
     refs: impl IntoIterator<Item = (String, Oid)>,
@@ -90,7 +92,7 @@ struct Reader<'a> {
     odb: Odb<'a>,
     known: &'a BTreeMap<Oid, RecordId>,
     found: Harvest,
-    /// Trees and files that were looked at.
+    /// Trees and files that were looked at already.
     trees: BTreeSet<Oid>,
     files: BTreeSet<Oid>,
     tree_bytes: usize,
@@ -103,7 +105,7 @@ impl Reader<'_> {
         self.found.imported.refuse(reason, 1);
     }
 
-    /// Returns an object's size if it is of a kind and at most so large; what is wrong is counted.
+    /// Returns an object's size if it is of this kind and of at most `most` bytes; else counts it as refused.
     fn fit(&mut self, id: Oid, kind: ObjectType, most: usize, what: &str) -> Option<usize> {
         let problem = match self.odb.read_header(id) {
             Err(_) => "is missing or damaged",
@@ -146,7 +148,8 @@ impl Reader<'_> {
         if !is_record {
             return Ok(());
         }
-        // The mode first: an entry that is no file must not hide the file or commit of the same id elsewhere.
+        // The mode first: an entry that is no file would else mark its id as looked at, and hide the file of
+        // the same id elsewhere.
         if entry.filemode() & 0o170_000 != 0o100_000 {
             self.refuse("a record that is no file");
             return Ok(());

@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 use super::{Imported, Records, Writer, import, incoming};
 use crate::{base::hint::hinted, swarm::network::RecordsOf};
 
-/// How long records gather before they are written: one pack for what a busy minute brings would do too.
+/// How long records gather before they are written. One pack for all that a busy minute brings would do too.
 const EVERY: Duration = Duration::from_secs(10);
-/// Syncs that wait for their turn.
+/// Most syncs that wait for their turn.
 const MAX_SYNCS: usize = 2;
 
 /// Where the result of a sync goes.
@@ -60,7 +60,7 @@ impl GitMirror {
         Ok(Self { syncs: Some(syncs), stop, thread: Some(thread) })
     }
 
-    /// Takes what a `node sync` left in the home, and sends what came of it once git has everything.
+    /// Takes what a `node sync` left in the home. `asker` hears what came of it once git has everything.
     pub fn sync(&self, asker: Asker) {
         let Some(syncs) = &self.syncs else { return };
         if let Err(TrySendError::Full(asker) | TrySendError::Disconnected(asker)) = syncs.try_send(asker) {
@@ -76,7 +76,7 @@ impl Drop for GitMirror {
         self.stop.store(true, Ordering::Relaxed);
         self.syncs = None;
         if let Some(thread) = self.thread.take() {
-            // It says itself what went wrong.
+            // The thread says itself what went wrong.
             let _ = thread.join();
         }
     }
@@ -91,7 +91,7 @@ struct Worker {
     writer: Option<Writer>,
     /// The archive's fingerprint when git was last level with it.
     written: Option<String>,
-    /// What went wrong last, said once.
+    /// The error of the last round, so that the same one is said only once.
     trouble: String,
 }
 
@@ -119,6 +119,7 @@ impl Worker {
 
     /// Writes what is new since the last time.
     fn catch_up(&mut self) -> anyhow::Result<()> {
+        // Read before the round: what comes during it is written the next time.
         let now = Some(self.records.fingerprint());
         if now != self.written {
             self.round()?;
@@ -134,7 +135,7 @@ impl Worker {
         };
         let written = writer.round(&mut self.records, &self.stop)?;
         tracing::debug!("into git: {written:?}");
-        // After an error it is opened anew.
+        // Put back only now, so that after an error it is opened anew.
         self.writer = Some(writer);
         Ok(())
     }

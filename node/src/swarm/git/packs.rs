@@ -1,7 +1,8 @@
-//! Packs of records in the journal: complete and synced before anything names what is in them, and marked so that nobody
-//! else's upkeep touches them.
+//! Packs of records in the journal: complete and synced before anything names what is in them, and marked so
+//! that nobody else's upkeep touches them.
 //!
-//! **Nothing that a pack holds is ever dropped**: an experiment of this node's own may share a file with a discovery.
+//! **Nothing that a pack holds is ever dropped**: an experiment of this node's own may share a file with a
+//! discovery.
 
 use std::{
     collections::BTreeSet,
@@ -12,18 +13,18 @@ use std::{
 
 use git2::{Oid, Repository};
 
-/// Packs before the smaller ones are made one; git slows down at some fifty.
+/// Most packs before the smaller ones are merged; git slows down at some fifty.
 pub(super) const MAX_PACKS: usize = 16;
 
-/// What a `.keep` of ours says; one with another content is a person's.
+/// What our `.keep` files say; one that says something else is a person's.
 const MARK: &str = "autoswarm: records of the swarm\n";
 
-/// Returns where a pack is made before it gets its name.
+/// Returns the folder in which a pack is made before it gets its name.
 fn workshop(journal: &Path) -> PathBuf {
     journal.join("swarm.new")
 }
 
-/// Removes what a kill left in the making.
+/// Removes packs that a kill left half made.
 pub(super) fn remove_leftovers(journal: &Path) -> io::Result<()> {
     match fs::remove_dir_all(workshop(journal)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -31,8 +32,9 @@ pub(super) fn remove_leftovers(journal: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes objects that `repository` can read into one pack of the journal; returns its name, none for no objects. It is
-/// made elsewhere and moved, its mark first and its index last: no moment shows it unmarked or incomplete.
+/// Writes objects that `repository` can read into one pack of the journal; returns its name, none for no
+/// objects. The pack is made elsewhere and moved, its mark first and its index last: at no moment is it
+/// unmarked or incomplete.
 pub(super) fn write(
     repository: &Repository,
     journal: &Path,
@@ -46,7 +48,7 @@ pub(super) fn write(
     let (workshop, folder) = (workshop(journal), journal.join("objects/pack"));
     fs::create_dir_all(&workshop)?;
     fs::create_dir_all(&folder)?;
-    // Synced, since the journal's config says so.
+    // libgit2 syncs it, since the journal's config says so.
     builder.write(&workshop, 0o444)?;
     let name = format!("pack-{}", builder.name()?.unwrap_or_default());
     drop(builder);
@@ -61,7 +63,7 @@ pub(super) fn write(
     Ok(Some(name))
 }
 
-/// Makes the smaller packs of records one when there are many.
+/// Merges the smaller packs of records into one when there are many.
 pub(super) fn merge(journal: &Path) -> anyhow::Result<()> {
     let folder = journal.join("objects/pack");
     let mut packs = ours(&folder)?;
@@ -85,8 +87,8 @@ pub(super) fn merge(journal: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns how many of the packs, sizes rising, are to be made one so that each that stays is at least twice as large as all
-/// smaller ones together. So a record is moved a few times in all, not at every merge.
+/// Returns how many of the packs, sizes rising, to merge so that each that stays is at least twice as large
+/// as all smaller ones together. So a record is moved a few times in all, not at every merge.
 fn unbalanced(sizes: &[u64]) -> usize {
     let (mut sum, mut count) = (0, 0);
     for (place, size) in sizes.iter().enumerate() {
@@ -113,7 +115,8 @@ fn ours(folder: &Path) -> io::Result<Vec<(u64, String)>> {
     Ok(found)
 }
 
-/// Reads the ids in a pack's index of version 2: a header of 8 bytes, 256 running counts, then the sorted ids.
+/// Reads the ids from a pack's index of version 2: a header of 8 bytes, 256 running counts, then the sorted
+/// ids.
 fn ids_of(index: &[u8]) -> anyhow::Result<Vec<Oid>> {
     const START: usize = 8 + 256 * 4;
     let damaged = || anyhow::anyhow!("an index of a pack of records cannot be read");

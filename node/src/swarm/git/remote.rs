@@ -1,4 +1,5 @@
-//! Where records are exchanged by git: a repository in a folder, a bundle, or whatever the `git` command reaches.
+//! Git remotes by which records are exchanged: a repository in a folder, a bundle, or whatever the `git`
+//! command reaches.
 //!
 //! A folder is read and written by libgit2 alone: git itself would run that repository's hooks.
 
@@ -24,16 +25,16 @@ use crate::base::{hint::hinted, text};
 /// A place to sync with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remote {
-    /// A repository here.
+    /// A repository in a folder of this machine.
     Folder(PathBuf),
-    /// A file that is or will be a bundle.
+    /// A bundle file, which need not exist yet.
     Bundle(PathBuf),
-    /// Anything else that git understands.
+    /// Anything else that the `git` command understands.
     Url(String),
 }
 
 impl Remote {
-    /// Understands what a person wrote, relative to the current folder.
+    /// Reads what a person wrote; paths are relative to the current folder.
     pub fn parse(remote: &str) -> anyhow::Result<Self> {
         if let Some(path) = remote.strip_prefix("file://") {
             return Self::parse_path(Path::new(path), remote);
@@ -42,7 +43,7 @@ impl Remote {
             return Ok(Self::Url(remote.to_owned()));
         }
         let path = Path::new(remote);
-        // `host:path` is ssh, as for git itself, unless a file says otherwise.
+        // `host:path` is ssh, as for git itself, unless there is a file of that name.
         let host = remote.split_once(':').map(|(host, _)| host).filter(|host| !host.contains('/'));
         match host {
             Some(host) if !host.is_empty() && !path.exists() => Ok(Self::Url(remote.to_owned())),
@@ -60,13 +61,14 @@ impl Remote {
             Err(hinted(
                 format!("there is no repository and no bundle at `{shown}`"),
                 format!(
-                    "`git init --bare {shown}` makes a repository; a name that ends in `.bundle` makes a bundle"
+                    "`git init --bare {shown}` makes a repository; \
+                     a name that ends in `.bundle` makes a bundle"
                 ),
             ))
         }
     }
 
-    /// Reads what is there. Candidates for the archive go to `out`, but for files that are `known`.
+    /// Reads what is there. Candidates for the archive go to `out`, except for files that are `known`.
     pub fn read(
         &self,
         home: &Path,
@@ -112,7 +114,7 @@ impl Remote {
             .with_context(|| format!("`{self}` is no git repository that can be used"))
     }
 
-    /// Writes what the home has in git there; `there` is what was read before.
+    /// Writes what the home has in git to the remote; `there` is what was read from it before.
     pub fn write(&self, home: &Path, ours: &Ours, there: &Harvest) -> anyhow::Result<()> {
         let journal = home.join("journal");
         let new: Vec<&(String, Oid)> = ours.refs.iter().filter(|found| !there.refs.contains(found)).collect();
@@ -126,11 +128,13 @@ impl Remote {
                     .with_context(|| format!("cannot write to `{self}`"))
             }
             Self::Bundle(path) => {
+                // The bundle is replaced as a whole: records that it alone holds would be lost.
                 let held: BTreeSet<&RecordId> = ours.files.values().collect();
                 if !there.records.iter().all(|id| held.contains(id)) {
                     return Err(hinted(
                         format!(
-                            "the bundle `{self}` holds records that this node did not take, so it is left as it is"
+                            "the bundle `{self}` holds records that this node did not take, \
+                             so it is left as it is"
                         ),
                         "sync with a new bundle to carry what this node holds",
                     ));
@@ -138,7 +142,8 @@ impl Remote {
                 bundle::write(path, &Repository::open_bare(&journal)?, &ours.refs)
             }
             Self::Url(url) => {
-                // Only this node writes its chain and a discovery has one commit, so what differs there is older or wrong.
+                // Only this node writes its chain, and a discovery has one commit. So what differs there is
+                // older or wrong, and is overwritten.
                 let options = ["push", "--quiet", "--no-verify", "--", url.as_str()];
                 let all = format!("+{DISCOVERIES}*:{DISCOVERIES}*");
                 let chain = new.iter().find(|(name, _)| name.starts_with(RECORDS));
@@ -163,6 +168,7 @@ fn copy(
     for (_, id) in refs {
         walk.push(*id)?;
     }
+    // What both sides have need not be copied.
     for (_, id) in &there.refs {
         if theirs.exists(*id) && journal.find_commit(*id).is_ok() {
             walk.hide(*id)?;
@@ -186,17 +192,17 @@ fn copy(
     Ok(())
 }
 
-/// Where the `git` command and bundles put what is not judged yet.
+/// Returns the repository into which the `git` command and bundles put what is not judged yet.
 fn staging(home: &Path) -> PathBuf {
     sync_folder(home).join("staging.git")
 }
 
-/// What a home has in git.
+/// What a home has in git: its records, and the refs that others get.
 #[derive(Debug, Default)]
 pub struct Ours {
     /// The records, by the file that holds each.
     pub files: BTreeMap<Oid, RecordId>,
-    /// What others get: discoveries' commits and this node's chain.
+    /// The refs that others get: discoveries' commits and this node's chain.
     pub refs: Vec<(String, Oid)>,
 }
 
@@ -216,7 +222,7 @@ impl Ours {
 }
 
 impl fmt::Display for Remote {
-    /// Prints it in a line; what stands before a URL's host may be a password.
+    /// Prints the remote in one line. What stands before a URL's host may be a password, so it is left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = match self {
             Self::Folder(path) | Self::Bundle(path) => path.display().to_string(),

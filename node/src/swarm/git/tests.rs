@@ -1,4 +1,5 @@
-//! Discoveries' commits and their ids, the writer in any order and after any kill, and repositories made to harm.
+//! Tests of discoveries' commits and their ids, of the writer in any order and after any kill, and of
+//! repositories made to harm.
 
 use std::{
     collections::BTreeMap, fs, path::PathBuf, process::Command, sync::atomic::AtomicBool, time::Instant,
@@ -26,8 +27,10 @@ use crate::home::journal::{Journal, JournalCaps};
 
 const NOW: u64 = 1_795_219_384;
 
-/// One that never changes: the golden ids hang on it.
-const CONFIG: &str = "name = \"t\"\ndescription = \"t\"\n[objective]\nmetric = \"val_bpb\"\ncorpus = { source = \"path\", path = \"/t\" }\ntokenizer = { kind = \"bytes\" }\nevaluation = { context = 256, tokens = 65536 }\ndtype = \"f32\"\nmin_effect = 0.001\n";
+/// A swarm config that never changes: the golden ids depend on it.
+const CONFIG: &str = "name = \"t\"\ndescription = \"t\"\n[objective]\nmetric = \"val_bpb\"\n\
+    corpus = { source = \"path\", path = \"/t\" }\ntokenizer = { kind = \"bytes\" }\n\
+    evaluation = { context = 256, tokens = 65536 }\ndtype = \"f32\"\nmin_effect = 0.001\n";
 
 fn objective() -> Objective {
     SwarmConfig::parse(CONFIG).expect("valid").objective
@@ -137,7 +140,7 @@ impl Place {
     }
 }
 
-/// Five discoveries, of which two build on others and one on both of these, and some digests.
+/// Five discoveries, three of which build on others, and three digests.
 fn history() -> Vec<Signed> {
     let a = discovery(1, 0.03, &[], "first");
     let b = discovery(2, 0.02, &[], "second");
@@ -164,7 +167,7 @@ fn a_discovery_has_the_same_commit_everywhere_and_for_ever() {
     let page = place.git(&["show", &format!("{name}:discovery.json")]);
     let curve = place.git(&["show", &format!("{name}:curve.tsv")]);
     let ids = [0, 1, 2, 3, 5].map(|n| of(&history[n])).join("\n");
-    // Golden: whoever changes this gives every discovery that exists a second commit.
+    // Golden ids: whoever changes them gives every discovery that exists a second commit.
     insta::assert_snapshot!("commits", format!("{ids}\n\n{shown}\n{page}\n{curve}"));
     assert_eq!(commits[&name].to_string(), of(&history[2]));
     let mut parents = [&history[0], &history[1]];
@@ -248,7 +251,7 @@ fn one_that_waits_for_ever_blocks_no_other_and_travels_all_the_same() {
     let mut second = Place::new(8);
     assert_eq!(second.sync(&remote).0.new, 3);
     assert_eq!(second.commits(), place.commits());
-    // It comes after all, long after a restart.
+    // The missing parent comes after all, long after a restart.
     second.take(&[&absent]);
     assert_eq!(second.write(), writer::Written { records: 1, discoveries: 3 });
 }

@@ -1,6 +1,7 @@
-//! The one who writes the swarm's records into the journal: what git lacks of the archive, batch by batch.
+//! The writer of the swarm's records into the journal: what git lacks of the archive, batch by batch.
 //!
-//! It knows what is there from the refs alone, so after a kill, an error or an overflow it starts from them again.
+//! It knows from the refs alone what is there. So after a kill, an error or an overflow it starts from them
+//! again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,16 +22,17 @@ use crate::{
     swarm::network::archive::{Archive, MAX_RECORDS},
 };
 
-/// Records of one pack: some 700 KB, which are gone from memory within a second.
+/// Most records of one pack: some 700 KB, which are gone from memory within a second.
 const BATCH: usize = 256;
-/// Discoveries that wait for those that they build on; the rest is looked for in the journal once these are fewer.
+/// Most discoveries that wait for those that they build on. The rest is looked for in the journal once fewer
+/// wait.
 const MAX_WAITING: usize = 10_000;
-/// Records in the chain: twice what an archive holds, since what an archive lets go stays in git.
+/// Most records in the chain: twice what an archive holds, since what an archive evicts stays in git.
 const MAX_LOGGED: usize = 2 * MAX_RECORDS;
-/// Above all other places where libgit2 writes objects.
+/// Priority of the objects in memory: above all other places where libgit2 writes objects.
 const FIRST: i32 = 1000;
 
-/// What a record is; the end of its file's name in the chain.
+/// The kind of a record, which is also the end of its file's name in the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RecordKind {
     Discovery,
@@ -58,14 +60,14 @@ impl RecordKind {
     }
 }
 
-/// A record in the chain.
+/// A record in the chain, with the file that holds it.
 #[derive(Debug, Clone, Copy)]
 struct Logged {
     kind: RecordKind,
     blob: Oid,
 }
 
-/// What a node's chain and refs say.
+/// A node's chain as read from git: its newest commit, and the records in it.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     tip: Option<Oid>,
@@ -73,13 +75,13 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Reads a node's chain.
+    /// Reads a node's chain; empty where there is none.
     fn read(repository: &Repository, node: Author) -> Self {
         let tip = repository.refname_to_id(&records_ref(node));
         tip.map_or_else(|_| Self::default(), |tip| Self::at(repository, tip))
     }
 
-    /// Reads the chain that ends at `tip`. One that is damaged counts as empty: it is written anew.
+    /// Reads the chain that ends at `tip`. A damaged one counts as empty, so it is written anew.
     pub(super) fn at(repository: &Repository, tip: Oid) -> Self {
         let mut log = Self { tip: Some(tip), logged: BTreeMap::new() };
         let mut next = Some(tip);
@@ -103,7 +105,7 @@ impl Log {
                 Some((id.parse().ok()?, kind))
             });
             if let Some((id, kind)) = parsed {
-                // Only asked for, not read: that would be all of them.
+                // Only the header is asked for: reading the files would be reading all records.
                 odb.read_header(entry.id())?;
                 self.logged.insert(id, Logged { kind, blob: entry.id() });
             }
@@ -120,13 +122,13 @@ impl Log {
 /// What one round wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Written {
-    /// Records into the chain.
+    /// Records that were added to the chain.
     pub records: usize,
-    /// Discoveries into the graph.
+    /// Discoveries that were added to the graph.
     pub discoveries: usize,
 }
 
-/// The writer of one journal. After an error it is to be opened again: its picture may be ahead of the refs.
+/// The writer of one journal. After an error it must be opened again: its picture may be ahead of the refs.
 #[derive(Debug)]
 pub struct Writer {
     journal: PathBuf,
@@ -136,7 +138,7 @@ pub struct Writer {
     commits: BTreeMap<RecordId, Oid>,
     /// Discoveries without a commit, with those that they build on.
     waiting: BTreeMap<RecordId, Vec<RecordId>>,
-    /// Whether some found no room among those that wait.
+    /// Whether some discoveries found no room in `waiting`.
     overflowed: bool,
 }
 
@@ -149,7 +151,7 @@ impl Writer {
         let mut commits = BTreeMap::new();
         for (name, id) in refs_of(&repository, DISCOVERIES)? {
             let record = name.rsplit_once('/').and_then(|(_, id)| id.parse().ok());
-            // What is damaged is written again, with the same id.
+            // A ref whose commit is missing counts as none: it is written again, with the same id.
             if let (Some(record), true) = (record, odb.exists(id)) {
                 commits.insert(record, id);
             }
@@ -177,7 +179,7 @@ impl Writer {
             }
             let mut batch = BTreeMap::new();
             for bytes in records.get(ids)? {
-                // The clock had its say when the archive took it.
+                // The clock is not asked again: it had its say when the archive took the record.
                 if let Ok(record) = verify(&bytes, &self.objective, u64::MAX) {
                     batch.insert(record.id(), (record, bytes));
                 }
@@ -185,6 +187,7 @@ impl Writer {
             done.records += batch.len();
             done.discoveries += self.write(&batch)?;
         }
+        // Discoveries that waited may be ready by now, with their parents written.
         while !stop.load(Ordering::Relaxed) {
             if self.overflowed && self.waiting.len() < MAX_WAITING / 2 {
                 self.find_waiting(&Repository::open_bare(&self.journal)?);
@@ -200,9 +203,10 @@ impl Writer {
         Ok(done)
     }
 
-    /// Writes one batch: new records into the chain, and discoveries that are ready into the graph; returns how many these are.
+    /// Writes one batch: new records into the chain, and discoveries that are ready into the graph. Returns
+    /// how many discoveries were ready.
     fn write(&mut self, batch: &BTreeMap<RecordId, (Verified<Body>, Vec<u8>)>) -> anyhow::Result<usize> {
-        // Opened anew: objects are gathered in its memory and go with it.
+        // Opened anew for each batch: its objects are gathered in memory, and go when it is dropped.
         let repository = Repository::open_bare(&self.journal)?;
         let odb = repository.odb()?;
         let _memory = odb.add_new_mempack_backend(FIRST)?;
@@ -219,10 +223,12 @@ impl Writer {
                 Some((_, bytes)) => bytes.clone(),
                 None => self.stored(&repository, *id).unwrap_or_default(),
             };
-            // What the disk spoiled gets no commit; those that build on it wait, and everything else goes on.
+            // A record that the disk spoiled gets no commit. Those that build on it wait, and everything else
+            // goes on.
             let Ok(record) = verify(&bytes, &self.objective, u64::MAX) else { continue };
             let Some(discovery) = record.discovery() else { continue };
-            // Those that are discoveries, in the order of their ids; a spoiled one has none.
+            // The parents are those inspirations that are discoveries, in the order of their ids. A spoiled
+            // one has no commit, and then this one gets none either.
             let is_discovery = |id: &&RecordId| {
                 self.log.logged.get(*id).is_some_and(|logged| logged.kind == RecordKind::Discovery)
             };
@@ -247,7 +253,7 @@ impl Writer {
         Some(blob.content().to_vec())
     }
 
-    /// Adds a link to the chain; returns the new objects.
+    /// Adds a commit with the batch's records to the chain; returns the ids of the new objects.
     fn write_chain(
         &mut self,
         repository: &Repository,
@@ -308,8 +314,10 @@ impl Writer {
         }
     }
 
-    /// Returns discoveries whose parents are all in the graph, or come before them here: a batch of them at most.
+    /// Returns discoveries whose parents are all in the graph, or come before them in the list; at most a
+    /// batch.
     fn ready(&self) -> Vec<RecordId> {
+        // Kahn's algorithm: each discovery that is ready frees those that wait for it alone.
         let mut children: BTreeMap<RecordId, Vec<RecordId>> = BTreeMap::new();
         let mut missing: BTreeMap<RecordId, usize> = BTreeMap::new();
         let mut free = BTreeSet::new();
@@ -341,7 +349,7 @@ impl Writer {
         ready
     }
 
-    /// Returns whether an inspiration is in the graph, or held and no discovery.
+    /// Returns whether an inspiration holds nothing up: it is in the graph, or it is held and no discovery.
     fn is_settled(&self, id: RecordId) -> bool {
         match self.log.logged.get(&id) {
             Some(logged) => logged.kind != RecordKind::Discovery || self.commits.contains_key(&id),
@@ -354,7 +362,7 @@ impl Writer {
 pub(super) fn refs_of(repository: &Repository, prefix: &str) -> Result<Vec<(String, Oid)>, git2::Error> {
     let mut found = Vec::new();
     for reference in repository.references()? {
-        // One that cannot be read is none.
+        // A ref that cannot be read counts as absent.
         let Ok(reference) = reference else { continue };
         if let (Ok(name), Some(id)) = (reference.name(), reference.target())
             && name.starts_with(prefix)
@@ -365,11 +373,12 @@ pub(super) fn refs_of(repository: &Repository, prefix: &str) -> Result<Vec<(Stri
     Ok(found)
 }
 
-/// Fills an archive that lost everything from the journal; returns how many records came back.
+/// Fills an archive that lost everything from this node's chain in the journal; returns how many records came
+/// back.
 pub fn restore(journal: &Path, node: Author, archive: &mut Archive, now: u64) -> anyhow::Result<usize> {
     let repository = Repository::open_bare(journal)?;
     for (_, blob) in Log::read(&repository, node).files() {
-        // What the disk spoiled, the peers have.
+        // A record that the disk spoiled is left out: the peers have it.
         let Ok(blob) = repository.find_blob(blob) else { continue };
         if let Err(fault) = archive.insert(blob.content(), now) {
             tracing::debug!("a record in git does not pass: {fault}");
