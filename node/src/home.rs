@@ -1,4 +1,4 @@
-//! The home: the one folder that a node keeps everything in, and that only one process works in at a time.
+//! The home: the one folder in which a node keeps everything, and in which only one process works at a time.
 //!
 //! | path | what |
 //! |---|---|
@@ -6,10 +6,10 @@
 //! | `pending.json`, `results.tsv` | experiments in flight; the journal as a table |
 //! | `index/` | the rebuildable index ([`crate::home::index`]) |
 //! | `data/`, `runs/`, `logs/` | prepared datasets; configs and logs of recent runs; logs |
-//! | `records/`, `sync/` | what the swarm told; what one `node sync` brings, for its time |
-//! | `lock`, `control.sock` | held by the process at work, with its id; its door |
+//! | `records/`, `sync/` | the swarm's records; what one `node sync` brings, until it is done |
+//! | `lock`, `control.sock` | the lock of the process at work, with its id; the socket by which it is asked |
 //!
-//! Folders are 0700 and files 0600. What is not here: what stands in those files.
+//! Folders are 0700 and files 0600. What those files say is not here.
 
 pub mod identity;
 pub mod index;
@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-/// Below this much free disk space nothing is started: a journal that cannot be written is worth nothing.
+/// Free disk space, bytes, below which nothing is started: a journal that cannot be written is worth nothing.
 pub const MIN_FREE_BYTES: u64 = 500 << 20;
 
 /// How often, and how long apart, a lock is asked for again: half a second in all.
@@ -35,7 +35,7 @@ const LOCK_REST: Duration = Duration::from_millis(50);
 /// What is wrong with a home.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
-    /// Nothing says where it is.
+    /// No environment variable says where it is.
     #[error(
         "cannot tell where to keep things: neither `AUTOSWARM_HOME` nor `HOME` is set; pass `--home DIR`"
     )]
@@ -46,21 +46,21 @@ pub enum HomeError {
         path.display()
     )]
     NotWritable {
-        /// What cannot be written.
+        /// The file or folder that is not writable.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
     },
     /// Another process works in it.
     #[error(
-        "another node (process {holder}) works in the home `{}`; ask it with `node status`, stop it, or choose \
-         another home with `--home DIR`",
+        "another node (process {holder}) works in the home `{}`; ask it with `node status`, stop it, or \
+         choose another home with `--home DIR`",
         path.display()
     )]
     Busy {
-        /// The home.
+        /// The folder of the home.
         path: PathBuf,
-        /// The other's process id.
+        /// The other's process id, or `unknown`.
         holder: String,
     },
     /// The disk is nearly full.
@@ -69,9 +69,9 @@ pub enum HomeError {
         free / 1_000_000, path.display(), MIN_FREE_BYTES / 1_000_000
     )]
     DiskFull {
-        /// The home.
+        /// The folder of the home.
         path: PathBuf,
-        /// Bytes that are free.
+        /// Bytes that are free on its disk.
         free: u64,
     },
 }
@@ -80,7 +80,7 @@ pub enum HomeError {
 #[derive(Debug)]
 pub struct Home {
     path: PathBuf,
-    /// Locked as long as it is open; the operating system unlocks it whatever the end of this process.
+    /// Locked as long as it is open; the operating system unlocks it however this process ends.
     _lock: File,
 }
 
@@ -100,7 +100,8 @@ impl Home {
         Ok(home)
     }
 
-    /// Returns the default: `environment("AUTOSWARM_HOME")`, else the platform's data folder.
+    /// Returns the default home: the folder that `AUTOSWARM_HOME` names in `environment`, else one in the
+    /// platform's data folder.
     pub fn default_path(environment: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, HomeError> {
         let set = |name: &str| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(path) = set("AUTOSWARM_HOME") {
@@ -131,7 +132,7 @@ impl Home {
         enough_space(&self.path, disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// Returns the home itself.
+    /// Returns the folder of the home.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -177,8 +178,8 @@ fn lock(home: &Path) -> Result<File, HomeError> {
     Ok(file)
 }
 
-/// Locks a file. A node that was just killed may have left its lock to a child that was about to become a trainer; it
-/// is gone in a moment.
+/// Locks a file, trying more than once. A node that was just killed may have left its lock to a child that
+/// was about to become a trainer; that child is gone in a moment.
 fn try_patiently(file: &File) -> Result<(), TryLockError> {
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {
@@ -230,7 +231,8 @@ mod tests {
         assert!(error.contains(&path.display().to_string()) && error.contains("--home"), "{error}");
         assert_eq!(Home::holder(&path), Some(std::process::id().to_string()));
         drop(first);
-        // A child that another test has just forked holds every lock of this process until it runs its own program.
+        // A child that another test has just forked holds every lock of this process until it runs its own
+        // program.
         let soon = |is_so: &dyn Fn() -> bool| {
             let wait = || std::thread::sleep(std::time::Duration::from_millis(10));
             (0..500).any(|_| is_so() || (wait(), false).1)

@@ -1,7 +1,8 @@
-//! The index: what lists need of each experiment, without reading its commit. **Never the truth**: it is rebuilt from the
-//! journal whenever it is missing, damaged or different, and says so.
+//! The index: what lists need of each experiment, without reading its commit.
 //!
-//! One sled tree with one entry an experiment: the key is `e` and the number, the value an [`IndexEntry`].
+//! **Never the truth**: it is rebuilt from the journal whenever it is missing, damaged or different, and says
+//! so. It is one sled tree with one entry per experiment: the key is `e` and the number, the value an
+//! [`IndexEntry`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +19,7 @@ use crate::{
     home::journal::Recorded,
 };
 
-/// Memory that sled may cache. Its own default is 1 GiB, which a trainer needs more.
+/// Bytes of memory that sled may use as a cache. Its own default is 1 GiB, which a trainer needs more.
 const CACHE_BYTES: u64 = 32 << 20;
 
 /// What is wrong with an index.
@@ -27,7 +28,7 @@ pub enum IndexError {
     /// It cannot be opened even after it was moved aside, or it broke at work.
     #[error("the index `{}`: {reason}; delete the folder, it is rebuilt from the journal", path.display())]
     Broken {
-        /// Its folder.
+        /// The folder of the index.
         path: PathBuf,
         /// What went wrong.
         reason: String,
@@ -35,7 +36,7 @@ pub enum IndexError {
     /// It cannot be moved out of the way.
     #[error("cannot move the damaged index `{}` aside: {source}", path.display())]
     Stuck {
-        /// Its folder.
+        /// The folder of the index.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
@@ -45,13 +46,13 @@ pub enum IndexError {
 /// What is known of an experiment without reading its commit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexEntry {
-    /// Its number.
+    /// The experiment's number.
     pub number: u32,
-    /// Its commit, 40 hexadecimal digits.
+    /// The id of its commit, 40 hexadecimal digits.
     pub commit: String,
-    /// The child's hash.
+    /// The hash of the child's config.
     pub config: ConfigHash,
-    /// `baseline`, `keep`, `discard` or `crash`.
+    /// `baseline`, `keep`, `discard`, `crash` or `re-run`.
     pub verdict: String,
     /// Mean validation value of the child's runs, bits per byte.
     pub validation: Option<f64>,
@@ -83,7 +84,7 @@ impl IndexEntry {
 pub enum IndexState {
     /// Equal to the journal.
     Equal,
-    /// Behind the journal by so many experiments, which were added: a kill came between the two.
+    /// Behind the journal by so many experiments, which were added: a kill came between the two writes.
     Behind(usize),
     /// There was none; it was built.
     Missing,
@@ -129,7 +130,8 @@ impl Index {
         }
     }
 
-    /// Opens and compares; returns how many experiments were missing.
+    /// Opens the index and compares it with `entries`; returns how many experiments were missing and are
+    /// added.
     fn try_open(path: &Path, entries: &[IndexEntry], existed: bool) -> Result<(Self, usize), String> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let database = open_patiently(&config).map_err(|error| error.to_string())?;
@@ -139,11 +141,12 @@ impl Index {
         if held.iter().any(|held| journal.get(&held.number) != Some(&held)) {
             return Err("it says something else than the journal".to_owned());
         }
-        // Sled takes a log that it cannot read for an empty one.
+        // Sled takes a log that it cannot read to be an empty one.
         if existed && held.is_empty() && entries.len() > 1 {
             return Err("it is empty and the journal is not".to_owned());
         }
-        // Experiments end in another order than they begin, so what a kill kept from the index need not be the last.
+        // Experiments end in another order than they begin, so those that a kill kept out need not be the
+        // last.
         let held: BTreeSet<u32> = held.iter().map(|entry| entry.number).collect();
         let missing: Vec<&IndexEntry> =
             entries.iter().filter(|entry| !held.contains(&entry.number)).collect();
@@ -188,7 +191,7 @@ impl Index {
     }
 }
 
-/// Turns a panic of sled's, which it prefers to errors on damaged files, into a reason.
+/// Turns a panic into a reason: on damaged files sled panics where others return an error.
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);

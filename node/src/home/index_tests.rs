@@ -1,4 +1,4 @@
-//! The index against its journal: equal, behind, deleted, damaged, and of another journal.
+//! Tests of the index against its journal: equal, behind, deleted, damaged, and of another journal.
 
 use std::fs;
 
@@ -88,7 +88,7 @@ fn an_index_of_another_journal_is_rebuilt() {
     let (_folder, path) = built(3);
     check_rebuilt(&path, 2); // it knows more than the journal
     let mut other = journal(2);
-    other[1].commit = "f".repeat(40); // pruned: another commit
+    other[1].commit = "f".repeat(40); // its curve was pruned: another commit
     let (_, found) = Index::open(&path, &other).expect("rebuilt");
     assert!(matches!(found, IndexState::Damaged { .. }), "{found:?}");
 }

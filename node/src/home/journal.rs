@@ -1,14 +1,17 @@
-//! The journal: a git repository in which every experiment is a commit. It is the truth; everything else is rebuilt.
+//! The journal: a git repository in which every experiment is a commit.
+//!
+//! It is the truth; everything else is rebuilt from it.
 //!
 //! | ref | what |
 //! |---|---|
 //! | `refs/heads/autoresearch/<tag>` | one branch per arena: its baseline and what was kept, in order |
-//! | `refs/discards/<number>` | everything else, discards and crashes, each on the branch's tip of its time |
-//! | `refs/swarm…` | the swarm's records, of which [`crate::swarm::git`] takes care; its packs have a `.keep` |
+//! | `refs/discards/<number>` | all else, such as discards and crashes, on the branch's tip of its time |
+//! | `refs/swarm…` | the swarm's records, written by [`crate::swarm::git`]; its packs have a `.keep` |
 //!
-//! A commit's tree holds `config.toml`, `result.json`, `curve.tsv` and `report.md`. **Objects are written first and the
-//! ref last, each synced, so a kill at any moment loses at most the experiment that was being written**, and that one is
-//! still in `pending.json`. The caller holds the home's lock: nobody else writes here.
+//! A commit's tree holds `config.toml`, `result.json`, `curve.tsv` and `report.md`. **Objects are written
+//! first and the ref last, each synced. So a kill at any moment loses at most the experiment that was being
+//! written**, and that one is still in `pending.json`. The caller holds the home's lock: nobody else writes
+//! here.
 //!
 //! What is not here: judgement (`research`) and look-ups by anything but the number ([`crate::home::index`]).
 
@@ -31,10 +34,10 @@ use crate::base::files;
 
 pub use upkeep::{JournalCaps, Upkeep};
 
-/// The number of the layout of `result.json`; another number is refused.
+/// Version of the layout of `result.json`; any other is refused.
 const FORMAT: u32 = 1;
 
-/// Largest file that is read back from a commit. A record of ten runs takes about 20 KB.
+/// Largest file that is read back from a commit, bytes. A record of ten runs takes about 20 KB.
 const MAX_FILE_BYTES: usize = 16 << 20;
 
 const DISCARDS: &str = "refs/discards/";
@@ -43,23 +46,23 @@ const BRANCHES: &str = "refs/heads/autoresearch/";
 /// What is wrong with a journal.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// Git's own complaint.
+    /// Git reports an error.
     #[error("the journal `{}`: {}", path.display(), source.message())]
     Git {
-        /// The repository.
+        /// The folder of the repository.
         path: PathBuf,
         /// What libgit2 said.
         source: git2::Error,
     },
-    /// A file beside it cannot be written or read.
+    /// A file beside the repository cannot be written or read.
     #[error("cannot write `{}`: {source}; free space or check permissions", path.display())]
     File {
-        /// The file.
+        /// The file that failed.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
     },
-    /// A number is taken.
+    /// An experiment with this number is recorded already.
     #[error("experiment {0} is in the journal already")]
     Duplicate(u32),
 }
@@ -67,7 +70,7 @@ pub enum JournalError {
 /// An experiment with its commit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
-    /// The experiment.
+    /// The experiment, as the journal holds it.
     pub experiment: Experiment,
     /// Its commit's id, 40 hexadecimal digits.
     pub commit: String,
@@ -101,10 +104,10 @@ impl std::fmt::Debug for Journal {
     }
 }
 
-/// A journal as it was found.
+/// A journal as it was found, with what it holds.
 #[derive(Debug)]
 pub struct Opened {
-    /// The journal.
+    /// The journal, open for writing.
     pub journal: Journal,
     /// Every experiment, by rising number.
     pub experiments: Vec<Recorded>,
@@ -113,8 +116,8 @@ pub struct Opened {
 }
 
 impl Journal {
-    /// Opens the journal of a home, or makes an empty one, and reads every experiment. Leftovers of a kill (locks,
-    /// temporary files) are removed and `results.tsv` is brought up to date.
+    /// Opens the journal of a home, or makes an empty one, and reads every experiment. Leftovers of a kill
+    /// (locks, temporary files) are removed and `results.tsv` is brought up to date.
     pub fn open(home: &Path) -> Result<Opened, JournalError> {
         let path = home.join("journal");
         let git = |source| JournalError::Git { path: path.clone(), source };
@@ -167,7 +170,7 @@ impl Journal {
         self.branches.get(&arena).and_then(|name| name.strip_prefix("refs/heads/"))
     }
 
-    /// Writes an experiment and returns its commit's id. When this returns it survives a power cut.
+    /// Writes an experiment and returns its commit's id. From then on the experiment survives a power cut.
     pub fn record(&mut self, experiment: &Experiment) -> Result<String, JournalError> {
         if self.commits.contains_key(&experiment.number) {
             return Err(JournalError::Duplicate(experiment.number));
@@ -206,6 +209,7 @@ impl Journal {
         )?;
         let parents: Vec<_> = parent.iter().collect();
         let id = repository.commit(None, &author, &author, &page::message(experiment), &tree, &parents)?;
+        // A keep extends the branch of its arena; all else stays beside it, under a ref of its own.
         if matches!(experiment.verdict, Verdict::Baseline | Verdict::Keep { .. }) {
             let branch = known.unwrap_or_else(|| branch_name(experiment));
             match tip {
@@ -222,7 +226,7 @@ impl Journal {
         Ok(id)
     }
 
-    /// Reads every experiment from the refs, and learns the branches and the numbers on the way.
+    /// Reads every experiment from the refs, and learns branches and numbers on the way.
     fn read(&mut self) -> Result<(Vec<Recorded>, Vec<String>), git2::Error> {
         let mut found: BTreeMap<u32, Recorded> = BTreeMap::new();
         let mut damaged = Vec::new();
@@ -257,7 +261,7 @@ impl Journal {
                     }
                     Err(reason) => damaged.push(format!("{name}, commit {id}: {reason}")),
                 }
-                // What lies under a damaged record is still there, unless the commit itself is gone.
+                // A damaged record hides none of the older ones below it, unless the commit itself is gone.
                 if on_branch {
                     next = self.repository.find_commit(id).ok().and_then(|commit| commit.parent_id(0).ok());
                 }
@@ -267,7 +271,7 @@ impl Journal {
         Ok((found.into_values().collect(), damaged))
     }
 
-    /// Lets `HEAD` name a branch that exists: a kill may have come between the first commit and this.
+    /// Lets `HEAD` name a branch that exists: a kill may have come between the first commit and this step.
     fn point_head(&self, found: &BTreeMap<u32, Recorded>) -> Result<(), git2::Error> {
         let last = found.values().rev().find_map(|recorded| self.branches.get(&recorded.experiment.arena));
         match last {
@@ -312,7 +316,8 @@ impl Journal {
         files::replace(&path, text.as_bytes()).map_err(|source| JournalError::File { path, source })
     }
 
-    /// Keeps what is in flight, so that a restart does not repeat its finished runs. Durable when this returns.
+    /// Keeps the experiments in flight, so that a restart does not repeat their finished runs. Durable when
+    /// this returns.
     pub fn save_pending<T: Serialize>(&self, pending: &[T]) -> Result<(), JournalError> {
         let path = self.home.join("pending.json");
         let bytes = serde_json::to_vec(pending).map_err(io::Error::from);
@@ -320,8 +325,8 @@ impl Journal {
         written.map_err(|source| JournalError::File { path, source })
     }
 
-    /// Returns what was in flight; `number` tells an entry's experiment, and those in the journal already are left out.
-    /// What cannot be read is left out as well: it costs runs, not results.
+    /// Returns what was in flight, except for experiments that are in the journal already; `number` tells an
+    /// entry's experiment. Entries that cannot be read are left out as well: that costs runs, not results.
     pub fn load_pending<T: DeserializeOwned>(&self, number: impl Fn(&T) -> u32) -> Vec<T> {
         let text = fs::read(self.home.join("pending.json")).unwrap_or_default();
         let entries: Vec<serde_json::Value> = serde_json::from_slice(&text).unwrap_or_default();
@@ -332,12 +337,13 @@ impl Journal {
 
 fn create(path: &Path) -> Result<Repository, git2::Error> {
     let mut options = RepositoryInitOptions::new();
-    // No template: what a user's git puts into new repositories (hooks) has no business here.
+    // No template: what a user's git puts into new repositories, such as hooks, has no business here.
     options.bare(true).external_template(false).initial_head("autoresearch/none").mkpath(true);
     Repository::init_opts(path, &options)
 }
 
-/// Makes git sync what it writes: `fsyncObjectFiles` is what libgit2 and older gits read, `core.fsync` what git reads.
+/// Makes git sync what it writes, and never pack by itself. libgit2 and older gits read
+/// `core.fsyncObjectFiles`, newer gits `core.fsync`.
 fn configure(repository: &Repository) -> Result<(), git2::Error> {
     let mut config = repository.config()?;
     for (name, value) in [("core.fsyncObjectFiles", "true"), ("core.fsync", "all"), ("gc.auto", "0")] {
@@ -350,7 +356,7 @@ fn configure(repository: &Repository) -> Result<(), git2::Error> {
     Ok(())
 }
 
-/// Returns the ref of an arena's branch: the day of its baseline and the beginning of its id.
+/// Returns the ref of an arena's branch, named by the day of its baseline and the beginning of its id.
 fn branch_name(experiment: &Experiment) -> String {
     const MONTHS: [&str; 12] =
         ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
@@ -358,7 +364,8 @@ fn branch_name(experiment: &Experiment) -> String {
     format!("{BRANCHES}{}{day}-{}", MONTHS[month - 1], experiment.arena.fmt_short())
 }
 
-/// Returns month and day of a day since 1970, 1-based, by counting years from 1 March, where leap days are last.
+/// Returns the month and the day, both from 1, of a day since 1970. Years are counted from 1 March, so that
+/// leap days are last.
 fn month_and_day(days: u64) -> (usize, u64) {
     let since_march = days + 719_468; // days from 1 March of year 0 to 1 January 1970
     let of_era = since_march % 146_097; // an era is 400 years

@@ -1,4 +1,5 @@
-//! The journal on a real disk with real git: round trips, forged text, and the partial states that kills leave.
+//! Tests of the journal on a real disk with real git: round trips, forged text, and the partial states that
+//! kills leave.
 
 use std::process::Command;
 
@@ -101,7 +102,7 @@ fn crash() -> Verdict {
     Verdict::Crash { class: CrashClass::OutOfMemory, message: "memory ran out".to_owned() }
 }
 
-/// Experiments 0 to `count`: a baseline, and after it keeps, discards and crashes in turn.
+/// The first `count` experiments: a baseline, and after it discards, keeps and crashes in turn.
 fn history(count: u32) -> Vec<Experiment> {
     let verdict = |number| match number {
         0 => Verdict::Baseline,
@@ -317,7 +318,7 @@ fn loose_objects_become_packs_and_nothing_changes() {
     assert!(journal.tidy(caps).expect("packed").packed > 10);
     assert_eq!(journal.tidy(caps).expect("nothing to do").packed, 0);
     assert_eq!(journal.commits().collect::<Vec<_>>(), before);
-    // Pack after pack, and then one.
+    // One pack after another, and then all in one.
     for number in 9..18 {
         let next = experiment(number, if number % 2 == 0 { keep() } else { discard() });
         journal.record(&next).expect("written");

@@ -1,8 +1,9 @@
-//! What a kill leaves in a repository.
+//! Removes what a kill leaves in a repository.
 
 use std::{fs, io, path::Path};
 
-/// Removes what a kill may have left: locks, half-written objects and packs. Only the holder of the home's lock may.
+/// Removes what a kill may have left: locks, half-written objects and packs. Only the holder of the home's
+/// lock may call it.
 pub(super) fn remove_leftovers(journal: &Path) -> io::Result<()> {
     let mut folders = vec![journal.to_owned()];
     while let Some(folder) = folders.pop() {

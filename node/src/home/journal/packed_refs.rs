@@ -1,7 +1,8 @@
-//! Many refs at once: `packed-refs` rewritten under git's own lock, so that ten thousand refs are one file and one sync.
+//! Many refs at once: `packed-refs` is rewritten under git's own lock, so that ten thousand refs are one file
+//! and one sync.
 //!
-//! **Two writers never meet**: libgit2 gives up at once on a lock that is held, so whoever of this program writes the file
-//! waits for [`hold`] first.
+//! **Two writers never meet**: libgit2 gives up at once on a lock that is held. So whoever of this program
+//! writes the file waits for [`hold`] first.
 
 use std::{
     collections::BTreeMap,
@@ -12,10 +13,11 @@ use std::{
 
 use git2::Oid;
 
-/// What git writes at the top: the names are sorted, and tags would have their target.
+/// The first line as git writes it: the names are sorted, and tags have their target with them.
 const HEADER: &str = "# pack-refs with: peeled fully-peeled sorted ";
 
-/// Waits until nobody else of this program writes `packed-refs`; until the file is dropped nobody does.
+/// Waits until nobody else of this program writes `packed-refs`; nobody does until the returned file is
+/// dropped.
 pub(crate) fn hold(repository: &Path) -> io::Result<File> {
     let file =
         OpenOptions::new().write(true).create(true).truncate(false).open(repository.join("refs.hold"))?;
@@ -23,7 +25,7 @@ pub(crate) fn hold(repository: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Sets refs in one step, durably; those of the same name move, all others stay as they are.
+/// Sets refs in one step, durably; refs of the same name move, all others stay as they are.
 pub(crate) fn set(repository: &Path, refs: &BTreeMap<String, Oid>) -> io::Result<()> {
     if refs.is_empty() {
         return Ok(());
@@ -31,7 +33,7 @@ pub(crate) fn set(repository: &Path, refs: &BTreeMap<String, Oid>) -> io::Result
     let _hold = hold(repository)?;
     let path = repository.join("packed-refs");
     let lock = repository.join("packed-refs.lock");
-    // A git at work in the journal holds the same lock: another time, then.
+    // A git at work in the journal may hold the same lock. Then this fails, and is tried another time.
     let mut file = OpenOptions::new().write(true).create_new(true).open(&lock)?;
     let written = (|| {
         let old = match fs::read_to_string(&path) {
@@ -49,7 +51,8 @@ pub(crate) fn set(repository: &Path, refs: &BTreeMap<String, Oid>) -> io::Result
     File::open(repository)?.sync_all()
 }
 
-/// Returns the file's content with `refs` in it. What it does not understand is an error, not lost.
+/// Returns the file's content with `refs` in it. A line that it does not understand is an error, and not
+/// lost.
 fn merged(old: &str, refs: &BTreeMap<String, Oid>) -> io::Result<String> {
     let mut header = HEADER;
     let mut entries: BTreeMap<&str, String> = BTreeMap::new();
@@ -97,11 +100,13 @@ mod tests {
     fn new_refs_join_the_old_in_order_and_nothing_else_changes() {
         let one = "1".repeat(40);
         let old = format!(
-            "# pack-refs with: peeled fully-peeled sorted \n{one} refs/heads/a\n{one} refs/tags/t\n^{one}\n{one} refs/z\n"
+            "# pack-refs with: peeled fully-peeled sorted \n\
+             {one} refs/heads/a\n{one} refs/tags/t\n^{one}\n{one} refs/z\n"
         );
         let refs = BTreeMap::from([("refs/swarm/b".to_owned(), id(2)), ("refs/z".to_owned(), id(3))]);
         let expected = format!(
-            "# pack-refs with: peeled fully-peeled sorted \n{one} refs/heads/a\n{} refs/swarm/b\n{one} refs/tags/t\n^{one}\n{} refs/z\n",
+            "# pack-refs with: peeled fully-peeled sorted \n\
+             {one} refs/heads/a\n{} refs/swarm/b\n{one} refs/tags/t\n^{one}\n{} refs/z\n",
             id(2),
             id(3)
         );

@@ -6,14 +6,14 @@ use autoswarm_protocol::{Estimate, Experiment, Outcome, Pruned, Run, Verdict, ou
 
 use crate::base::text::one_line;
 
-/// Characters of a commit's subject.
+/// Most characters of a commit's subject.
 const SUBJECT: usize = 200;
 
-/// Characters of a trailer that quotes somebody.
+/// Most characters of a trailer that quotes somebody.
 const TRAILER: usize = 200;
 
-/// Returns the commit's message: the hypothesis, the patch, and trailers that no text from elsewhere can forge, since
-/// each of those is made one line that follows a name or stands before the last paragraph.
+/// Returns the commit's message: the hypothesis, the patch, and trailers. No text from elsewhere can forge a
+/// trailer: each is made one line that follows a name or stands before the last paragraph.
 pub(super) fn message(experiment: &Experiment) -> String {
     let because = one_line(&experiment.hypothesis.because, SUBJECT);
     let subject = if because.is_empty() { "no reason given" } else { &because };
@@ -57,7 +57,7 @@ fn verdict(verdict: &Verdict) -> String {
     }
 }
 
-/// Returns the report for people.
+/// Returns an experiment's report for people, as Markdown.
 pub(super) fn report(experiment: &Experiment) -> String {
     let hypothesis = &experiment.hypothesis;
     let mut text = format!("# Experiment {}: {}\n\n", experiment.number, verdict(&experiment.verdict));
@@ -86,7 +86,10 @@ pub(super) fn report(experiment: &Experiment) -> String {
         }
         Verdict::Baseline | Verdict::Discard { .. } => {}
     }
-    text.push_str("\n| run | role | seed | tokens | seconds | bits per byte | memory GB |\n|---|---|---|---|---|---|---|\n");
+    text.push_str(
+        "\n| run | role | seed | tokens | seconds | bits per byte | memory GB |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
     for (index, run) in experiment.runs.iter().enumerate() {
         text.push_str(&row(index, run));
     }
@@ -127,7 +130,7 @@ const GIBIBYTE: f64 = (1u64 << 30) as f64;
 /// The first line of [`curves`].
 const CURVE_HEADER: &str = "run\tstep\ttokens\tloss\n";
 
-/// Returns the loss curves of all runs as a table; numbers print so that reading gives the same bits.
+/// Returns the loss curves of all runs as a table. Numbers are printed so that reading gives the same bits.
 pub(super) fn curves(experiment: &Experiment) -> String {
     let mut text = CURVE_HEADER.to_owned();
     for (index, run) in experiment.runs.iter().enumerate() {
@@ -138,7 +141,7 @@ pub(super) fn curves(experiment: &Experiment) -> String {
     text
 }
 
-/// Takes the curves out, which `curve.tsv` keeps.
+/// Takes the curves out of an experiment; `curve.tsv` keeps them.
 pub(super) fn strip_curves(experiment: &mut Experiment) {
     for run in &mut experiment.runs {
         if let Outcome::Finished(report) = &mut run.outcome {
@@ -147,7 +150,7 @@ pub(super) fn strip_curves(experiment: &mut Experiment) {
     }
 }
 
-/// Puts the curves of `table` back. Lines that are not of a curve are left out: curves decide nothing.
+/// Puts the curves of `table` back. Lines that belong to no curve are left out: curves decide nothing.
 pub(super) fn fill_curves(experiment: &mut Experiment, table: &str) {
     for line in table.lines().skip(1) {
         let mut fields = line.split('\t');
@@ -169,7 +172,8 @@ pub(super) fn fill_curves(experiment: &mut Experiment, table: &str) {
 /// The first line of `results.tsv`, as the reference's notebooks expect it.
 pub(super) const TABLE_HEADER: &str = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n";
 
-/// Returns an experiment's line of `results.tsv`. A crash prints zeros, because readers of that file expect them.
+/// Returns an experiment's line of `results.tsv`. A crash prints zeros, because readers of that file expect
+/// them.
 pub(super) fn table_row(experiment: &Experiment, commit: &str) -> String {
     let wanted = experiment.config.hash();
     let reports = experiment.runs.iter().filter(|run| run.requested == wanted);

@@ -1,7 +1,10 @@
-//! Keeping the journal small and clean: leftovers of kills, loose objects into packs, old curves pruned.
+//! Upkeep that keeps the journal small: loose objects go into packs, and old discards lose their curves.
 //!
-//! **Nothing kept is ever touched.** Every step leaves a readable journal behind it: a pack is complete and synced before
-//! what it replaces is removed, and a pruned discard is a new commit before its ref moves to it.
+//! What a kill leaves is removed elsewhere, when the journal is opened.
+//!
+//! **Nothing kept is ever touched.** Every step leaves a readable journal behind it. A pack is complete and
+//! synced before what it replaces is removed, and a discard without its curves is a new commit before its ref
+//! moves to it.
 
 use std::{
     collections::BTreeSet,
@@ -13,16 +16,18 @@ use git2::{ObjectType, Oid, Repository, Sort};
 
 use super::{DISCARDS, Journal, JournalError, packed_refs, page};
 
-/// When upkeep does something.
+/// Caps beyond which upkeep does something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JournalCaps {
-    /// Loose objects before they are packed. An experiment has six; git's own limit is 6,700, but each of ours is synced.
+    /// Loose objects before they are packed. An experiment has six; git's own limit is 6,700, but each of
+    /// ours is synced.
     pub loose_objects: usize,
-    /// Packs before they are made one.
+    /// Packs before they are merged into one.
     pub packs: usize,
-    /// Bytes before curves of old discards go. A packed experiment takes about 5 KB: this is some 50,000 of them.
+    /// Bytes before old discards lose their curves. A packed experiment takes about 5 KB: this is some 50,000
+    /// of them.
     pub bytes: u64,
-    /// The newest discards that keep their curves all the same.
+    /// How many of the newest discards keep their curves all the same.
     pub recent_curves: usize,
 }
 
@@ -37,14 +42,15 @@ impl Default for JournalCaps {
 pub struct Upkeep {
     /// Loose objects that went into a pack.
     pub packed: usize,
-    /// Discards that lost their curves; their commits have new ids.
+    /// Discards that lost their curves and therefore have new commits.
     pub pruned: usize,
     /// The repository's size afterwards, bytes.
     pub bytes: u64,
 }
 
 impl Journal {
-    /// Packs and prunes what is over `caps`. Call it now and then; it may take seconds, and usually does nothing.
+    /// Packs objects and drops curves beyond `caps`. Call it now and then; it may take seconds, and usually
+    /// does nothing.
     pub fn tidy(&mut self, caps: JournalCaps) -> Result<Upkeep, JournalError> {
         let path = self.path();
         let mut done = Upkeep::default();
@@ -104,7 +110,7 @@ impl Journal {
         Ok(pruned)
     }
 
-    /// Packs the loose objects, or everything that a ref reaches; returns how many loose objects went.
+    /// Packs the loose objects, or everything that a ref reaches; returns how many loose objects were packed.
     fn pack(&mut self, everything: bool) -> Result<usize, git2::Error> {
         let path = self.path();
         let (loose, old_packs) = (loose_objects(&path), packs(&path));
@@ -135,10 +141,12 @@ impl Journal {
         builder.write(&folder, 0o444)?;
         let name = builder.name()?.map(str::to_owned);
         drop(builder);
+        // The swarm's writer may be about to write `packed-refs` too.
         let hold = packed_refs::hold(&path).map_err(|error| git2::Error::from_str(&error.to_string()))?;
         self.repository.refdb()?.compress()?;
         drop(hold);
-        // From here on only copies go; a kill leaves some of them, and the next time takes them.
+        // From here on only copies are removed. A kill leaves some of them, and the next upkeep removes
+        // those.
         let new = name.map(|name| format!("pack-{name}"));
         if everything {
             for pack in old_packs.iter().filter(|pack| Some(pack.as_str()) != new.as_deref()) {
@@ -175,7 +183,7 @@ fn loose_objects(journal: &Path) -> Vec<(Oid, PathBuf)> {
     found
 }
 
-/// Returns the names of the packs, but for those that a `.keep` marks as somebody else's.
+/// Returns the names of the packs, except for those that a `.keep` marks as somebody else's.
 fn packs(journal: &Path) -> BTreeSet<String> {
     let folder = journal.join("objects/pack");
     let files = fs::read_dir(&folder).into_iter().flatten().flatten();
