@@ -5,9 +5,11 @@
 //! client ◀──JSON lines, then the end of the stream──── Responder
 //! ```
 //!
-//! One request per connection. A request is one line of at most [`MAX_REQUEST_BYTES`]; the answer is zero or more
-//! [`Reply::Event`] lines and one final line. **Nothing here waits for a slow client**: a responder never blocks the
-//! loop that answers, writes have a time limit, and connections are counted. What a request means is decided elsewhere.
+//! One request per connection. A request is one line of at most [`MAX_REQUEST_BYTES`]. The answer is zero or
+//! more [`Reply::Event`] lines and one final line. **Nothing here waits for a slow client**: a responder
+//! never blocks the loop that answers, writes have a time limit, and connections are counted.
+//!
+//! Not here: what a request means, which is decided in [`crate::session`].
 
 mod client;
 mod server;
@@ -35,38 +37,39 @@ use crate::{
     },
 };
 
-/// Longest request. A patch and a reason are far below it.
+/// Longest request, bytes. A patch and a reason are far below it.
 pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
-/// Longest reply line: the largest list of rows, or one experiment with a loss curve for each of its runs.
+/// Longest reply line, bytes: the largest list of rows, or one experiment with a loss curve for each of its
+/// runs.
 pub const MAX_REPLY_BYTES: usize = 8 * 1024 * 1024;
 /// Connections served at once; a person has a few terminals open, a script a few more.
 pub const MAX_CLIENTS: usize = 16;
-/// Requests that wait for the node's loop.
+/// Requests that may wait for the node's loop.
 pub const MAX_WAITING_REQUESTS: usize = 16;
-/// Replies that wait for a client; beyond it events are dropped, the final reply never is.
+/// Replies that may wait for a client. Beyond that, events are dropped; the final reply never is.
 const MAX_WAITING_REPLIES: usize = 64;
 
-/// What can be asked.
+/// What another command can ask of the running node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// What is going on?
+    /// What is the node doing now?
     Status,
-    /// What has been done?
+    /// Which experiments are in the journal?
     Experiments {
-        /// Which ones.
+        /// Which of them to list, and how many.
         filter: ExperimentFilter,
     },
-    /// What does the search believe?
+    /// What does the search believe of the knobs and of the kinds of move?
     Importance,
     /// Everything about one experiment.
     Show {
         /// Its number, or the first digits of its id.
         id: String,
     },
-    /// What came from the swarm?
+    /// Which discoveries are known, of peers and of this node?
     Discoveries {
-        /// Which ones.
+        /// Which of them to list, in what order, and how many.
         filter: discoveries::DiscoveryFilter,
     },
     /// Everything about one discovery.
@@ -74,9 +77,9 @@ pub enum Request {
         /// The first digits of its id.
         id: String,
     },
-    /// Take the records that `node sync` left in the home, and bring git level with what is held.
+    /// Import the records that `node sync` left in the home, and bring git level with all records held.
     Sync,
-    /// Put a change through the verdict; the answer comes when the verdict is there.
+    /// Judge a change like any experiment; the answer comes when the verdict is there.
     Try {
         /// The change to the incumbent.
         patch: String,
@@ -85,9 +88,9 @@ pub enum Request {
     },
     /// Stop training until [`Request::Resume`].
     Pause,
-    /// Go on.
+    /// Go on after [`Request::Pause`].
     Resume,
-    /// End cleanly.
+    /// End the session; unfinished experiments wait for the next start.
     Stop,
 }
 
@@ -95,61 +98,61 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
-    /// Not final: something happened that the request caused.
+    /// Something happened that the request caused; more lines follow.
     Event {
-        /// What.
+        /// What happened, as the views show it.
         event: NodeEvent,
     },
-    /// To [`Request::Status`].
+    /// Answers [`Request::Status`].
     Status {
-        /// What is going on.
+        /// The state of the session.
         snapshot: Box<Snapshot>,
     },
-    /// To [`Request::Status`], from a node that observes.
+    /// Answers [`Request::Status`], on a node that observes.
     Network {
-        /// The network as it sees it.
+        /// The network as this node sees it.
         view: Box<NetworkView>,
-        /// Who and what is in the swarm.
+        /// The swarm's peers and discoveries.
         swarm: Box<SwarmView>,
     },
-    /// To [`Request::Experiments`].
+    /// Answers [`Request::Experiments`].
     Experiments {
-        /// Those that the filter leaves, newest last.
+        /// The experiments that the filter leaves, newest last.
         rows: Vec<ExperimentRow>,
     },
-    /// To [`Request::Importance`].
+    /// Answers [`Request::Importance`].
     Importance {
-        /// What it believes.
+        /// What the search believes.
         importance: Box<Importance>,
     },
-    /// To [`Request::Show`], and to [`Request::Try`] when the verdict is there.
+    /// Answers [`Request::Show`], and [`Request::Try`] when the verdict is there.
     Experiment {
-        /// Everything about it.
+        /// The experiment with all its runs.
         experiment: Box<Experiment>,
     },
-    /// To [`Request::Discoveries`].
+    /// Answers [`Request::Discoveries`].
     Discoveries {
-        /// Those that the filter leaves.
+        /// The discoveries that the filter leaves.
         listing: discoveries::Listing,
     },
-    /// To [`Request::Discovery`].
+    /// Answers [`Request::Discovery`].
     Discovery {
-        /// Everything about it.
+        /// The discovery with its re-runs and its lineage.
         details: Box<discoveries::Details>,
         /// The config of this node's incumbent, where it has one.
         incumbent: Option<Box<TrainConfig>>,
     },
-    /// To [`Request::Sync`].
+    /// Answers [`Request::Sync`].
     Synced {
-        /// What came of them.
+        /// How many of the records were new, known or refused.
         imported: Imported,
     },
-    /// It is done.
+    /// The request is carried out.
     Done {
-        /// One line that says what.
+        /// One line that says what was done.
         text: String,
     },
-    /// It is not done.
+    /// The request is not carried out.
     Refused {
         /// One line that says why.
         reason: String,
@@ -159,17 +162,17 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Makes a refusal.
+    /// Makes a refusal with its reason and, where something can be done, what to do.
     pub fn refused(reason: impl Into<String>, fix: Option<&str>) -> Self {
         Self::Refused { reason: reason.into(), fix: fix.map(str::to_owned) }
     }
 
-    /// Makes a refusal of an error, with its hint where it has one.
+    /// Makes a refusal from an error, with the error's hint where it has one.
     pub fn failed(error: &anyhow::Error) -> Self {
         Self::refused(format!("{error:#}"), hint_of(error))
     }
 
-    /// Returns whether nothing follows this line.
+    /// Returns whether this is the last line of an answer.
     pub const fn is_final(&self) -> bool {
         !matches!(self, Self::Event { .. })
     }
@@ -180,13 +183,13 @@ impl Reply {
 pub struct Responder(mpsc::Sender<Reply>);
 
 impl Responder {
-    /// Makes a responder and the end that its replies come out of.
+    /// Makes a responder, and the receiver that its replies come out of.
     pub fn channel() -> (Self, mpsc::Receiver<Reply>) {
         let (sender, receiver) = mpsc::channel(MAX_WAITING_REPLIES);
         (Self(sender), receiver)
     }
 
-    /// Tells the client of something that happened; dropped when the client reads too slowly.
+    /// Tells the client of something that happened. The event is dropped when the client reads too slowly.
     pub fn event(&self, event: &NodeEvent) {
         // The last place is kept free for the final reply.
         if self.0.capacity() > 1 {
@@ -195,9 +198,9 @@ impl Responder {
         }
     }
 
-    /// Gives the final reply.
+    /// Sends the final reply.
     pub fn finish(self, reply: Reply) {
-        // The place is free, so this fails only when the client is gone.
+        // Events leave one place free, so this fails only when the client is gone.
         let _ = self.0.try_send(reply);
     }
 }

@@ -1,4 +1,4 @@
-//! The control socket over real sockets: what is asked is answered, and no client can hurt the node or another client.
+//! The control socket over real sockets: requests are answered, and no client hurts the node or another one.
 
 use std::{
     future::Future,
@@ -41,7 +41,7 @@ where
     })
 }
 
-/// A node that answers status, says no to a pause, tells two events of a try, and never answers a stop.
+/// A node that answers status, refuses a pause, sends two events of a try, and never answers a stop.
 async fn small_node(request: Request, responder: Responder) {
     match request {
         Request::Status => responder.finish(Reply::Status { snapshot: Box::new(snapshot()) }),
@@ -63,6 +63,7 @@ async fn small_node(request: Request, responder: Responder) {
 
 fn quiet(_: Reply) {}
 
+/// Sends bytes as they are, and returns the first line of the answer.
 fn raw(home: &Path, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(socket_path(home)).expect("somebody listens");
     // The node may refuse and close before everything is sent.

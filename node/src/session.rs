@@ -1,4 +1,8 @@
-//! A whole `solo`: open the home, prepare the text, probe the machine, tour, research.
+//! A session of the node: open the home, prepare the text, probe the machine, make the tour, do research.
+//!
+//! `solo`, `try` and `probe` begin here, the swarm's commands in `join`, replays and readings of the locked
+//! split in `replay`. Not here: what to try next ([`crate::research`]) and how a run is supervised
+//! ([`crate::runs`]).
 
 pub mod board;
 pub mod ending;
@@ -58,29 +62,32 @@ use crate::{
     ui::view::View,
 };
 
-/// The tour's budget: long enough for a model to learn something, short enough to watch.
+/// Training budget of a run of the tour: long enough for a model to learn something, short enough to watch.
 const TOUR_BUDGET: Budget = Budget::Milliseconds(10_000);
 
-/// Experiments of the tour: with three runs of the baseline the first verdict comes within three minutes.
+/// Experiments of the tour. After the baseline's three runs, the first verdict comes within three minutes.
 const TOUR_EXPERIMENTS: u32 = 3;
 
-/// Share of the machine's memory that all runs together may take.
+/// Share of the machine's memory that the runs of all slots together may take.
 const MEMORY_SHARE: f64 = 0.8;
 
-/// A session's parts that outlive one arena.
+/// What a session holds across arenas: the tour works in one arena, the real work in another.
 #[derive(Debug)]
 struct Session<'a> {
     settings: &'a Settings,
     memory: Memory,
+    /// The journal as it was when the session began.
     recorded: Vec<Recorded>,
     view: View,
     requests: mpsc::Receiver<(Request, Responder)>,
+    /// When the hours asked for are over.
     deadline: Option<Instant>,
+    /// The change that `node try` opened the session for.
     first_try: Option<(PersonsChange, Responder)>,
     swarm: Option<SwarmSession>,
 }
 
-/// Runs `node solo`.
+/// Runs `node solo`: research on this machine alone, until it is done or told to stop.
 pub async fn solo(settings: &Settings, home: &Path, view: View) -> anyhow::Result<()> {
     let mut session = Session::open(settings, home, view)?;
     settings.text.remember(home)?;
@@ -89,7 +96,8 @@ pub async fn solo(settings: &Settings, home: &Path, view: View) -> anyhow::Resul
     result
 }
 
-/// Runs one experiment of a person's on a home where no node runs: `settings` ask for no other. Returns the answer.
+/// Tries one change for a person on a home where no node runs, and returns the final reply. `settings` ask
+/// for no experiments of the search's own.
 pub async fn try_once(
     settings: &Settings,
     home: &Path,
@@ -110,7 +118,7 @@ pub async fn try_once(
     bail!("the session ended without an answer")
 }
 
-/// Runs `node probe`: measures where nothing is remembered, or `again`.
+/// Runs `node probe`: measures the layouts that no probe is remembered for, or with `again` all of them.
 pub async fn probe(settings: &Settings, home: &Path, view: View, again: bool) -> anyhow::Result<Probe> {
     let mut session = Session::open(settings, home, view)?;
     let mut plan = session.prepare().await?;
@@ -124,6 +132,8 @@ impl<'a> Session<'a> {
         let home = Home::open(home)?;
         let (sender, requests) = mpsc::channel(control::MAX_WAITING_REQUESTS);
         let socket = control::bind(home.path()).context("cannot open the control socket")?;
+        // The task owns the socket: when the session drops `requests`, it ends and the socket's file is
+        // removed.
         tokio::spawn(async move { control::serve(&socket.listener, sender).await });
         let (memory, recorded, notes) = Memory::open(home)?;
         let deadline = settings.hours.map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
@@ -148,7 +158,7 @@ impl<'a> Session<'a> {
             self.note(
                 "first launch: a tour with runs of 10 s, in an arena of its own; the real work follows",
             )?;
-            // What a tour finds is too small to tell, and others' ideas come after it.
+            // Without the swarm: what a tour finds is too small to be told, and peers' ideas come after it.
             let swarm = self.swarm.take();
             let ending = self.research(&plan, TOUR_BUDGET, Some(TOUR_EXPERIMENTS), &probe).await?;
             self.swarm = swarm;
@@ -172,7 +182,7 @@ impl<'a> Session<'a> {
         let threads = guest::default_threads(guest::cores()) as u16;
         let view = &mut self.view;
         let news = |stage: &str, done, total| {
-            // A view that cannot print shows at the next event; preparing goes on.
+            // A print error is ignored here: it returns at the next event, and preparing goes on.
             let _ = view.happened(unix_now(), &NodeEvent::Working { stage: stage.to_owned(), done, total });
         };
         let data = self.memory.home().data();
@@ -180,8 +190,9 @@ impl<'a> Session<'a> {
         if self.swarm.is_some() && objective.corpus != CorpusSource::Crates && objective.corpus_hash.is_none()
         {
             self.note(&format!(
-                "the shared text is not pinned, so everybody needs it at the same path; with `blake3 = \"{}\"` in the config's \
-                 `corpus` others say where theirs lies: `node join TICKET --data PATH`",
+                "the shared text is not pinned, so everybody needs it at the same path; \
+                 with `blake3 = \"{}\"` in the config's `corpus` others say where theirs lies: \
+                 `node join TICKET --data PATH`",
                 dataset.corpus
             ))?;
         }
@@ -189,7 +200,8 @@ impl<'a> Session<'a> {
         if evaluation_tokens < objective.evaluation_tokens {
             let wanted = objective.evaluation_tokens;
             self.note(&format!(
-                "the text is small: runs are evaluated on {evaluation_tokens} tokens instead of {wanted}, in an arena of its own"
+                "the text is small: runs are evaluated on {evaluation_tokens} tokens instead of {wanted}, \
+                 in an arena of its own"
             ))?;
         }
         Ok(RunPlan {
@@ -201,6 +213,7 @@ impl<'a> Session<'a> {
             dtype: objective.dtype,
             context: objective.context,
             evaluation_tokens,
+            // A placeholder: `run` sets it once the budget is known.
             budget_seconds: 10.0,
             slots: settings.layouts[0].clone(),
             runs: self.memory.home().runs(),
@@ -208,7 +221,8 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Divides the machine as it is fastest, and says what a slot then does in a second.
+    /// Chooses the fastest layout of slots, and returns what one of its slots does in a second. `again`
+    /// measures layouts that are remembered, too.
     async fn probe(&mut self, plan: &mut RunPlan, again: bool) -> anyhow::Result<Probe> {
         let file = self.memory.home().path().join("probe.json");
         let layouts = &self.settings.layouts;
@@ -223,6 +237,7 @@ impl<'a> Session<'a> {
             let known = probe::remembered(&file, layout);
             let probe = match known {
                 Some(probe) if !again => probe,
+                // What was known still counts: a machine keeps its class while it stays near it.
                 known => {
                     working(index);
                     use_slots(plan, layout);
@@ -236,6 +251,7 @@ impl<'a> Session<'a> {
         let chosen = probe::fastest(&probes);
         use_slots(plan, &layouts[chosen]);
         let mut probe = probes.swap_remove(chosen);
+        // The reference shape was enough to choose by; only the chosen layout needs the others.
         if probe.is_complete() {
             return Ok(probe);
         }
@@ -250,6 +266,7 @@ impl<'a> Session<'a> {
         Ok(probe)
     }
 
+    /// Does research in the arena that the plan and the budget make, until it is done or stopped.
     async fn research(
         &mut self,
         plan: &RunPlan,
@@ -260,7 +277,8 @@ impl<'a> Session<'a> {
         let settings = self.settings;
         let objective = &settings.objective;
         let mut pinned = objective.clone();
-        // Text that was named by its place alone is known by its bytes: moved, it stays the same arena.
+        // Text that was named by its path alone is identified by its bytes, so that it stays the same arena
+        // when it is moved.
         if settings.text.data.is_some() {
             pinned.corpus_hash = Some(plan.corpus);
         }
@@ -279,10 +297,11 @@ impl<'a> Session<'a> {
         let mut journal: Vec<Experiment> =
             self.recorded.iter().map(|recorded| recorded.experiment.clone()).collect();
         journal.retain(|experiment| experiment.arena == arena);
-        // Not by the clock, which may have been set back: a keep's number is above that of the keep that it builds on.
+        // By number and not by time, since the clock may have been set back. A keep's number is always above
+        // that of the keep that it builds on.
         journal.sort_by_key(|experiment| experiment.number);
         let start = calibrated_start(probe.flops_per_second(), plan.budget_seconds, objective);
-        // Once there is a baseline, it stays: a later release may calibrate otherwise.
+        // A measured baseline stays, since a later release may calibrate another one.
         let baseline = journal
             .iter()
             .rfind(|experiment| experiment.parent.is_none())
@@ -369,23 +388,25 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Shows an event that happens now.
+/// Shows an event as happening now.
 fn show(view: &mut View, event: &NodeEvent) -> anyhow::Result<()> {
     view.happened(unix_now(), event).context("cannot print what happened")
 }
 
+/// Gives a plan a layout, and the memory that each of its slots may then take.
 fn use_slots(plan: &mut RunPlan, layout: &[Placement]) {
     plan.slots = layout.to_vec();
     plan.memory_bytes = memory_of_a_slot(layout.len());
 }
 
-/// Returns the bytes that a run may take while every slot has one.
+/// Returns the most memory that a run may take so that every slot can have one, bytes.
 fn memory_of_a_slot(slots: usize) -> u64 {
     (guest::memory_bytes() as f64 * MEMORY_SHARE) as u64 / slots as u64
 }
 
-/// Returns how many tokens of each held-out split are evaluated: what the objective says, or all whole contexts that a
-/// small text of the user's own has. One token more is needed, to predict the last one's successor.
+/// Returns how many tokens of each held-out split are evaluated: what the objective says, or fewer where a
+/// small text has fewer whole contexts. A split needs one token more than that, as the target of the last
+/// prediction.
 fn evaluation_tokens(objective: &Objective, held_out: Option<u64>) -> u64 {
     let context = u64::from(objective.context);
     let available = held_out.map_or(u64::MAX, |tokens| tokens.saturating_sub(1) / context * context);

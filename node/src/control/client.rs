@@ -10,37 +10,38 @@ use std::{
 use super::{MAX_REPLY_BYTES, Reply, Request, socket_path};
 use crate::base::text;
 
-/// How long an answer may take that needs no training.
+/// How long an answer may take for which nothing has to be trained.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Why there is no answer.
+/// Why a request got no answer, or a refusal.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Nobody listens.
+    /// No node listens on the home's socket.
     #[error("no node is running on this home")]
     NotRunning,
-    /// The node says no.
+    /// The node refuses the request.
     #[error("{reason}")]
     Refused {
-        /// Why.
+        /// Why, in one line.
         reason: String,
-        /// What to do about it.
+        /// What to do about it, where something can be done.
         fix: Option<String>,
     },
-    /// The node's answer makes no sense.
+    /// The node's answer is no line of JSON that this version knows.
     #[error("the running node's answer cannot be read: {0}")]
     BadReply(String),
-    /// The node does not answer, as before its session has begun.
+    /// The node does not answer in time; it cannot before its session has begun.
     #[error(
-        "the running node did not answer within 15 s; it may still be preparing its text or measuring the machine"
+        "the running node did not answer within 15 s; \
+         it may still be preparing its text or measuring the machine"
     )]
     Silent,
-    /// The connection broke.
+    /// The connection broke before the answer was complete.
     #[error("the connection to the running node broke")]
     Broken(#[source] io::Error),
 }
 
-/// Asks the node that holds `home` and returns its final reply; events that come before it go to `on_event`.
+/// Asks the node that holds `home` and returns its final reply. Events that come before it go to `on_event`.
 ///
 /// `Try` and `Sync` wait as long as it takes; everything else at most 15 s.
 pub fn ask(home: &Path, request: &Request, on_event: &mut dyn FnMut(Reply)) -> Result<Reply, ControlError> {
@@ -53,7 +54,8 @@ pub fn ask(home: &Path, request: &Request, on_event: &mut dyn FnMut(Reply)) -> R
     stream.set_write_timeout(Some(PATIENCE)).map_err(ControlError::Broken)?;
     let mut line = serde_json::to_vec(request).map_err(|error| ControlError::Broken(error.into()))?;
     line.push(b'\n');
-    // A node that turns clients away answers and closes without reading: what it said is read below all the same.
+    // A node that turns this client away answers and closes without reading. Sending may then fail, but the
+    // answer can still be read below.
     let sent = stream.write_all(&line);
     let mut reader = BufReader::new(stream);
     loop {
@@ -73,12 +75,13 @@ pub fn ask(home: &Path, request: &Request, on_event: &mut dyn FnMut(Reply)) -> R
     }
 }
 
+/// Reads one line of the answer; none at its end.
 fn read_reply(reader: &mut impl BufRead) -> Result<Option<Reply>, ControlError> {
     let mut line = Vec::new();
     let n =
         reader.by_ref().take(MAX_REPLY_BYTES as u64 + 2).read_until(b'\n', &mut line).map_err(|error| {
             match error.kind() {
-                // What a read time limit ends with, on Linux and elsewhere.
+                // What a read ends with that took too long: the first on Linux, the second elsewhere.
                 ErrorKind::WouldBlock | ErrorKind::TimedOut => ControlError::Silent,
                 _ => ControlError::Broken(error),
             }

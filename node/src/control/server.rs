@@ -1,4 +1,6 @@
-//! The node's side of the control socket: bounded, and patient with nobody.
+//! The node's side of the control socket. Every queue has a bound, and every wait for a client a time limit.
+//!
+//! Requests are read, checked for size and handed on; what they mean is not known here.
 
 use std::{io, os::unix::net::UnixListener as StdListener, sync::Arc, time::Duration};
 
@@ -12,15 +14,16 @@ use tokio::{
 use super::{MAX_CLIENTS, MAX_REPLY_BYTES, MAX_REQUEST_BYTES, Reply, Request, Responder};
 use crate::base::text;
 
-/// How long a client may take to send its request, and to read each line of the answer: local sockets need
+/// How long a client may take to send its request, and to read each line of the answer. Local sockets need
 /// microseconds, a machine under full load perhaps a second.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Rest after an accept that failed, as when the process is out of file descriptors.
+/// Rest after an accept that failed, for example because the process is out of file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(200);
 
-/// Accepts connections for ever and hands each request on. Ends when the receiver of `requests` is gone.
+/// Accepts connections and hands each request on. Ends when the receiver of `requests` is gone.
 ///
-/// Takes the listener of a [`super::ControlSocket`] by a duplicate, so that the owner still removes the file at its end.
+/// Works on a duplicate of a [`super::ControlSocket`]'s listener, so that the owner still removes the file at
+/// its end.
 pub async fn serve(listener: &StdListener, requests: mpsc::Sender<(Request, Responder)>) -> io::Result<()> {
     let listener = listener.try_clone()?;
     listener.set_nonblocking(true)?;
@@ -47,7 +50,7 @@ pub async fn serve(listener: &StdListener, requests: mpsc::Sender<(Request, Resp
     }
 }
 
-/// Says that all places are taken, without waiting: a fresh socket's buffer takes the line at once.
+/// Tells a client that all places are taken. Nothing waits: a fresh socket's buffer takes the line at once.
 fn turn_away(stream: &UnixStream) {
     let reply = Reply::refused(
         format!("the node already serves {MAX_CLIENTS} clients"),
@@ -59,6 +62,7 @@ fn turn_away(stream: &UnixStream) {
     }
 }
 
+/// Serves one client. It keeps its place until this returns.
 async fn client(
     mut stream: UnixStream,
     requests: mpsc::Sender<(Request, Responder)>,
@@ -82,6 +86,7 @@ async fn client(
             return;
         }
     }
+    // The responder was dropped without a final reply.
     last_words(&mut stream, &Reply::refused("the node ended before it could answer", None)).await;
 }
 
@@ -90,7 +95,7 @@ async fn last_words(stream: &mut UnixStream, reply: &Reply) {
     let _ = write_reply(stream, reply).await;
 }
 
-/// Reads one line. The size is checked before anything is decoded.
+/// Reads one line; what follows it is ignored. The size is checked before anything is decoded.
 async fn read_request(stream: &mut UnixStream) -> Result<Request, Reply> {
     let mut line = Vec::new();
     let mut chunk = [0; 4096];
@@ -120,6 +125,7 @@ async fn write_reply(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
     timeout(PATIENCE, stream.write_all(&line)).await?
 }
 
+/// Returns a reply as a line. One that is too long for a client becomes a refusal.
 fn encode(reply: &Reply) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(reply)?;
     if line.len() > MAX_REPLY_BYTES {

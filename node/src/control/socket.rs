@@ -1,4 +1,6 @@
-//! Where the control socket lies: in the home, or on a short path beside it where the home's own path is too long.
+//! Where the control socket lies: in the home, or elsewhere if the path there would be too long.
+//!
+//! What goes over it is in `client` and `server`.
 
 use std::{
     fs,
@@ -10,24 +12,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The socket's name in the home.
+/// Name of the socket in the home.
 const SOCKET_NAME: &str = "control.sock";
-/// The file in the home that names a socket elsewhere.
+/// Name of the file in the home that holds the path of a socket elsewhere.
 const ELSEWHERE_NAME: &str = "control.path";
-/// Longest path that is bound in place: `sun_path` holds 104 bytes with the final zero on macOS and the BSDs, 108 on
-/// Linux; three are left for the name that the socket is born under.
+/// Longest path of a socket in its home, bytes. `sun_path` holds 104 with the final zero on macOS and the
+/// BSDs, 108 on Linux; three are left for the name that the socket is created under.
 const LONGEST_PATH: usize = 100;
 
 /// A bound control socket. Dropping it removes its file.
 #[derive(Debug)]
 pub struct ControlSocket {
-    /// Accepts connections.
+    /// The listener that clients connect to.
     pub listener: UnixListener,
     path: PathBuf,
 }
 
 impl ControlSocket {
-    /// Returns where the socket lies.
+    /// Returns the path of the socket's file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -40,14 +42,15 @@ impl Drop for ControlSocket {
     }
 }
 
-/// Binds the control socket of a home whose lock the caller holds; what a killed node left behind is replaced.
+/// Binds the control socket of a home whose lock the caller holds. A socket that a killed node left is
+/// replaced.
 pub fn bind(home: &Path) -> io::Result<ControlSocket> {
     let path = place(home)?;
     if UnixStream::connect(&path).is_ok() {
         let text = format!("another node answers at `{}`", path.display());
         return Err(io::Error::new(ErrorKind::AddrInUse, text));
     }
-    // Born under another name, so that nobody connects before the mode is right.
+    // Created under another name, so that nobody connects before the mode is right.
     let newborn = path.with_extension("new");
     remove_if_there(&newborn)?;
     let listener = UnixListener::bind(&newborn)?;
@@ -56,7 +59,7 @@ pub fn bind(home: &Path) -> io::Result<ControlSocket> {
     Ok(ControlSocket { listener, path })
 }
 
-/// Returns where the socket of a home lies, or would lie if a node ran.
+/// Returns the path of a home's socket, whether or not a node runs.
 pub fn socket_path(home: &Path) -> PathBuf {
     match fs::read_to_string(home.join(ELSEWHERE_NAME)) {
         Ok(text) => PathBuf::from(text.trim_end()),
@@ -64,7 +67,7 @@ pub fn socket_path(home: &Path) -> PathBuf {
     }
 }
 
-/// Chooses the place and writes it down where it is not the home itself.
+/// Chooses the socket's path, and writes it into the home if it lies elsewhere.
 fn place(home: &Path) -> io::Result<PathBuf> {
     let inside = home.join(SOCKET_NAME);
     let note = home.join(ELSEWHERE_NAME);
@@ -81,7 +84,7 @@ fn place(home: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Returns the path of a home's socket in a folder of this user's own below `base`.
+/// Returns the path of a home's socket in a folder below `base` that only this user can enter.
 fn short_path(base: &Path, home: &Path) -> io::Result<PathBuf> {
     let user = rustix::process::getuid().as_raw();
     let folder = base.join(format!("autoswarm-{user}"));
@@ -89,12 +92,14 @@ fn short_path(base: &Path, home: &Path) -> io::Result<PathBuf> {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    // Anybody can make a folder of that name in /tmp first: only one of ours that nobody else can enter is used.
+    // In /tmp somebody else may have made a folder of that name first. It is used only if it is this user's,
+    // and nobody else can enter it.
     let seen = fs::symlink_metadata(&folder)?;
     if !seen.is_dir() || seen.uid() != user || seen.mode() & 0o077 != 0 {
         let text = format!("`{}` is not a folder that only you can enter; remove it", folder.display());
         return Err(io::Error::new(ErrorKind::PermissionDenied, text));
     }
+    // One home has one socket, however its path is written.
     let home = fs::canonicalize(home)?;
     let name = blake3::hash(home.as_os_str().as_encoded_bytes()).to_hex();
     Ok(folder.join(format!("{}.sock", &name[..16])))

@@ -1,4 +1,6 @@
 //! Experiments as rows of a list, and which of them a list holds.
+//!
+//! How a list is printed is in [`crate::ui::view::lists`].
 
 use autoswarm_protocol::{Experiment, Verdict};
 use serde::{Deserialize, Serialize};
@@ -11,14 +13,14 @@ pub const MAX_ROWS: u32 = 10_000;
 /// Which experiments a list holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExperimentFilter {
-    /// Only those with this verdict, by its name.
+    /// Only those with the verdict of this name, such as `keep`; none for all.
     pub verdict: Option<String>,
-    /// At most this many, the newest.
+    /// At most this many: the newest.
     pub limit: u32,
 }
 
 impl ExperimentFilter {
-    /// Returns the rows that are left of `experiments`, which come oldest first; newest last.
+    /// Returns the rows of those of `experiments` that it leaves. Both are in the order oldest first.
     pub fn apply<'a>(
         &self,
         experiments: impl DoubleEndedIterator<Item = &'a Experiment>,
@@ -39,26 +41,26 @@ impl ExperimentFilter {
 pub struct ExperimentRow {
     /// Its place in this node's history.
     pub number: u32,
-    /// Its id's first digits.
+    /// The first digits of its id.
     pub id: String,
-    /// The change.
+    /// The change to the incumbent, in words for a baseline.
     pub patch: String,
     /// Why it was tried.
     pub because: String,
-    /// Who proposed it.
+    /// Who proposed it, such as `evolve`.
     pub proposer: String,
     /// What became of it.
     pub verdict: Verdict,
-    /// Mean validation of the child, bits per byte.
+    /// Mean validation of the child's runs, bits per byte.
     pub validation: Option<f64>,
-    /// Runs made for it.
+    /// How many runs were made for it.
     pub runs: u32,
-    /// End, seconds since 1970.
+    /// When it ended, seconds since 1970.
     pub finished_at: u64,
 }
 
 impl ExperimentRow {
-    /// Returns an experiment's row.
+    /// Makes the row of an experiment.
     pub fn of(experiment: &Experiment) -> Self {
         Self {
             number: experiment.number,

@@ -1,4 +1,6 @@
 //! What is said of experiments: verdicts, crashes and the summary of a session. Pure functions to text.
+//!
+//! Numbers, durations and columns are printed by [`crate::base::words`].
 
 use std::fmt::Write;
 
@@ -6,7 +8,7 @@ use autoswarm_protocol::{CrashClass, Estimate, Experiment, Verdict};
 
 use crate::{base::words, events::SessionSummary};
 
-/// Changes that a summary names one by one.
+/// Ruled-out changes that a summary names one by one.
 const RULED_OUT_SHOWN: usize = 5;
 
 /// Returns what a verdict rests on: `Δ −0.0213 ± 0.0031  (3 pairs)`, `no gain`, `out of memory: …`.
@@ -30,18 +32,18 @@ pub fn findings(verdict: &Verdict) -> String {
     }
 }
 
-/// Prints a crash with what was seen: `out of memory: 12 GB asked for, 8 GB there`.
+/// Returns a crash's class with what was seen: `out of memory: 12 GB asked for, 8 GB there`.
 pub fn crash(class: CrashClass, message: &str) -> String {
     let message = words::clean(message);
     if message.is_empty() { class.to_string() } else { format!("{class}: {message}") }
 }
 
-/// Prints an estimate without its pairs: `−0.0213 ± 0.0031`.
+/// Returns an estimate without its number of pairs: `−0.0213 ± 0.0031`.
 pub fn short_estimate(estimate: &Estimate) -> String {
     format!("{} ± {:.4}", words::signed(estimate.delta), estimate.standard_error)
 }
 
-/// Says what an experiment changed.
+/// Returns what an experiment changed.
 pub fn change(experiment: &Experiment) -> String {
     match experiment.verdict {
         Verdict::Baseline => "the calibrated start".to_owned(),
@@ -49,7 +51,7 @@ pub fn change(experiment: &Experiment) -> String {
     }
 }
 
-/// The same for news, where a baseline's level stands in no column of its own.
+/// Returns the same for a single line, where no column has the value of a baseline.
 pub fn headline(experiment: &Experiment) -> String {
     match (&experiment.verdict, experiment.mean_validation()) {
         (Verdict::Baseline, Some(value)) => format!("the calibrated start: {value:.4} bpb"),
@@ -57,7 +59,7 @@ pub fn headline(experiment: &Experiment) -> String {
     }
 }
 
-/// Prints a verdict in one line: `keep     batch_tokens 8192 → 4096  Δ −0.0213 ± 0.0031  (3 pairs)`.
+/// Returns a verdict in one line: `keep     batch_tokens 8192 → 4096  Δ −0.0213 ± 0.0031  (3 pairs)`.
 pub fn verdict_line(patch: &str, verdict: &Verdict) -> String {
     let mut line = format!("{:<8} {}", verdict.name(), words::clean(patch));
     let findings = findings(verdict);
@@ -69,7 +71,7 @@ pub fn verdict_line(patch: &str, verdict: &Verdict) -> String {
     line
 }
 
-/// Prints what a session found, one line each; without a keep, what was learned instead.
+/// Returns what a session found, one line each; without a keep, what was learned instead.
 pub fn summary(summary: &SessionSummary) -> Vec<String> {
     let mut lines = vec![format!(
         "done       after {}: {}, {} kept, {} crashed",

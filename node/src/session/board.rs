@@ -1,4 +1,6 @@
-//! Keeps the snapshot of a session up to date: pure bookkeeping of what the driver saw.
+//! Keeps the snapshot of a session up to date: bookkeeping of what the driver saw, for the views.
+//!
+//! Nothing is decided or printed here.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -11,24 +13,29 @@ use crate::{
     swarm::{discoveries::SwarmView, network::NetworkView},
 };
 
-/// What a session looks like right now.
+/// The state of a session as people see it, and the counts that it is made from.
 #[derive(Debug)]
 pub struct Board {
     snapshot: Snapshot,
+    /// For each slot, the id of its run.
     runs: Vec<Option<u64>>,
     recent: VecDeque<(u32, String, Verdict)>,
     concluded: u32,
     kept: u32,
     crashed: u32,
+    /// Wall-clock seconds of all runs that ended, and how many they are.
     run_seconds: f64,
     runs_timed: u32,
     started: Instant,
+    /// For each slot, when its run started.
     run_starts: Vec<Option<Instant>>,
+    /// Why nothing runs, during a pause.
     paused: Option<String>,
 }
 
 impl Board {
-    /// Makes the picture of a session that begins; `snapshot` says what stays the same.
+    /// Makes the board of a session that begins. `snapshot` has what stays the same, and what earlier
+    /// sessions did.
     pub fn new(snapshot: Snapshot) -> Self {
         let slots = snapshot.slots.len();
         Self {
@@ -46,7 +53,7 @@ impl Board {
         }
     }
 
-    /// Returns an empty line for a slot of this name.
+    /// Returns the view of a slot in which nothing runs.
     pub fn idle_slot(name: String) -> SlotView {
         SlotView {
             name,
@@ -62,17 +69,17 @@ impl Board {
         }
     }
 
-    /// Returns the picture.
+    /// Returns the snapshot, which [`Board::refresh`] brings up to date.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
 
-    /// Returns the name of a slot.
+    /// Returns the name of a slot by its index, such as `cpu:0-1`.
     pub fn slot_name(&self, slot: usize) -> &str {
         &self.snapshot.slots[slot].name
     }
 
-    /// Returns the experiments concluded, kept and crashed in this session, baselines apart.
+    /// Returns how many experiments were concluded, kept and crashed in this session, baselines apart.
     pub fn counts(&self) -> (u32, u32, u32) {
         (self.concluded, self.kept, self.crashed)
     }
@@ -87,7 +94,7 @@ impl Board {
         (self.runs_timed > 0).then(|| self.run_seconds / f64::from(self.runs_timed))
     }
 
-    /// A run starts on its slot.
+    /// Notes that a run starts on its slot.
     pub fn run_started(&mut self, order: &RunOrder) {
         self.runs[order.slot] = Some(order.id);
         self.run_starts[order.slot] = Some(Instant::now());
@@ -102,7 +109,7 @@ impl Board {
         };
     }
 
-    /// A run ended.
+    /// Notes that a run ended, and shows its slot as idle.
     pub fn run_ended(&mut self, id: u64) {
         let Some(slot) = self.runs.iter().position(|run| *run == Some(id)) else { return };
         self.runs[slot] = None;
@@ -114,7 +121,7 @@ impl Board {
         self.snapshot.slots[slot] = Self::idle_slot(name);
     }
 
-    /// A trainer said something.
+    /// Notes what a trainer reported of its run.
     pub fn progress(&mut self, progress: &RunProgress) {
         let Some(slot) = self.runs.iter().position(|run| *run == Some(progress.run)) else { return };
         let view = &mut self.snapshot.slots[slot];
@@ -139,6 +146,7 @@ impl Board {
                 view.phase = SlotPhase::Evaluating;
                 (view.done, view.total, view.remaining_seconds) = (*done, *total, None);
             }
+            // The run will start anew, so nothing of it is done.
             event if event.is_starved() => {
                 view.phase = SlotPhase::Waiting;
                 (view.done, view.total, view.remaining_seconds) = (0, 0, None);
@@ -147,19 +155,20 @@ impl Board {
         }
     }
 
-    /// A pause began or ended.
+    /// Notes that a pause began, with its reason, or that it ended.
     pub fn paused(&mut self, reason: Option<String>) {
         self.paused = reason;
     }
 
-    /// The swarm looks like this now.
+    /// Takes the current views of the network and of the swarm.
     pub fn swarm(&mut self, network: NetworkView, swarm: SwarmView) {
         self.snapshot.network = Some(network);
         self.snapshot.swarm = Some(swarm);
     }
 
-    /// Counts an experiment that ended.
+    /// Counts an experiment that ended, and puts it among the recent verdicts.
     pub fn count(&mut self, experiment: &Experiment) {
+        // The board counts this session; the snapshot counts all sessions in this arena.
         if !matches!(experiment.verdict, Verdict::Baseline) {
             self.concluded += 1;
             self.snapshot.experiments += 1;
@@ -178,7 +187,7 @@ impl Board {
         }
     }
 
-    /// Says what a run came to.
+    /// Returns the event that says what a run came to.
     pub fn run_finished(&self, order: &RunOrder, outcome: &Outcome) -> NodeEvent {
         let report = outcome.report();
         NodeEvent::RunFinished {
@@ -198,12 +207,13 @@ impl Board {
             tokens: match outcome {
                 Outcome::Finished(report) => report.tokens,
                 Outcome::Crashed(_) => 0,
+                // Its tokens are those of a whole run, of which it did a share of the steps.
                 Outcome::Pruned(pruned) => pruned.tokens / pruned.steps.max(1) * pruned.step,
             },
         }
     }
 
-    /// Takes over what the research knows.
+    /// Brings the snapshot up to date with the research core and with this board's counts.
     pub fn refresh(&mut self, research: &Research) {
         self.snapshot.recent = self.recent.iter().cloned().collect();
         self.snapshot.incumbent = research.incumbent().and_then(crate::research::Incumbent::mean);
@@ -218,13 +228,14 @@ impl Board {
         for (slot, view) in self.snapshot.slots.iter_mut().enumerate() {
             match (&self.paused, self.runs[slot]) {
                 (Some(_), Some(_)) => view.phase = SlotPhase::Paused,
+                // What it did before the pause is forgotten; the trainer's next event corrects this.
                 (None, Some(_)) if view.phase == SlotPhase::Paused => view.phase = SlotPhase::Training,
                 _ => {}
             }
         }
     }
 
-    /// Sums the session up.
+    /// Returns the summary of the session so far.
     pub fn summary(&self, research: &Research) -> SessionSummary {
         let (experiments, keeps, crashes) = self.counts();
         let noise = research.noise();
@@ -249,7 +260,8 @@ impl Board {
         }
     }
 
-    /// Seconds until the oldest experiment can be judged, by the runs that it surely still needs.
+    /// Returns the seconds until the oldest experiment can be judged, by the runs that it still needs for
+    /// certain.
     fn next_verdict(&self, research: &Research) -> Option<f64> {
         let oldest = research.pending().first()?;
         let run_seconds = self.run_seconds()?;
@@ -257,6 +269,7 @@ impl Board {
         let slots = self.runs.len() as f64;
         let elapsed =
             self.run_starts.iter().flatten().map(|start| start.elapsed().as_secs_f64()).fold(0.0, f64::max);
+        // So many rounds over all slots, less the time that the longest of the current runs has had.
         Some(((needs / slots).ceil() * run_seconds - elapsed).max(0.0))
     }
 }

@@ -1,9 +1,9 @@
-//! What a session is begun with and how it ends.
+//! What a session may begin with, a person's change, and how it ends.
 
-/// A change as a person typed it.
+/// A change to the incumbent as a person typed it; nothing of it is checked yet.
 #[derive(Debug, Clone)]
 pub struct PersonsChange {
-    /// The patch to the incumbent.
+    /// The patch to the incumbent, such as `depth 3, width 160`.
     pub patch: String,
     /// Why it should help.
     pub because: String,

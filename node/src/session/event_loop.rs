@@ -1,7 +1,7 @@
-//! The driver of a research session: it starts what the state machine orders, and tells it what came of it.
+//! The driver of a research session: it does what the research core orders, and tells it what came of that.
 //!
-//! One `Event`, two functions: `next_event` in `inputs` only waits, `handle_event` here only acts. What to do next is
-//! decided in [`crate::research`], what a person sees is made in [`crate::session::board`].
+//! Waiting and acting are apart: `next_event` in `inputs` only waits, and `handle_event` here only acts. Not
+//! here: what to do next ([`crate::research`]), and how it looks to people ([`crate::session::board`]).
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -30,20 +30,22 @@ use crate::{
     ui::view::View,
 };
 
-/// How often the picture is drawn, and the battery looked at every so many times.
+/// How often the views are redrawn.
 pub(super) const TICK: Duration = Duration::from_millis(250);
+/// Ticks between two looks at the battery and the disk: half a minute.
 const TICKS_PER_BATTERY_CHECK: u64 = 120;
 
-/// A change that a person tries.
+/// A person's change that waits for its verdict.
 #[derive(Debug)]
 struct Try {
+    /// Names it to the research core, which numbers experiments only as they begin.
     ticket: u64,
-    /// The experiment that it became.
+    /// The experiment that it became, once it has begun.
     number: Option<u32>,
     responder: Responder,
 }
 
-/// A session over the slots of one machine.
+/// A research session in one arena, over the slots of this machine.
 #[derive(Debug)]
 pub(super) struct EventLoop<'a> {
     research: Research,
@@ -52,30 +54,33 @@ pub(super) struct EventLoop<'a> {
     board: Board,
     view: &'a mut View,
     inputs: Inputs<'a>,
-    /// What people try.
+    /// People's changes that wait for their verdicts.
     tries: Vec<Try>,
     next_ticket: u64,
-    /// A try that the session was made for: it begins once there is an incumbent.
+    /// The change that the session was opened for; it begins once there is an incumbent.
     first_try: Option<(PersonsChange, Responder)>,
+    /// For each run in flight, its id and the way to pause or cancel it.
     controls: Vec<(u64, watch::Sender<Control>)>,
-    /// Runs of which it was said that other work starves them.
+    /// Runs that were reported as starved by other work, so that each is reported once.
     waiting: BTreeSet<u64>,
+    /// Held by the run whose price is taken, since only one is priced at a time.
     pricing: Arc<Mutex<()>>,
     paused_by_person: bool,
     on_battery: bool,
     ticks: u64,
     interrupts: u32,
     ending: Option<Ending>,
+    /// Why the session ends with an error, where it does.
     halted: Option<String>,
-    /// Experiments of earlier sessions, to tell the swarm what it does not know of them.
+    /// Experiments of earlier sessions, for what the swarm was not told of them.
     history: Vec<Experiment>,
-    /// Whether something came over the network that was not considered yet.
+    /// Whether something came over the network since the last [`EventLoop::consider`].
     has_news: bool,
 }
 
 impl<'a> EventLoop<'a> {
-    /// Makes a session; nothing runs before [`EventLoop::run`]. In a swarm it tells what was found here, also in the
-    /// experiments of earlier sessions, and tries what others found.
+    /// Makes a session; nothing runs before [`EventLoop::run`]. In a swarm it tells what is found here, and
+    /// tries what peers found.
     pub(super) fn new(
         research: Research,
         plan: RunPlan,
@@ -108,33 +113,35 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    /// Begins with a person's change, after the baseline where there is none yet.
+    /// Sets a person's change to begin with. Where there is no baseline yet, that comes first.
     #[must_use]
     pub(super) fn with_try(mut self, first_try: Option<(PersonsChange, Responder)>) -> Self {
         self.first_try = first_try;
         self
     }
 
-    /// Tells the swarm what it does not know of these experiments of earlier sessions.
+    /// Sets earlier sessions' experiments in this arena. The swarm is told what it was not told of them.
     #[must_use]
     pub(super) fn after(mut self, history: Vec<Experiment>) -> Self {
         self.history = history;
         self
     }
 
-    /// Runs the session to its end.
+    /// Runs the session to its end, and returns how it ended.
     pub(super) async fn run(mut self) -> anyhow::Result<Ending> {
         self.begin_first_try()?;
         let actions = self.research.handle(Input::Start, unix_now());
         self.perform(actions)?;
         self.catch_up()?;
         self.consider()?;
+        // A session that ends still waits until its cancelled runs are gone.
         while !(self.ending.is_some() && self.inputs.runs.is_empty()) {
             let event = self.inputs.next_event().await;
             self.handle_event(event)?;
         }
         self.board.refresh(&self.research);
         for unanswered in std::mem::take(&mut self.tries) {
+            // Those with a number are saved with the experiments in flight; what was only queued is lost.
             let goes_on = unanswered.number.map(|_| "it goes on with the next `node solo`");
             unanswered
                 .responder
@@ -168,14 +175,15 @@ impl<'a> EventLoop<'a> {
     fn interrupted(&mut self) -> anyhow::Result<()> {
         self.interrupts += 1;
         if self.interrupts > 1 {
-            // Nothing is lost: the journal is complete, the runs in flight die with their parent.
+            // A person who asks twice does not want to wait. Nothing is lost: the journal is complete, and
+            // the runs in flight die with their parent.
             self.view.finish();
             std::process::exit(130);
         }
         self.stop("interrupted")
     }
 
-    /// Starts nothing new, cancels what runs, and says what is being finished.
+    /// Starts nothing new, cancels what runs, and says what is left for the next start.
     fn stop(&mut self, why: &str) -> anyhow::Result<()> {
         if self.ending.is_some() {
             return Ok(());
@@ -206,6 +214,7 @@ impl<'a> EventLoop<'a> {
         self.waiting.remove(&id);
         let order = self.research.running().find(|order| order.id == id).cloned();
         self.board.run_ended(id);
+        // A cancelled run has no outcome: its experiment goes on at the next start.
         let (Some(outcome), Some(order)) = (outcome, order) else { return Ok(()) };
         let finished = self.board.run_finished(&order, &outcome);
         self.tell(&finished)?;
@@ -225,7 +234,8 @@ impl<'a> EventLoop<'a> {
 
     fn progressed(&mut self, progress: &RunProgress) -> anyhow::Result<()> {
         self.board.progress(progress);
-        // News may come after the run's end, which forgets it.
+        // A message may be handled after its run's end, when nothing would take the run out of `waiting`
+        // again.
         let runs = self.controls.iter().any(|(run, _)| *run == progress.run);
         if runs && progress.event.is_starved() && self.waiting.insert(progress.run) {
             self.note(
@@ -243,8 +253,8 @@ impl<'a> EventLoop<'a> {
         shown.map_or(Ok(()), |shown| self.tell(&shown))
     }
 
-    /// Tries what somebody else found and runs somebody else's claim again, one of each at a time and within their shares,
-    /// and lets the search know what others tried.
+    /// Hands the research core what peers have for it: their results, one idea to try, and one discovery to
+    /// reproduce. There is one idea and one reproduction at a time, each within its share.
     fn consider(&mut self) -> anyhow::Result<()> {
         self.has_news = false;
         let (Some(swarm), Some(incumbent)) = (self.inputs.swarm.as_deref_mut(), self.research.incumbent())
@@ -273,7 +283,7 @@ impl<'a> EventLoop<'a> {
         Ok(())
     }
 
-    /// Tells the swarm what earlier sessions found in this arena and a kill kept from it.
+    /// Tells the swarm what earlier sessions found in this arena and did not tell, as after a kill.
     fn catch_up(&mut self) -> anyhow::Result<()> {
         for experiment in std::mem::take(&mut self.history) {
             self.publish(&experiment)?;
@@ -281,7 +291,7 @@ impl<'a> EventLoop<'a> {
         Ok(())
     }
 
-    /// Tells the swarm what an experiment showed.
+    /// Tells the swarm what an experiment showed, and lets the discoveries learn from it.
     fn publish(&mut self, experiment: &Experiment) -> anyhow::Result<()> {
         let Some(swarm) = self.inputs.swarm.as_deref_mut() else { return Ok(()) };
         let pair_sd = self.research.noise().pair_sd(experiment.group);
@@ -290,6 +300,7 @@ impl<'a> EventLoop<'a> {
         self.tell_all(&shown)
     }
 
+    /// Does what the research core ordered, in that order.
     fn perform(&mut self, actions: Vec<Action>) -> anyhow::Result<()> {
         for action in actions {
             match action {
@@ -311,6 +322,7 @@ impl<'a> EventLoop<'a> {
                     }
                 }
                 Action::Conclude(experiment) => {
+                    // The journal first: nobody hears of a verdict that a kill could still undo.
                     let commit = self.memory.record(&experiment)?;
                     self.board.count(&experiment);
                     self.answer_tries(&experiment);
@@ -320,6 +332,7 @@ impl<'a> EventLoop<'a> {
                     self.tell(&NodeEvent::Concluded { number, patch, verdict: experiment.verdict, commit })?;
                 }
                 Action::Note(text) => self.note(&text, None)?,
+                // The search is done with the baseline alone, but the person's change has yet to begin.
                 Action::Finish if self.first_try.is_some() => {}
                 Action::Finish => {
                     self.ending.get_or_insert(Ending::Done);
@@ -336,7 +349,7 @@ impl<'a> EventLoop<'a> {
         Ok(())
     }
 
-    /// Tells the swarm which config an experiment is about to try.
+    /// Tells the swarm which config an experiment is about to try. Baselines and reproductions are not told.
     fn claim(&mut self, number: u32) -> anyhow::Result<()> {
         let of = self.research.pending().iter().find(|active| active.number == number);
         let own = of.filter(|active| active.parent.is_some() && active.reproduction.is_none());
@@ -386,12 +399,14 @@ impl<'a> EventLoop<'a> {
         Ok(())
     }
 
+    /// Brings the board up to date with the swarm.
     fn look_at_swarm(&mut self) {
         let Some(swarm) = self.inputs.swarm.as_deref_mut() else { return };
         let overview = swarm.overview(self.research.pending(), unix_now());
         self.board.swarm(swarm.network.view(), overview);
     }
 
+    /// Sets who wants a pause, and pauses or resumes the runs where that changes anything.
     fn set_paused(&mut self, by_person: bool, on_battery: bool) -> anyhow::Result<()> {
         let before = self.is_paused();
         (self.paused_by_person, self.on_battery) = (by_person, on_battery);
@@ -401,6 +416,7 @@ impl<'a> EventLoop<'a> {
         let control = if self.is_paused() { Control::Pause } else { Control::Run };
         for (_, sender) in &self.controls {
             sender.send_if_modified(|now| {
+                // A run that was cancelled stays so.
                 let change = *now != Control::Cancel && *now != control;
                 if change {
                     *now = control;
@@ -417,6 +433,7 @@ impl<'a> EventLoop<'a> {
         self.tell(&NodeEvent::Paused { reason })
     }
 
+    /// Answers another command; a try and a sync are answered later.
     fn answer(&mut self, request: Request, responder: Responder) -> anyhow::Result<()> {
         let done = |text: &str| Reply::Done { text: text.to_owned() };
         let reply = match request {
@@ -472,6 +489,7 @@ impl<'a> EventLoop<'a> {
         Ok(())
     }
 
+    /// Begins the change that the session was opened for, as soon as there is an incumbent to change.
     fn begin_first_try(&mut self) -> anyhow::Result<()> {
         if self.research.incumbent().is_none() {
             return Ok(());
@@ -519,7 +537,7 @@ impl<'a> EventLoop<'a> {
     }
 }
 
-/// Answers what concerns the swarm where there is none.
+/// Returns the answer to a request about the swarm where there is none.
 fn alone() -> Reply {
     Reply::refused("this node works alone", Some("`node join` takes part in a swarm"))
 }

@@ -1,4 +1,6 @@
-//! What reaches a session, and the one place that waits for it.
+//! The inputs of a session, and the one place that waits for them.
+//!
+//! Nothing is handled here: `event_loop` does that, or `observer` where nothing is trained.
 
 use std::{
     future,
@@ -20,25 +22,25 @@ use crate::{
     swarm::network::NetworkEvent,
 };
 
-/// News of trainers that wait to be shown. More are dropped: they are news, not results.
+/// Trainers' progress messages that wait to be shown. More are dropped: they carry no results.
 const PROGRESS_QUEUE: usize = 256;
 
-/// Something for a session to deal with.
+/// Something that a session has to handle.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// A signal asks for the end.
+    /// SIGINT or SIGTERM asks the session to end.
     Interrupt,
-    /// The hours asked for are over; said once.
+    /// The hours asked for are over; it comes once.
     Deadline,
-    /// A run ended.
+    /// A run finished, crashed, was pruned or was cancelled.
     RunEnded(Box<RunResult>),
-    /// Another command asks.
+    /// Another command asks something over the control socket.
     Request(Request, Responder),
-    /// A trainer said something.
+    /// A trainer reported its progress.
     Progress(RunProgress),
     /// Something came over the network.
     Network(NetworkEvent),
-    /// A moment passed.
+    /// The tick's interval passed.
     Tick,
 }
 
@@ -46,16 +48,19 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct Inputs<'a> {
     pub(super) swarm: Option<&'a mut SwarmSession>,
+    /// The runs in flight.
     pub(super) runs: JoinSet<RunResult>,
     requests: &'a mut mpsc::Receiver<(Request, Responder)>,
+    /// Both ends of the queue of trainers' progress messages.
     progress: (mpsc::Sender<RunProgress>, mpsc::Receiver<RunProgress>),
+    /// SIGINT and SIGTERM.
     signals: (Signal, Signal),
     deadline: Option<Instant>,
     tick: Interval,
 }
 
 impl<'a> Inputs<'a> {
-    /// Listens to everything; `tick` is how often a moment passes.
+    /// Begins to listen to everything; `tick` is the interval of [`Event::Tick`].
     pub(super) fn new(
         requests: &'a mut mpsc::Receiver<(Request, Responder)>,
         swarm: Option<&'a mut SwarmSession>,
@@ -64,6 +69,7 @@ impl<'a> Inputs<'a> {
     ) -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         let mut tick = tokio::time::interval(tick);
+        // After a slow event the ticks go on from there, instead of coming in a burst.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             swarm,
@@ -76,12 +82,13 @@ impl<'a> Inputs<'a> {
         })
     }
 
-    /// Returns where a run tells its news.
+    /// Returns the sender by which a run reports its progress.
     pub(super) fn progress(&self) -> mpsc::Sender<RunProgress> {
         self.progress.0.clone()
     }
 
-    /// Waits for the next event: what a person wants first, then results, then the network.
+    /// Waits for the next event. Of several that are ready, signals and the deadline come first, then
+    /// results, requests, the network, progress and the tick.
     pub(super) async fn next_event(&mut self) -> Event {
         let deadline = self.deadline;
         let until_deadline = async {
@@ -100,6 +107,7 @@ impl<'a> Inputs<'a> {
             }
             Some(joined) = self.runs.join_next() => match joined {
                 Ok(result) => Event::RunEnded(Box::new(result)),
+                // No run is aborted while somebody waits here, so it failed by a panic.
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
             Some((request, responder)) = self.requests.recv() => Event::Request(request, responder),
@@ -110,7 +118,7 @@ impl<'a> Inputs<'a> {
     }
 }
 
-/// Waits for the network; for ever where there is none.
+/// Waits for the next event of the network; for ever where there is none.
 async fn network_event(swarm: &mut Option<&mut SwarmSession>) -> Option<NetworkEvent> {
     match swarm {
         Some(swarm) => swarm.network.next_event().await,

@@ -1,4 +1,7 @@
 //! A session in a swarm: the same research with a network beside it, or an observer that trains nothing.
+//!
+//! Here it only begins and ends. What becomes of records and requests while it runs is in `swarm` and
+//! `observer`.
 
 use std::path::Path;
 
@@ -25,19 +28,19 @@ use crate::{
     ui::view::View,
 };
 
-/// The folder of a home that holds the records.
+/// Name of the folder in a home that holds the swarm's records.
 pub const RECORDS: &str = "records";
 
 /// How `join` and `seed` take part.
 #[derive(Debug)]
 pub struct JoinOptions {
-    /// Keys, addresses and switches.
+    /// The node's keys, its addresses and the network's switches.
     pub network: NetworkConfig,
-    /// Whether to train nothing.
+    /// Whether to serve records only and train nothing.
     pub observe: bool,
-    /// Whether to show every record that leaves.
+    /// Whether to show every record that this node sends.
     pub show_sent: bool,
-    /// Lines to say first.
+    /// Lines to print before anything else.
     pub greeting: Vec<String>,
 }
 
@@ -46,6 +49,7 @@ pub async fn join(settings: &Settings, home: &Path, view: View, taking: JoinOpti
     let mut session = Session::open(settings, home, view)?;
     settings.text.remember(home)?;
     let result = session.take_part(taking).await;
+    // After an error as well: closing waits until what was published is on the disk.
     if let Some(swarm) = session.swarm.take() {
         swarm.network.close().await;
     }
@@ -68,6 +72,7 @@ impl Session<'_> {
             self.note(&mended)?;
         }
         let home = self.memory.home().path().to_owned();
+        // An empty archive is new or was lost; the journal has its records in git as well.
         if archive.is_empty() {
             let restored = git::restore(&home.join("journal"), own, &mut archive, unix_now())?;
             if restored > 0 {
@@ -88,18 +93,18 @@ impl Session<'_> {
         if observe { self.observe().await } else { self.run().await }
     }
 
-    /// Says what others can join with, once something listens.
+    /// Prints this node's id and the ticket that others join with, once the network listens.
     async fn say_ticket(&mut self) -> anyhow::Result<()> {
         let Some(swarm) = &mut self.swarm else { return Ok(()) };
         let view = swarm.network.listening().await;
         self.tell(&NodeEvent::Swarm { text: format!("this node is {}", view.peer) })?;
-        // Whole, since it is there to be copied.
+        // An event of its own, because other texts are cut at some length and a ticket is there to be copied.
         let limits = view.ticket.parse().ok().and_then(|ticket: Ticket| ticket.limits());
         self.tell(&NodeEvent::Ticket { ticket: view.ticket })?;
         limits.map_or(Ok(()), |limits| self.note(limits))
     }
 
-    /// Tells the swarm's side where it works from now on.
+    /// Sets the arena, budget and hardware that the swarm's part of the session works with from now on.
     pub(super) fn settle(&mut self, plan: &RunPlan, budget: Budget, arena: ArenaId, probe: &Probe) {
         let Some(swarm) = &mut self.swarm else { return };
         let hardware = Hardware {

@@ -1,4 +1,6 @@
 //! What a session remembers: the journal, which is the truth, and the index beside it.
+//!
+//! How they are kept on the disk is in [`crate::home`].
 
 use anyhow::Context;
 use autoswarm_protocol::{Experiment, id::ArenaId};
@@ -13,20 +15,22 @@ use crate::{
     research::active::Active,
 };
 
-/// Experiments between two looks at the journal's size.
+/// Experiments recorded between two checks of the journal's size.
 const TIDY_EVERY: u32 = 32;
 
-/// The memory of a node; only one process has it.
+/// The memory of a node. It holds the home, in which only one process works at a time.
 #[derive(Debug)]
 pub struct Memory {
     home: Home,
     journal: Journal,
     store: Index,
+    /// Experiments recorded in this session.
     recorded: u32,
 }
 
 impl Memory {
-    /// Opens the memory of a home. Returns it with all experiments, and with what had to be mended.
+    /// Opens the memory of a home. Returns it with all experiments of the journal, and a line for each thing
+    /// that had to be mended.
     pub fn open(home: Home) -> anyhow::Result<(Self, Vec<Recorded>, Vec<String>)> {
         let opened = Journal::open(home.path()).context("cannot open the journal")?;
         let mut notes = opened.damaged;
@@ -37,7 +41,7 @@ impl Memory {
         Ok((memory, opened.experiments, notes))
     }
 
-    /// Returns the home.
+    /// Returns the home that the memory lies in.
     pub fn home(&self) -> &Home {
         &self.home
     }
@@ -47,20 +51,21 @@ impl Memory {
         self.journal.next_number()
     }
 
-    /// Returns the experiments that a restart interrupted.
+    /// Returns the experiments of an arena that were in flight when the last session ended.
     pub fn pending(&self, arena: ArenaId) -> Vec<Active> {
         let mut pending: Vec<Active> = self.journal.load_pending(|active: &Active| active.number);
         pending.retain(|active| active.arena == arena);
         pending
     }
 
-    /// Keeps the experiments in flight.
+    /// Saves the experiments in flight, for a restart to go on with.
     pub fn save_pending(&self, pending: &[Active]) -> anyhow::Result<()> {
         self.journal.save_pending(pending).context("cannot keep the experiments in flight")
     }
 
-    /// Writes an experiment that is over; returns its commit.
+    /// Writes a finished experiment to the journal and the index; returns its commit.
     pub fn record(&mut self, experiment: &Experiment) -> anyhow::Result<String> {
+        // The journal first: where a kill comes in between, the next start adds the entry to the index.
         let commit = self.journal.record(experiment).context("cannot write the journal")?;
         self.store.add(experiment, &commit).context("cannot write the index")?;
         self.recorded += 1;
@@ -83,7 +88,8 @@ impl Memory {
         entries[skip..].iter().filter_map(|entry| self.experiment(entry.number).transpose()).collect()
     }
 
-    /// Finds an experiment by its number, or by the first digits of its commit; else says why there is none.
+    /// Finds an experiment by its number, or by four or more first digits of its commit; else says why there
+    /// is none.
     pub fn find(&self, id: &str) -> anyhow::Result<Result<Experiment, String>> {
         let entries = self.entries()?;
         let number = id.trim_start_matches('#').parse::<u32>().ok();
@@ -97,13 +103,14 @@ impl Memory {
         Ok(experiment.ok_or_else(|| format!("experiment {} cannot be read from the journal", entry.number)))
     }
 
-    /// Returns one experiment whole.
+    /// Returns one experiment in full, from the journal; none where the journal lacks it.
     pub fn experiment(&self, number: u32) -> anyhow::Result<Option<Experiment>> {
         let recorded = self.journal.experiment(number).context("cannot read the journal")?;
         Ok(recorded.map(|recorded| recorded.experiment))
     }
 
-    /// Returns what is wrong with the disk, if something is.
+    /// Returns in one line what is wrong with the disk, such as too little free space; none where all is
+    /// well.
     pub fn disk_problem(&self) -> Option<String> {
         self.home.check_space().err().map(|error| error.to_string())
     }
@@ -121,7 +128,8 @@ fn mended(found: &IndexState, experiments: usize) -> Option<String> {
             Some(format!("the index lacked {count} of the journal's experiments; added"))
         }
         IndexState::Damaged { reason, moved_to } => Some(format!(
-            "the index was damaged ({reason}); rebuilt from the journal's {experiments} experiments, the old one is in `{}`",
+            "the index was damaged ({reason}); rebuilt from the journal's {experiments} experiments, \
+             the old one is in `{}`",
             moved_to.display()
         )),
     }

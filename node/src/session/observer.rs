@@ -12,11 +12,11 @@ use crate::{
     control::{Reply, Request, Responder},
 };
 
-/// How often an observer wakes where nothing happens: it has nothing to draw.
+/// How often an observer wakes when nothing happens. It has nothing to draw, so that is seldom.
 const TICK: Duration = Duration::from_mins(1);
 
 impl Session<'_> {
-    /// Serves records until told to stop.
+    /// Serves records until a signal, the deadline or a person ends it.
     pub(super) async fn observe(&mut self) -> anyhow::Result<()> {
         self.note("observing: serves records and relays, trains nothing")?;
         let mut inputs = Inputs::new(&mut self.requests, self.swarm.as_mut(), self.deadline, TICK)?;
@@ -44,6 +44,7 @@ impl Session<'_> {
     }
 }
 
+/// Answers what can be asked of a node that trains nothing: status, sync and discoveries.
 fn answer(swarm: &mut SwarmSession, request: &Request, responder: Responder) {
     let reply = match request {
         Request::Sync => return swarm.sync(responder),

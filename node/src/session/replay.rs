@@ -24,14 +24,14 @@ use crate::{
     },
 };
 
-/// The file of a home that remembers what was read of the locked split.
+/// Name of the file in a home that remembers the readings of the locked split.
 pub const LOCKED: &str = "locked.json";
 
-/// How long a run may train: a record may come from a faster day.
+/// How long such a run may train: the recorded one may come from a faster day.
 const PATIENCE: Duration = Duration::from_hours(1);
 
-/// Runs the first finished run of an experiment again, at its own seed and token count. Returns the experiment, what
-/// was recorded, and what came now.
+/// Runs the first finished run of an experiment's child again, with its own seed and token count. Returns the
+/// experiment, the recorded report and the new outcome.
 pub async fn replay(
     settings: &Settings,
     home: &Path,
@@ -54,9 +54,11 @@ pub async fn replay(
     Ok((experiment, report, outcome?))
 }
 
-/// Measures the chosen config of the home's newest arena against its baseline on fresh pairs and on all held-out splits, and
-/// keeps the reading, so that it is the only one. Returns the story, its reading and the number of readings so far; no
-/// reading where nothing was kept, or where the locked split was read for another choice and not `again` is asked for.
+/// Measures the chosen config of the home's newest arena against its baseline, on fresh pairs and all
+/// held-out splits. Saves the reading, so that each choice is read only once.
+///
+/// Returns the story, its reading, and how often the locked split was read in this arena. There is no reading
+/// where nothing was kept, or where the split was read for another choice and `again` is false.
 pub async fn read_locked(
     settings: &Settings,
     home: &Path,
@@ -118,6 +120,7 @@ impl Session<'_> {
                 both.spawn(async move { (true, run(ours).await) });
                 both.spawn(async move { (false, run(theirs).await) });
                 let mut ended = both.join_all().await;
+                // They end in any order; the chosen config's run goes first.
                 ended.sort_by_key(|(ours, _)| !ours);
                 let mut outcomes = ended.into_iter().map(|(_, outcome)| outcome);
                 match (outcomes.next(), outcomes.next()) {
@@ -136,14 +139,14 @@ impl Session<'_> {
     }
 }
 
-/// Finds the layout whose slots have as many threads as the story's runs had: more threads than those share a core badly where it is
-/// not their own.
+/// Finds the layout whose slots have as many threads as the story's runs had. Where a core is not their own,
+/// more threads than those share it badly.
 fn layout_of<'a>(story: &Story, layouts: &'a [Vec<Placement>]) -> Option<&'a Vec<Placement>> {
     let report = story.baseline().runs.iter().find_map(|run| run.outcome.report())?;
     layouts.iter().find(|layout| layout.first().is_some_and(|slot| slot.threads == report.threads))
 }
 
-/// Makes the call of one run at a seed and a token count of the past.
+/// Makes the trainer's call for one run with a recorded seed and token count.
 fn recorded_run(plan: &RunPlan, slot: usize, config: &EffectiveConfig, seed: u64, tokens: u64) -> RunSpec {
     let order = RunOrder {
         id: 0,
@@ -161,12 +164,14 @@ fn recorded_run(plan: &RunPlan, slot: usize, config: &EffectiveConfig, seed: u64
     RunSpec { limits: Limits::for_budget(PATIENCE, plan.memory_bytes), ..plan.spec(&order) }
 }
 
+/// Runs a spec outside of the event loop: its progress is dropped, and nothing pauses or cancels it.
 async fn run(spec: RunSpec) -> anyhow::Result<Outcome> {
     let (sender, _events) = mpsc::channel(1);
     let (_control, watch) = watch::channel(Control::Run);
     supervisor::run(spec, sender, watch).await.outcome().context("the run was cancelled")
 }
 
+/// Returns the report of a finished run; anything else is an error, since a pair needs both numbers.
 fn finished(outcome: Outcome) -> anyhow::Result<RunReport> {
     match outcome {
         Outcome::Finished(report) => Ok(*report),
@@ -177,13 +182,14 @@ fn finished(outcome: Outcome) -> anyhow::Result<RunReport> {
     }
 }
 
-/// Checks that the text prepared now is the one that a run was trained on.
+/// Checks that the prepared text is the one that a recorded run was trained on.
 fn check_text(plan: &RunPlan, report: &RunReport) -> anyhow::Result<()> {
     if (report.corpus, report.tokenizer) == (plan.corpus, plan.tokenizer) {
         return Ok(());
     }
     bail!(
-        "the experiments were made with another text: name the swarm config that they belong to, and `--data` where they had it"
+        "the experiments were made with another text: name the swarm config that they belong to, \
+         and `--data` where they had it"
     )
 }
 

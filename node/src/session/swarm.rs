@@ -1,4 +1,7 @@
 //! The swarm as a session sees it: the network, what came over it, and this node's signature.
+//!
+//! Not here: how records travel ([`crate::swarm::network`]), and what to make of those of peers
+//! ([`crate::swarm::discoveries`]).
 
 use std::{collections::VecDeque, str::FromStr};
 
@@ -30,58 +33,65 @@ use crate::{
     },
 };
 
-/// Results that make a digest, and seconds after which fewer do.
+/// Results that fill a digest, which is then sent at once.
 const DIGEST_LINES: usize = 8;
+/// Seconds after which a digest is sent with fewer results.
 const DIGEST_SECONDS: u64 = 900;
-/// Runs that an experiment surely takes: for so long a config is claimed.
+/// Runs that an experiment takes at least: a config is claimed for as long as they train.
 const CLAIMED_RUNS: f64 = 2.0;
 
-/// Others' discoveries that a view names: what stays in sight beside the run.
+/// Peers' discoveries that a view names: as many as stay in sight beside the runs.
 const NEWEST: usize = 3;
 
-/// Seconds between two looks through everything that is known, of which each takes some 50 ms with 100,000 records. Wild guess.
+/// Seconds between two looks through everything that is known. With 100,000 records each takes some 50 ms.
+/// Wild guess.
 const LOOK_REST: u64 = 5;
 
-/// What a session needs of the swarm.
+/// The swarm's part of a session: what it needs to hear peers and to tell them something.
 #[derive(Debug)]
 pub struct SwarmSession {
-    /// The running network.
+    /// The handle of the running network.
     pub network: Network,
-    /// What came over it, and this node's own.
+    /// What is known of peers' discoveries and of this node's own.
     pub discoveries: Discoveries,
-    /// Where this node works; none before the probe, and for one that observes.
+    /// Where this node works; none before the probe, and for an observer.
     here: Option<LocalContext>,
-    /// What keeps git level with the records.
+    /// The task that keeps the journal's git level with the records.
     pub git: Option<GitMirror>,
     keys: Keypair,
     objective: Objective,
-    /// Whether to show each record that leaves.
+    /// Whether to show each record that this node sends.
     show_sent: bool,
-    /// Results that no digest told of, with the end of the oldest.
+    /// Results that wait for the next digest.
     untold: Vec<DigestLine>,
+    /// When the oldest of them ended, seconds since 1970.
     untold_since: u64,
-    /// Draws which of the others' ideas are tried.
+    /// Draws which of the peers' ideas are tried.
     rng: ChaCha8Rng,
     lately: Lately,
 }
 
-/// What is remembered for whoever looks.
+/// What people see of the swarm, kept so that not every redraw looks through everything.
 #[derive(Debug, Default)]
 struct Lately {
+    /// Counts of the records that came.
     arrivals: Arrivals,
-    /// Others' discoveries with the time they came, newest last; at most [`NEWEST`].
+    /// Peers' discoveries with the time they came (seconds since 1970), newest last; at most [`NEWEST`].
     newest: VecDeque<(u64, RecordId)>,
-    /// As of the last look through everything.
+    /// The newest as rows. These three are as of the last look through everything.
     news: Vec<(u64, DiscoveryRow)>,
+    /// The largest gain of each arena.
     best: Vec<DiscoveryRow>,
+    /// The connected peers as authors.
     peers: Vec<PeerFacts>,
-    /// Whether something came since, and when that look was.
+    /// Whether something came since that look.
     is_stale: bool,
+    /// When that look was, seconds since 1970.
     looked_at: u64,
 }
 
 impl SwarmSession {
-    /// Puts the parts together; `seed` decides which of the others' ideas are drawn.
+    /// Puts the parts together; `seed` decides which of the peers' ideas are drawn.
     pub fn new(
         network: Network,
         discoveries: Discoveries,
@@ -106,12 +116,12 @@ impl SwarmSession {
         }
     }
 
-    /// Says where this node works from now on.
+    /// Sets the arena, budget and hardware that this node works with from now on.
     pub fn settle(&mut self, here: LocalContext) {
         self.here = Some(here);
     }
 
-    /// Takes news at `now`, seconds since 1970; returns what to show of it.
+    /// Takes an event of the network at `now`, seconds since 1970; returns what to show of it, if anything.
     pub fn network_event(&mut self, event: &NetworkEvent, now: u64) -> Option<NodeEvent> {
         self.lately.is_stale = true;
         let text = match event {
@@ -135,6 +145,7 @@ impl SwarmSession {
                         let (author, of) = (record.author().fmt_short(), attestation.discovery.fmt_short());
                         format!("{of} {} by {author}: {what}", attestation.comparison.past())
                     }
+                    // Digests, claims and this node's own discoveries are counted, not shown.
                     _ => return None,
                 }
             }
@@ -145,12 +156,13 @@ impl SwarmSession {
         Some(NodeEvent::Swarm { text: text::one_line(&text, 300) })
     }
 
-    /// Lets the next [`Self::overview`] look through everything: a person asked.
+    /// Makes the next [`Self::overview`] look through everything, because a person asked.
     pub fn look_now(&mut self) {
         (self.lately.is_stale, self.lately.looked_at) = (true, 0);
     }
 
-    /// Returns the swarm as a person sees it at `now`, seconds since 1970; `pending` are the experiments in flight.
+    /// Returns the swarm as a person sees it at `now`, seconds since 1970. `pending` are the experiments in
+    /// flight. Rows are up to a few seconds old, unless [`Self::look_now`] was called.
     pub fn overview(&mut self, pending: &[Active], now: u64) -> SwarmView {
         let lately = &mut self.lately;
         if lately.is_stale && now >= lately.looked_at + LOOK_REST {
@@ -170,7 +182,8 @@ impl SwarmSession {
         }
     }
 
-    /// Answers what concerns discoveries alone, beside this node's incumbent where it has one; none for anything else.
+    /// Answers a request about discoveries; none for any other request. `incumbent` is this node's, where it
+    /// has one.
     pub fn answer(&self, request: &Request, incumbent: Option<&TrainConfig>) -> Option<Reply> {
         match request {
             Request::Discoveries { filter } => {
@@ -187,13 +200,13 @@ impl SwarmSession {
         }
     }
 
-    /// Takes what a `node sync` left in the home; the answer comes once git has everything.
+    /// Imports the records that `node sync` left in the home; the answer comes once git has everything, too.
     pub fn sync(&self, responder: Responder) {
         let Some(git) = &self.git else { return };
         let (asker, imported) = oneshot::channel();
         git.sync(asker);
         tokio::spawn(async move {
-            // Without an answer the node is ending, which a responder that is dropped says.
+            // An error means that the node is ending. Dropping the responder tells the client so.
             if let Ok(imported) = imported.await {
                 responder.finish(
                     imported
@@ -203,22 +216,24 @@ impl SwarmSession {
         });
     }
 
-    /// Returns what peers say of their own experiments, if there is anything new.
+    /// Returns what peers report of their own experiments, if there is anything new.
     pub fn peer_results(&mut self, now: u64) -> Option<PeerResults> {
         self.discoveries.take_peer_results(self.here.as_ref()?.arena, now)
     }
 
-    /// Returns the next of the others' ideas to try on this incumbent.
+    /// Returns the next of the peers' ideas to try on this incumbent; none while they have had their share.
     pub fn next_to_try(&mut self, incumbent: &Incumbent) -> Option<Proposal> {
         self.discoveries.next_to_try(incumbent, self.here.as_ref()?, &mut self.rng)
     }
 
-    /// Returns the next of the others' discoveries to run again for them.
+    /// Returns the next of the peers' discoveries to reproduce; none while reproductions have had their
+    /// share.
     pub fn next_reproduction(&mut self, noise: &NoiseModel) -> Option<Reproduction> {
         self.discoveries.next_reproduction(self.here.as_ref()?, |group| noise.pair_sd(group))
     }
 
-    /// Tells the swarm what an experiment of this node showed, as far as it was not told before; returns what to show.
+    /// Tells the swarm what an experiment of this node showed, unless it was told before; returns what to
+    /// show.
     pub fn publish(&mut self, experiment: &Experiment, pair_sd: f64) -> Vec<NodeEvent> {
         let Some(here) = self.here.clone() else { return Vec::new() };
         let at = experiment.finished_at;
@@ -236,7 +251,8 @@ impl SwarmSession {
         shown
     }
 
-    /// Tells the results that waited long enough, at `now`, seconds since 1970; all of them at the end of a session.
+    /// Sends the waiting results as a digest if they have waited long enough at `now`, seconds since 1970, or
+    /// if the session is at its end. Returns what to show.
     pub fn tell_waiting(&mut self, now: u64, is_end: bool) -> Vec<NodeEvent> {
         let is_due = is_end || now.saturating_sub(self.untold_since) >= DIGEST_SECONDS;
         match &self.here {
@@ -245,12 +261,13 @@ impl SwarmSession {
         }
     }
 
+    /// Sends the waiting results as one digest.
     fn tell_results(&mut self, arena: ArenaId, at: u64) -> Vec<NodeEvent> {
         let lines = std::mem::take(&mut self.untold);
         self.send(&digest(arena, lines), at)
     }
 
-    /// Says that this node is at a config, so that others try something else first.
+    /// Claims a config for a while, so that peers try something else first; returns what to show.
     pub fn claim(&mut self, config: ConfigHash, now: u64) -> Vec<NodeEvent> {
         let Some(here) = &self.here else { return Vec::new() };
         let seconds = (CLAIMED_RUNS * here.budget_seconds).ceil() as u32;
@@ -267,10 +284,11 @@ impl SwarmSession {
             }
         };
         let (id, bytes) = (signed.id, signed.bytes.len());
+        // A node's own records enter its discoveries as those of peers do: verified from the bytes.
         let verified = record::verify(&signed.bytes, &self.objective, at);
         let text = |text| NodeEvent::Swarm { text };
         if !self.network.publish(signed) {
-            // An intent is of the moment; everything else is in the journal.
+            // A claim is of the moment and its loss needs no word; everything else is told at the next start.
             let is_lasting = body.is_reconciled();
             return if is_lasting { vec![text(NOT_TOLD.to_owned())] } else { Vec::new() };
         }
@@ -297,10 +315,11 @@ impl SwarmSession {
     }
 }
 
-/// Said of a record that finds no room: thousands wait, so that the network is as good as dead.
-const NOT_TOLD: &str = "the network takes no records now, so one is not told; the journal has it, and it is told at the next start";
+/// Shown for a record that finds no room: thousands wait already, so the network is as good as dead.
+const NOT_TOLD: &str = "the network takes no records now, so one is not told; \
+                        the journal has it, and it is told at the next start";
 
-/// Returns the connected peers as authors: a node signs its records with the key that its peer id is.
+/// Returns the connected peers as authors. A peer id holds the key that its node signs records with.
 fn peers(network: &NetworkView, discoveries: &Discoveries) -> Vec<PeerFacts> {
     let known = network.peers.iter().filter_map(|view| Some((view.peer.clone(), key_of(&view.peer)?)));
     let known: Vec<(String, [u8; 32])> = known.collect();
@@ -314,14 +333,14 @@ fn peers(network: &NetworkView, discoveries: &Discoveries) -> Vec<PeerFacts> {
     known.into_iter().map(facts).collect()
 }
 
-/// Returns the ed25519 key that a peer id holds.
+/// Returns the ed25519 key that a peer id holds; none if it holds another kind of key or is no peer id.
 fn key_of(peer: &str) -> Option<[u8; 32]> {
     let peer = PeerId::from_str(peer).ok()?;
     let key = PublicKey::try_decode_protobuf(peer.as_ref().digest()).ok()?;
     Some(key.try_into_ed25519().ok()?.to_bytes())
 }
 
-/// Returns the first digits, as lists name authors.
+/// Returns the first eight digits of a key, by which lists name its author.
 fn short(key: &[u8; 32]) -> String {
     format!("{:08x}", u32::from_be_bytes([key[0], key[1], key[2], key[3]]))
 }
@@ -338,7 +357,7 @@ mod tests {
     use super::*;
     use crate::swarm::network::{NetworkConfig, Switches, archive::Archive};
 
-    /// An answer to a discovery, the `n`th.
+    /// An attestation; each `n` is of another discovery.
     fn answer(n: u32) -> Body {
         let hardware = Hardware { device: "cpu".to_owned(), threads: 1, slots: 1, tokens_per_second: 1.0 };
         Body::Attestation(Box::new(Attestation {
@@ -351,7 +370,7 @@ mod tests {
         }))
     }
 
-    // The task of the network runs only where this test waits, so that it takes nothing.
+    // The network's task runs only where this test awaits something, so it takes nothing from the outbox.
     #[tokio::test]
     async fn told_is_said_of_what_is_told() {
         let keys = Keypair::ed25519_from_bytes([3; 32]).expect("32 bytes are a key");

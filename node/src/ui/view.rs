@@ -1,8 +1,8 @@
 //! What a person sees of a running node: plain lines, JSON lines or a live view, all over the same two types.
 //!
-//! The driver hands over what [`NodeEvent`] and, now and then, a [`Snapshot`]. Everything printed is built by pure
-//! functions from those values to text; this file only chooses a view and writes. Events go to standard output, since
-//! they are what a redirected `solo` is asked for; prompts and errors go to standard error and are not here.
+//! The driver hands over each [`NodeEvent`] and, now and then, a [`Snapshot`]. Pure functions turn those
+//! values into text; this file only chooses a view and writes. Events go to standard output, since they are
+//! what a redirected `solo` is asked for. Prompts and errors go to standard error and are not here.
 
 pub mod discoveries;
 pub mod frame;
@@ -24,7 +24,7 @@ use look::{Colour, is_terminal};
 pub enum View {
     /// One line per event.
     Plain(plain::Plain<io::Stdout>),
-    /// The same on standard error, for a command whose standard output is its result.
+    /// One line per event on standard error, for a command whose standard output is its result.
     Narration(plain::Plain<io::Stderr>),
     /// One JSON object per event.
     Json(json::Json<io::Stdout>),
@@ -45,7 +45,8 @@ impl View {
         }
     }
 
-    /// Chooses the view of a command whose standard output is its result: live on a terminal, else lines on standard error.
+    /// Chooses the view of a command whose standard output is its result: live on a terminal, else lines on
+    /// standard error.
     pub fn beside_result(json: bool) -> Self {
         match Self::for_stdout(json) {
             live @ Self::Live(_) => live,
@@ -63,7 +64,7 @@ impl View {
         }
     }
 
-    /// Shows what is going on right now; only the live view does.
+    /// Shows the state of a session; only the live view does so.
     pub fn snapshot(&mut self, snapshot: &Snapshot) {
         if let Self::Live(view) = self {
             view.snapshot(snapshot);

@@ -1,4 +1,6 @@
-//! The report's picture: the chosen config's bits per byte over time, and every experiment as a dot.
+//! The report's chart: the chosen config's bits per byte over time, and every experiment as a dot.
+//!
+//! What the experiments came to is in [`Story`]; here it is only drawn.
 
 use autoswarm_protocol::{Experiment, Verdict};
 use plotters::{
@@ -9,28 +11,31 @@ use plotters::{
 use super::Story;
 use crate::base::words;
 
+/// Width and height of the chart, pixels.
 const SIZE: (u32, u32) = (960, 480);
 const KEEP: RGBColor = RGBColor(0x1b, 0x87, 0x3f);
 const DISCARD: RGBColor = RGBColor(0x9a, 0xa0, 0xa6);
 const CRASH: RGBColor = RGBColor(0xc6, 0x28, 0x28);
-/// Longest label of a keep, characters.
+/// Longest label of a keep, columns of text.
 const LABEL: usize = 44;
 
 /// A dot: minutes since the start, and bits per byte.
 type Point = (f64, f64);
 
-/// What is drawn.
+/// What is drawn, in minutes since the start of the baseline and in bits per byte.
 #[derive(Debug, Clone, PartialEq)]
 struct Picture {
-    /// The chosen config's level, a corner per line of time: minutes, bits per byte, standard error.
+    /// The chosen config's level whenever it changed: minutes, bits per byte, standard error.
     path: Vec<(f64, f64, f64)>,
     keeps: Vec<(Point, String)>,
     discards: Vec<Point>,
+    /// When experiments crashed; they have no value.
     crashes: Vec<f64>,
+    /// When the last experiment ended.
     minutes: f64,
 }
 
-/// Draws a story as SVG; none without a baseline's value.
+/// Returns the chart of a story as SVG; none where the baseline has no value.
 pub fn svg(story: &Story) -> Option<String> {
     let picture = Picture::of(story)?;
     let mut text = String::new();
@@ -58,6 +63,7 @@ impl Picture {
             match &experiment.verdict {
                 Verdict::Baseline | Verdict::Reproduction { .. } => {}
                 Verdict::Keep { estimate, .. } => {
+                    // Kept gains add up, and their standard errors as squares.
                     level += estimate.delta;
                     error = error.hypot(estimate.standard_error);
                     picture.path.push((at, level, error));
@@ -73,8 +79,9 @@ impl Picture {
         Some(picture)
     }
 
-    /// Returns the lowest and the highest value shown: the path with its errors and a third of that beyond. Losers are
-    /// many and far away; they are drawn at the upper edge.
+    /// Returns the lowest and the highest value shown: the path with its errors, a sixth of that range below
+    /// it and a third above, but at least 0.01 and 0.02. Losers are many and far away, so they are drawn at
+    /// the upper edge.
     fn range(&self) -> (f64, f64) {
         let low = self.path.iter().map(|(_, level, error)| level - error).fold(f64::MAX, f64::min);
         let high = self.path.iter().map(|(_, level, error)| level + error).fold(f64::MIN, f64::max);
@@ -117,7 +124,7 @@ impl Picture {
         chart.draw_series(self.crashes.iter().map(|&at| Cross::new((at, high), 4, CRASH)))?;
         chart.draw_series(self.keeps.iter().map(|&(point, _)| Circle::new(point, 5, KEEP.filled())))?;
         for ((at, level), label) in &self.keeps {
-            // Beyond the middle a label stands before its dot, so that it stays inside.
+            // In the right half a label stands to the left of its dot, so that it stays inside the chart.
             let before = *at > end / 2.0;
             let anchor = if before { HPos::Right } else { HPos::Left };
             let style = ("sans-serif", 12).into_font().color(&BLACK.mix(0.75));
@@ -130,7 +137,8 @@ impl Picture {
         area.present()
     }
 
-    /// Returns the path as stairs up to `end`, and the band of its errors around it.
+    /// Returns the path as stairs up to `end`, and the outline of the band that its standard errors make
+    /// around it.
     fn steps(&self, end: f64) -> (Vec<Point>, Vec<Point>) {
         let (mut line, mut upper, mut lower) = (Vec::new(), Vec::new(), Vec::new());
         for (index, &(at, level, error)) in self.path.iter().enumerate() {
@@ -146,6 +154,7 @@ impl Picture {
     }
 }
 
+/// Returns a keep's label: the number of the experiment and its change.
 fn label(experiment: &Experiment) -> String {
     let patch = words::clean(&experiment.hypothesis.patch.to_string());
     words::fit(&format!("#{} {patch}", experiment.number), LABEL)

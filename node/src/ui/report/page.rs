@@ -1,4 +1,4 @@
-//! The report as Markdown.
+//! The report's page, as Markdown. The chart that it links to is drawn in `chart`.
 
 use std::fmt::Write;
 
@@ -7,8 +7,8 @@ use autoswarm_protocol::{Estimate, Experiment, Verdict};
 use super::{Reading, Story};
 use crate::{base::words, events::sentences};
 
-/// Prints a story, and what was read of the locked split; `readings` counts all readings in this arena. `chart` is the
-/// link to its picture. Writing to a string cannot fail.
+/// Returns the page of a story with what was read of the locked split. `readings` counts all readings in this
+/// arena, and `chart` is the link to the chart.
 pub fn markdown(story: &Story, reading: Option<&Reading>, readings: usize, chart: &str) -> String {
     let mut out = String::new();
     let experiments = &story.experiments[1..];
@@ -17,6 +17,7 @@ pub fn markdown(story: &Story, reading: Option<&Reading>, readings: usize, chart
     let runs: usize = story.experiments.iter().map(|experiment| experiment.runs.len()).sum();
     let last = story.experiments.iter().map(|experiment| experiment.finished_at).max().unwrap_or(0);
     let seconds = last.saturating_sub(story.baseline().started_at) as f64;
+    // Writing to a string cannot fail.
     let _ = writeln!(
         out,
         "{} in {}: {} kept, {} discarded, {} crashed; {} runs, the baseline's included. Arena {}.\n",
@@ -62,7 +63,8 @@ pub fn markdown(story: &Story, reading: Option<&Reading>, readings: usize, chart
     }
     let _ = writeln!(out, "\n![bits per byte over time]({chart})\n");
     out.push_str(
-        "Green is the chosen config with its standard error, a grey dot a discarded experiment (at the upper edge: worse than fits), a cross a crash.\n\n",
+        "Green is the chosen config with its standard error, a grey dot a discarded experiment \
+         (at the upper edge: worse than fits), a cross a crash.\n\n",
     );
     out.push_str(
         "| # | verdict | change | Δ ± se, bpb | audit | pairs | runs |\n|---|---|---|---|---|---|---|\n",
@@ -71,11 +73,13 @@ pub fn markdown(story: &Story, reading: Option<&Reading>, readings: usize, chart
         out.push_str(&row(experiment));
     }
     out.push_str(
-        "\nΔ is child − parent; negative is better. A keep's comes from fresh pairs alone, a discard's without an error from screening.\n",
+        "\nΔ is child − parent; negative is better. \
+         A keep's comes from fresh pairs alone, a discard's without an error from screening.\n",
     );
     out
 }
 
+/// Returns an experiment's row of the table.
 fn row(experiment: &Experiment) -> String {
     let (delta, audit, pairs) = match &experiment.verdict {
         Verdict::Baseline => {

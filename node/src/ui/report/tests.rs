@@ -9,7 +9,7 @@ fn story() -> Story {
     Story::of(several()).expect("a baseline")
 }
 
-/// A reading's report: the given bits per byte on validation, audit and locked.
+/// A run's report with the given bits per byte on validation, audit and locked.
 fn report(story: &Story, values: [f64; 3]) -> RunReport {
     let run =
         story.experiments.iter().flat_map(|experiment| &experiment.runs).find_map(|run| run.outcome.report());
@@ -33,7 +33,7 @@ fn a_story_begins_with_the_newest_arenas_newest_baseline() {
     for newest in &mut journal {
         newest.number += 100;
     }
-    // The clock was set back since, twice.
+    // The clock was set back twice, so that older experiments ended later.
     for mut older in several() {
         older.arena = ArenaId::of(b"the tour");
         older.finished_at += 10_000;

@@ -11,7 +11,7 @@ use crate::{
     swarm::discoveries::{AttestationRow, Details, DiscoveryRow, Kin, KnownRelative, Says},
 };
 
-/// Prints rows as a table for a terminal of `width` columns, with ages as seen at `now`, seconds since 1970.
+/// Returns rows as a table for a terminal of `width` columns, with ages as seen at `now`, seconds since 1970.
 pub fn table(rows: &[DiscoveryRow], now: u64, width: usize) -> String {
     if rows.is_empty() {
         return "no discoveries yet\n".to_owned();
@@ -35,7 +35,7 @@ pub fn table(rows: &[DiscoveryRow], now: u64, width: usize) -> String {
     words::columns(&cells, 2, width)
 }
 
-/// Prints a budget in a column: `3` is a class, `20s` a fixed time.
+/// Returns a budget as a column has it: `3` is a class, `20s` a fixed time.
 pub fn class(budget: Budget) -> String {
     match budget {
         Budget::Class(class) => class.to_string(),
@@ -43,11 +43,12 @@ pub fn class(budget: Budget) -> String {
     }
 }
 
-/// Prints how many of all: nothing of none.
+/// Returns a count out of all, such as `2 of 3`; empty where there are none at all.
 fn of(some: u32, all: u32) -> String {
     if all == 0 { String::new() } else { format!("{some} of {all}") }
 }
 
+/// Names the author of a discovery or a re-run.
 fn by(author: &str, own: bool) -> String {
     if own { "me".to_owned() } else { author.to_owned() }
 }
@@ -59,7 +60,7 @@ fn hardware(hardware: &Hardware) -> String {
     format!("{}, {slots} of {threads}, {} tokens/s", words::clean(device), words::count(*tokens_per_second))
 }
 
-/// Prints everything about one discovery.
+/// Returns everything about one discovery as a page.
 pub fn show(details: &Details) -> String {
     let discovery = &details.discovery;
     let mut out = String::new();
@@ -99,13 +100,14 @@ pub fn show(details: &Details) -> String {
         out.push_str("  … and more\n");
     }
     out.push_str("\nchanged from the defaults:\n");
+    // After the first empty line come the knobs at their defaults.
     for text in discovery.config.to_toml().lines().take_while(|line| !line.is_empty()) {
         let _ = writeln!(out, "  {text}");
     }
     out
 }
 
-/// Prints who re-ran a discovery, how, and with what result.
+/// Returns who re-ran a discovery, how, and with what result.
 fn re_runs(details: &Details) -> String {
     if details.attestations.is_empty() {
         return "re-runs    none yet\n".to_owned();
@@ -142,7 +144,7 @@ fn re_run(re_run: &AttestationRow) -> [String; 5] {
     ]
 }
 
-/// Prints one direction of a lineage as a small tree.
+/// Returns one direction of a lineage as a small tree, indented by generation.
 fn kin(title: &str, kin: &[Kin]) -> String {
     if kin.is_empty() {
         return String::new();
@@ -166,17 +168,17 @@ fn kin(title: &str, kin: &[Kin]) -> String {
     out
 }
 
-/// What two configs are called that differ.
+/// The names of two configs whose difference is printed.
 #[derive(Debug, Clone, Copy)]
 pub struct Sides<'a> {
-    /// The one that is left.
+    /// The config whose values have a minus.
     pub from: &'a str,
-    /// The one that is reached.
+    /// The config whose values have a plus.
     pub to: &'a str,
 }
 
-/// Prints how two configs differ, a line per side of each knob, by group; `claimed` marks the knobs of the discovery itself.
-/// The signs say what the colours repeat.
+/// Returns how two configs differ: two lines for each knob, by group. `claimed` is the discovery's own
+/// change, whose knobs are marked. The colours only repeat what the signs say.
 pub fn difference(sides: Sides, changes: &Patch, claimed: &Patch, colour: Colour) -> String {
     let mut out = String::new();
     let mut line = |text: &str, code: &str| {

@@ -1,4 +1,4 @@
-//! What `node discoveries` prints.
+//! What `node discoveries` prints, from the sample that the discoveries' own tests make.
 
 use autoswarm_protocol::TrainConfig;
 

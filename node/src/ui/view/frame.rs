@@ -1,4 +1,6 @@
-//! The live view's frame: a snapshot as a few lines for a terminal of a given width. Pure, so that a test sees it.
+//! The live view's frame: a snapshot as a few lines for a terminal of a given size. Pure.
+//!
+//! The drawing is in `live`, the swarm's lines in `swarm`.
 
 use unicode_width::UnicodeWidthStr;
 
@@ -11,21 +13,22 @@ use crate::{
     events::{SlotPhase, SlotView, Snapshot, sentences},
 };
 
-/// Slots up to which each gets a second line with its change.
+/// Most slots for which each gets a second line with its change.
 const ROOMY_SLOTS: usize = 4;
-/// Shortest bar that still shows anything.
+/// Shortest bar that still shows anything, columns.
 const SHORTEST_BAR: usize = 6;
-/// Longest bar; beyond it only the eye's way gets longer.
+/// Longest bar, columns: a longer one only takes the eye longer to read.
 const LONGEST_BAR: usize = 32;
 
-/// A piece of a line; of two that do not both fit, the one with the larger number goes.
+/// A piece of a line with its rank. Where not all fit, the one with the largest rank is dropped; rank 0
+/// always stays.
 type Piece = (u8, String);
 
 /// Returns the frame's lines, each at most `look.width` columns and together fewer than `look.height` rows.
 pub fn render(snapshot: &Snapshot, look: Look) -> Vec<String> {
     let mut lines = vec![header(snapshot, look)];
     let roomy = snapshot.slots.len() <= ROOMY_SLOTS && look.height > 2 * snapshot.slots.len() + 6;
-    // A terminal must be taller than what is redrawn in place, or the redrawing leaves pieces behind.
+    // The terminal must be taller than what is redrawn in place, or redrawing leaves old lines behind.
     let room = look.height.saturating_sub(5).max(1);
     let shown = if roomy { snapshot.slots.len() } else { snapshot.slots.len().min(room) };
     let name_width = snapshot.slots.iter().map(|slot| slot.name.width()).max().unwrap_or(0).min(14);
@@ -43,15 +46,16 @@ pub fn render(snapshot: &Snapshot, look: Look) -> Vec<String> {
     lines
 }
 
-/// Returns the frame's lines with what is known of the swarm below, as far as there is room.
+/// Returns the frame's lines with those about the swarm below them, as far as there is room.
 pub fn with_swarm(snapshot: &Snapshot, look: Look) -> Vec<String> {
     let mut lines = render(snapshot, look);
-    // As above: a terminal stays taller than what is redrawn.
+    // As above, the terminal must stay taller than what is redrawn.
     let room = look.height.saturating_sub(lines.len() + 1);
     lines.extend(swarm::lines(snapshot, look, room));
     lines
 }
 
+/// Returns the first line: objective, budget, counts and arena.
 fn header(snapshot: &Snapshot, look: Look) -> String {
     let budget = words::budget(snapshot.budget, snapshot.budget_seconds);
     let crashes =
@@ -66,6 +70,7 @@ fn header(snapshot: &Snapshot, look: Look) -> String {
     label(&join(pieces, "  ", look.width), look.colour, BOLD)
 }
 
+/// Returns a slot's line: what it does and, where that has an end, a bar as wide as there is room.
 fn slot_line(slot: &SlotView, name_width: usize, look: Look) -> String {
     let mut pieces = vec![(0, words::pad(&words::clean(&slot.name), name_width))];
     if let Some(number) = slot.number {
@@ -89,6 +94,7 @@ fn slot_line(slot: &SlotView, name_width: usize, look: Look) -> String {
     let percent = percent.min(100);
     pieces.push((0, format!("{percent:>3} %")));
     pieces.extend(after);
+    // Just before the percentage. Only the measures after it have ranks of 2 and more.
     let bar_at = pieces.len() - pieces.iter().filter(|piece| piece.0 >= 2).count().min(pieces.len()) - 1;
     let kept = drop_until_fits(pieces, "  ", look.width.saturating_sub(SHORTEST_BAR + 2));
     let used = width_of(&kept, 2);
@@ -100,6 +106,7 @@ fn slot_line(slot: &SlotView, name_width: usize, look: Look) -> String {
     words::fit(texts.join("  ").trim_end(), look.width)
 }
 
+/// Returns the numbers of a slot's run, in the order that they are shown in.
 fn measures(slot: &SlotView) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let counted = matches!(slot.phase, SlotPhase::Training | SlotPhase::Evaluating | SlotPhase::Paused);
@@ -118,6 +125,7 @@ fn measures(slot: &SlotView) -> Vec<Piece> {
     pieces
 }
 
+/// Returns a slot's second line: the change under test and what the run is for.
 fn slot_patch(slot: &SlotView, name_width: usize, look: Look) -> String {
     if slot.number.is_none() {
         return String::new();
@@ -129,6 +137,7 @@ fn slot_patch(slot: &SlotView, name_width: usize, look: Look) -> String {
     words::fit(format!("{indent}{text}").trim_end(), look.width)
 }
 
+/// Returns the line of the incumbent: its value, and its gain and change from the baseline.
 fn incumbent(snapshot: &Snapshot, look: Look) -> String {
     let mut pieces = vec![(0, "best".to_owned())];
     match snapshot.incumbent {
@@ -142,6 +151,7 @@ fn incumbent(snapshot: &Snapshot, look: Look) -> String {
     join_cutting_last(pieces, "  ", look.width)
 }
 
+/// Returns the last line: when to expect a verdict, or why nothing runs.
 fn next(snapshot: &Snapshot, look: Look) -> String {
     if let Some(reason) = &snapshot.paused {
         return words::fit(&label_text("paused", &words::clean(reason)), look.width);
@@ -175,6 +185,7 @@ fn width_of(pieces: &[Piece], gap: usize) -> usize {
     text + gap * pieces.len().saturating_sub(1)
 }
 
+/// Drops pieces, the largest rank first and the last of equal ranks, until the rest fits or has rank 0 only.
 fn drop_until_fits(mut pieces: Vec<Piece>, gap: &str, width: usize) -> Vec<Piece> {
     while width_of(&pieces, gap.len()) > width {
         let least = pieces.iter().map(|piece| piece.0).max().unwrap_or(0);
@@ -192,7 +203,7 @@ fn join(pieces: Vec<Piece>, gap: &str, width: usize) -> String {
     words::fit(texts.join(gap).trim_end(), width)
 }
 
-/// Joins pieces whose last is a text that may be cut rather than dropped.
+/// Joins pieces and drops none: where the line is too long, its end is cut.
 fn join_cutting_last(pieces: Vec<Piece>, gap: &str, width: usize) -> String {
     let texts: Vec<String> = pieces.into_iter().map(|piece| piece.1).collect();
     words::fit(texts.join(gap).trim_end(), width)

@@ -1,4 +1,4 @@
-//! What the search believes, as a page. Pure.
+//! What the search believes of knobs and of kinds of move, as a page. Pure.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use crate::{
     research::beliefs::{Importance, KnobBelief, OperatorRecord},
 };
 
-/// Prints the `limit` knobs that matter most and all kinds of move, for a terminal of `width` columns.
+/// Returns the `limit` knobs that matter most and all kinds of move, for a terminal of `width` columns.
 pub fn page(importance: &Importance, limit: usize, width: usize) -> String {
     let mut out = String::new();
     let Importance { trials, peer_results, pair_sd, since_keep, scope: [focused, broad], .. } = importance;
@@ -45,6 +45,7 @@ pub fn page(importance: &Importance, limit: usize, width: usize) -> String {
     out
 }
 
+/// Returns a knob's row: its value, its trials, its effect and its best step.
 fn row(belief: &KnobBelief) -> [String; 7] {
     let KnobBelief { knob, now, trials, effect, step, .. } = belief;
     let (to, expected, chance) = step.as_ref().map_or_else(

@@ -1,4 +1,6 @@
-//! JSON lines: each event as one object with its time, for programs.
+//! The JSON view: each event as one line with its time, for programs.
+//!
+//! The names of the fields are those of [`NodeEvent`].
 
 use std::io::{self, Write};
 
@@ -6,7 +8,7 @@ use serde::Serialize;
 
 use crate::{base::words, events::NodeEvent};
 
-/// Writes one JSON object per event.
+/// Writes one JSON object per event to `W`.
 #[derive(Debug)]
 pub struct Json<W> {
     out: W,
@@ -20,7 +22,7 @@ struct Line<'a> {
 }
 
 impl<W: Write> Json<W> {
-    /// Makes the view over a writer.
+    /// Makes the view that writes to `out`.
     pub fn new(out: W) -> Self {
         Self { out }
     }

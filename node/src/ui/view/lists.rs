@@ -1,4 +1,6 @@
 //! Lists and single experiments as text: what `experiments` and `status` print. Pure.
+//!
+//! Discoveries and the swarm have files of their own.
 
 use std::fmt::Write;
 
@@ -38,7 +40,7 @@ pub fn find<'a>(
     }
 }
 
-/// Prints rows as a table for a terminal of `width` columns, with times as seen at `now` (seconds since 1970).
+/// Returns rows as a table for a terminal of `width` columns, with ages as seen at `now`, seconds since 1970.
 pub fn table(rows: &[ExperimentRow], now: u64, width: usize) -> String {
     if rows.is_empty() {
         return "no experiments yet\n".to_owned();
@@ -58,7 +60,8 @@ pub fn table(rows: &[ExperimentRow], now: u64, width: usize) -> String {
     words::columns(&cells, 2, width)
 }
 
-/// What a row says of its difference: from fresh pairs, from screening, the level of a baseline, or a crash's class.
+/// Returns a row's difference, from fresh pairs or from screening; else a baseline's value or a crash's
+/// class.
 fn difference(row: &ExperimentRow) -> String {
     match &row.verdict {
         Verdict::Baseline => row.validation.map_or_else(String::new, |value| format!("{value:.4} bpb")),
@@ -72,7 +75,7 @@ fn difference(row: &ExperimentRow) -> String {
     }
 }
 
-/// Prints everything about one experiment.
+/// Returns everything about one experiment as a page.
 pub fn show(experiment: &Experiment) -> String {
     let mut out = String::new();
     let mut line = |label: &str, text: &str| {
@@ -103,12 +106,14 @@ pub fn show(experiment: &Experiment) -> String {
     out.push_str(&run_table(&experiment.runs));
     out.push_str("\nchanged from the defaults:\n");
     let config: &TrainConfig = &experiment.config;
+    // After the first empty line come the knobs at their defaults.
     for text in config.to_toml().lines().take_while(|line| !line.is_empty()) {
         let _ = writeln!(out, "  {text}");
     }
     out
 }
 
+/// Returns an experiment's runs as a table: what each was for, what it took and what it came to.
 fn run_table(runs: &[Run]) -> String {
     let mut out = String::new();
     let _ = writeln!(
@@ -159,7 +164,8 @@ fn run_table(runs: &[Run]) -> String {
     out
 }
 
-/// Prints what a running node is doing: the live view's frame with the last verdicts above it.
+/// Returns what a running node is doing: the live view's frame, the last verdicts above it and the swarm
+/// below.
 pub fn status(snapshot: &Snapshot, width: usize) -> String {
     let mut out = String::new();
     for (number, patch, verdict) in &snapshot.recent {
@@ -182,23 +188,23 @@ pub fn status(snapshot: &Snapshot, width: usize) -> String {
     out
 }
 
-/// What a home says while no node runs on it.
+/// What `status` says of a home while no node runs on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HomeAtRest {
-    /// Always false: tells this apart from a snapshot.
+    /// Always false: tells programs that this is no snapshot of a running node.
     pub running: bool,
-    /// Experiments in the journal.
+    /// Experiments in the journal, of all arenas, baselines included.
     pub experiments: u32,
-    /// Keeps in the journal.
+    /// Those that were kept.
     pub keeps: u32,
-    /// Crashes in the journal.
+    /// Those that crashed.
     pub crashes: u32,
-    /// The newest, newest last.
+    /// The newest experiments, newest last.
     pub recent: Vec<ExperimentRow>,
 }
 
 impl HomeAtRest {
-    /// Counts a journal, oldest first.
+    /// Counts a journal that is sorted oldest first, and lists its `recent` newest.
     pub fn of(experiments: &[Experiment], recent: usize) -> Self {
         let count = |name: &str| experiments.iter().filter(|e| e.verdict.name() == name).count() as u32;
         let first = experiments.len().saturating_sub(recent);
@@ -212,7 +218,7 @@ impl HomeAtRest {
     }
 }
 
-/// Prints what a home holds while no node runs on it.
+/// Returns what a home holds while no node runs on it, with ages as seen at `now`, seconds since 1970.
 pub fn at_rest(state: &HomeAtRest, now: u64, width: usize) -> String {
     let mut out = format!(
         "no node is running on this home; it holds {}, {} kept, {} crashed\n",

@@ -1,4 +1,4 @@
-//! Lists as a person sees them.
+//! What `experiments` and `status` print, of a few experiments made here.
 
 use autoswarm_protocol::{
     Bpb, CrashClass, Estimate, Hypothesis, Outcome, Patch, Proposer, RunReport,

@@ -1,6 +1,7 @@
-//! The live view: the frame redrawn in place at the bottom of a terminal, events scrolling above it.
+//! The live view: a frame redrawn in place at the bottom of a terminal, with events scrolling above it.
 //!
-//! What a line says is decided in `frame` and `plain`; indicatif does the drawing, its rate and the cursor.
+//! Not here: what a line says (`frame`, `plain`), and the drawing itself, its rate and the cursor
+//! (indicatif).
 
 use std::io;
 
@@ -16,21 +17,23 @@ use crate::{
     events::{NodeEvent, Snapshot},
 };
 
-/// Redraws a second: smooth to the eye, and nothing beside the training.
+/// Redraws a second: smooth to the eye, and no load beside the training.
 const REDRAWS_PER_SECOND: u8 = 8;
 
 /// Draws on the terminal at standard output.
 #[derive(Debug)]
 pub struct Live {
     screen: MultiProgress,
+    /// The frame's lines; indicatif draws each as a bar that is text alone.
     lines: Vec<ProgressBar>,
+    /// The bar of long work other than training, with its stage.
     work: Option<(String, ProgressBar)>,
     work_steps: WorkSteps,
     colour: Colour,
 }
 
 impl Live {
-    /// Takes the bottom of the terminal.
+    /// Makes the view, which takes the bottom of the terminal.
     pub fn new(colour: Colour) -> Self {
         let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stdout_with_hz(REDRAWS_PER_SECOND));
         Self { screen, lines: Vec::new(), work: None, work_steps: WorkSteps::default(), colour }
@@ -43,10 +46,11 @@ impl Live {
             return Ok(());
         }
         self.end_work();
-        // Single runs are the frame's business; what scrolls is what a person wants to find again.
+        // The frame shows single runs. What scrolls is what a person wants to find again.
         if matches!(event, NodeEvent::RunFinished { crash: None, .. }) || !self.work_steps.is_due(event) {
             return Ok(());
         }
+        // The summary is the last word, so no frame stays below it.
         if matches!(event, NodeEvent::Summary(_)) {
             self.finish();
         }
@@ -57,7 +61,7 @@ impl Live {
         Ok(())
     }
 
-    /// Redraws the frame.
+    /// Redraws the frame from a snapshot.
     pub fn snapshot(&mut self, snapshot: &Snapshot) {
         let (height, width) = console_size();
         let look = Look { width: width.saturating_sub(1), height, colour: self.colour };
@@ -84,6 +88,7 @@ impl Live {
         }
     }
 
+    /// Shows how far a stage of long work is, on a bar above the frame.
     fn working(&mut self, stage: &str, done: u64, total: u64) {
         if self.work.as_ref().is_some_and(|(current, _)| current != stage) {
             self.end_work();
@@ -129,7 +134,7 @@ fn work_style(total: u64) -> ProgressStyle {
         .progress_chars("█▉▊▋▌▍▎▏·")
 }
 
-/// Returns rows and columns of the terminal; 24 × 80, the oldest convention, where they cannot be known.
+/// Returns the terminal's rows and columns; 24 × 80, the oldest convention, where they cannot be known.
 fn console_size() -> (usize, usize) {
     rustix::termios::tcgetwinsize(io::stdout())
         .ok()

@@ -1,13 +1,13 @@
-//! How text looks on the terminal at hand: its size, and the colours of labels.
+//! How text looks on the terminal at hand: the terminal's size, and the colours of labels.
 
 use std::io::{self, IsTerminal};
 
 /// How large the terminal is and whether labels are coloured.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
-    /// Columns.
+    /// Width of the terminal, columns.
     pub width: usize,
-    /// Rows.
+    /// Height of the terminal, rows.
     pub height: usize,
     /// Whether labels are coloured.
     pub colour: Colour,
@@ -16,25 +16,26 @@ pub struct Look {
 /// Whether labels are coloured. Colour never carries meaning: the words say everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
-    /// Labels are coloured.
+    /// Labels are coloured by escape sequences.
     On,
     /// No escape sequence is written.
     Off,
 }
 
 impl Colour {
-    /// Returns whether standard output takes colours: a terminal does, unless `NO_COLOR` says otherwise.
+    /// Returns whether to colour standard output: on a terminal, unless `NO_COLOR` is set to anything.
     pub fn for_stdout() -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         if is_terminal(&io::stdout()) && !no_color { Self::On } else { Self::Off }
     }
 }
 
-/// Returns whether a terminal is there that understands more than lines.
+/// Returns whether standard output is a terminal that can do more than print lines.
 pub(super) fn is_terminal(stdout: &io::Stdout) -> bool {
     stdout.is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
+// Codes of the terminal escape sequence that sets a style.
 pub(super) const BOLD: &str = "1";
 
 pub(super) const GREEN: &str = "32";
@@ -45,7 +46,7 @@ pub(super) const CYAN: &str = "36";
 
 pub(super) const DIM: &str = "2";
 
-/// Colours a text by the code of a terminal.
+/// Colours a text with one of the terminal codes above.
 pub(super) fn label(text: &str, colour: Colour, code: &str) -> String {
     match colour {
         Colour::On => format!("\u{1b}[{code}m{text}\u{1b}[0m"),

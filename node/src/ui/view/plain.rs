@@ -1,4 +1,6 @@
-//! One plain line per event, for files and pipes, and for what scrolls above the live view's bars.
+//! The plain view: one line per event, for files and pipes, and for what scrolls above the live view's bars.
+//!
+//! What is said of verdicts and sessions is in [`crate::events::sentences`].
 
 use std::{
     collections::BTreeMap,
@@ -10,10 +12,11 @@ use crate::{
     events::{NodeEvent, sentences},
 };
 
-/// Steps between 0 and 100 % at which long work prints a line: often enough to see life, and no flood in a log.
+/// Steps from 0 to 100 % at which long work prints a line: often enough to see progress, and no flood in a
+/// log.
 const WORK_STEPS: u64 = 10;
 
-/// Writes one line per event.
+/// Writes one line per event to `W`.
 #[derive(Debug)]
 pub struct Plain<W> {
     out: W,
@@ -21,7 +24,7 @@ pub struct Plain<W> {
 }
 
 impl<W: Write> Plain<W> {
-    /// Makes the view over a writer.
+    /// Makes the view that writes to `out`.
     pub fn new(out: W) -> Self {
         Self { out, work: WorkSteps::default() }
     }
@@ -41,11 +44,12 @@ impl<W: Write> Plain<W> {
 /// Remembers how far each stage of long work was when it was last printed.
 #[derive(Debug, Default)]
 pub struct WorkSteps {
+    /// For each stage, the step that was printed last.
     last: BTreeMap<String, u64>,
 }
 
 impl WorkSteps {
-    /// Returns whether an event is worth a line: all are, but long work only as it passes each tenth.
+    /// Returns whether to print an event: all of them, but long work only when it passes a tenth.
     pub fn is_due(&mut self, event: &NodeEvent) -> bool {
         let NodeEvent::Working { stage, done, total } = event else { return true };
         let step = (done * WORK_STEPS).checked_div(*total).unwrap_or(0).min(WORK_STEPS);
@@ -87,6 +91,7 @@ pub fn lines(event: &NodeEvent) -> Vec<String> {
             words::count(*tokens_per_second),
             words::budget(*budget, *budget_seconds)
         )],
+        // Not cleaned, since that cuts long texts: a ticket is copied as it stands.
         NodeEvent::Ticket { ticket } => vec![format!("ticket   {ticket}")],
         NodeEvent::Swarm { text } => vec![format!("swarm    {}", words::clean(text))],
         NodeEvent::Proposed { number, patch, because } => {
@@ -135,7 +140,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::events::SessionSummary;
 
-    /// One event of each kind and of each face a kind has.
+    /// Events of all kinds but the swarm's, in each form that a kind can have.
     pub(crate) fn every_event() -> Vec<NodeEvent> {
         let text = str::to_owned;
         let estimate = Estimate { delta: -0.0213, standard_error: 0.0031, pairs: 3 };

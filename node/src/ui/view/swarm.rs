@@ -1,4 +1,6 @@
-//! The swarm as a person sees it: the pages of `status`, and the lines beside the run in the live view. Pure.
+//! The swarm as a person sees it: its page in `status`, and its lines in the live view. Pure.
+//!
+//! Lists of discoveries are in `discoveries`.
 
 use std::fmt::Write;
 
@@ -12,10 +14,10 @@ use crate::{
     },
 };
 
-/// Peers that the live view names; `status` has all.
+/// Peers that the live view names; `status` names all.
 const PEERS_SHOWN: usize = 3;
 
-/// Prints the swarm as a node in the arena `arena` sees it; an observer is in none.
+/// Returns the page about the swarm. `arena` is the short id of this node's arena; an observer has none.
 pub fn page(network: &NetworkView, swarm: &SwarmView, arena: Option<&str>) -> String {
     let mut out = format!(
         "swarm    {} connected, {} held, fingerprint {}\n",
@@ -51,7 +53,7 @@ pub fn page(network: &NetworkView, swarm: &SwarmView, arena: Option<&str>) -> St
     out
 }
 
-/// Returns the live view's lines about the swarm: at most `room`, each as wide as the terminal at most.
+/// Returns the live view's lines about the swarm: at most `room`, and none wider than the terminal.
 pub fn lines(snapshot: &Snapshot, look: Look, room: usize) -> Vec<String> {
     let (Some(network), Some(swarm)) = (&snapshot.network, &snapshot.swarm) else { return Vec::new() };
     let mut lines = vec![match (&network.trouble, network.peers.len()) {
@@ -90,7 +92,7 @@ fn row_of(peer: &PeerView, swarm: &SwarmView) -> [String; 5] {
     ]
 }
 
-/// Prints what came from others: `4 discoveries, 6 re-runs; in the last hour 1 discovery`.
+/// Returns what came from peers: `4 discoveries, 6 re-runs; in the last hour 1 discovery`.
 fn arrived(swarm: &SwarmView) -> String {
     let arrived = &swarm.arrived;
     let kinds = [
@@ -112,7 +114,7 @@ fn arrived(swarm: &SwarmView) -> String {
     }
 }
 
-/// Prints what a discovery claims: id, change, Δ ± se, status and author.
+/// Returns what a discovery claims: id, change, Δ ± se, status and author.
 fn claim(row: &DiscoveryRow) -> String {
     let by = if row.own { "me" } else { &row.author };
     format!(
@@ -124,7 +126,7 @@ fn claim(row: &DiscoveryRow) -> String {
     )
 }
 
-/// Prints what is being done with somebody's discovery.
+/// Returns a label and a line for an experiment that tries or re-runs a peer's discovery.
 fn attempt(trying: &Trying) -> (&'static str, String) {
     let Trying { number, id, author, patch, reproduction } = trying;
     let of = format!("#{number}: {} of {author}, {}", short(id), words::clean(&patch.to_string()));
@@ -134,6 +136,7 @@ fn attempt(trying: &Trying) -> (&'static str, String) {
     }
 }
 
+/// Returns the first eight digits of an id.
 fn short(id: &str) -> String {
     id.chars().take(8).collect()
 }
