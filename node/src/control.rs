@@ -206,5 +206,4 @@ impl Responder {
 }
 
 #[cfg(test)]
-#[path = "control_tests.rs"]
 mod tests;
