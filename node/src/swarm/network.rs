@@ -1,12 +1,14 @@
 //! The network: one task owns the libp2p swarm and its `select!`; everybody else holds a [`Network`] handle.
 //!
 //! ```text
-//! research ──outbox, NetworkCommand──▶ task ──gossip, answers──▶ peers
-//! research ◀──────NetworkEvent──────── task ◀──gossip, answers── peers      nothing comes out of it unverified
+//! research ──outbox, NetworkCommand──▶ task ──gossip, responses──▶ peers
+//! research ◀──────NetworkEvent──────── task ◀──gossip, responses── peers
 //! ```
 //!
-//! Gossip is for latency, [`sync`] is the guarantee. **A fault of a peer never ends the task**, nobody home is no error,
-//! and no queue is unbounded: what finds no room in one is in the archive, and asked for from there.
+//! Every record in a [`NetworkEvent`] is verified. Gossip is for latency, [`sync`] is the guarantee.
+//!
+//! **A fault of a peer never ends the task**, and having no peers is no error. No queue is unbounded: a
+//! record that finds no room in one is in the archive, and is fetched from there.
 
 pub mod archive;
 mod behaviour;
@@ -49,19 +51,21 @@ pub use records::RecordsOf;
 pub use ticket::Ticket;
 pub use transport::Other;
 
-/// Commands that wait for the task.
+/// Most commands that wait for the task.
 const COMMANDS: usize = 64;
-/// Own records that wait for a place among the commands: years of them, for a task that takes none is as good as dead.
+/// Most own records that wait for a place among the commands. That is years of records: a task that takes
+/// none of them is as good as dead.
 const OUTBOX: usize = 4096;
-/// How long an ending node waits until its last records are on the disk.
+/// How long a node that ends waits until its last records are on disk.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// How long a first address may take, and a further one.
+/// How long [`Network::listening`] waits for a first address.
 const FIRST_ADDRESS: Duration = Duration::from_secs(5);
+/// How long it waits for each further one.
 const NEXT_ADDRESS: Duration = Duration::from_millis(300);
-/// News that wait for the research; records beyond that wait by their ids.
+/// Most events that wait for the research; held records beyond that wait by their ids.
 const NEWS: usize = 256;
 
-/// A running network.
+/// The handle of a running network.
 #[derive(Debug)]
 pub struct Network {
     commands: mpsc::Sender<NetworkCommand>,
@@ -72,12 +76,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// Starts listening and dialling. It goes on for ever, with nobody home too.
+    /// Starts listening and dialling, and goes on for ever, even while no peer is found.
     pub fn start(config: NetworkConfig, archive: Archive) -> Result<Self, NetworkError> {
         Self::start_over(None, config, archive)
     }
 
-    /// The same over a transport of the caller's, when there is one.
+    /// Starts over the caller's transport, or over the usual ones when that is none.
     pub fn start_over(
         other: Option<Other>,
         config: NetworkConfig,
@@ -92,14 +96,17 @@ impl Network {
         Ok(Self { commands, outbox: VecDeque::new(), events, view, task })
     }
 
-    /// Waits for news, and hands on what waits in the outbox; none once the task is gone. Safe to cancel.
+    /// Waits for the next event, and meanwhile hands the outbox to the task. Returns none once the task has
+    /// ended. Safe to cancel.
     pub async fn next_event(&mut self) -> Option<NetworkEvent> {
         loop {
             tokio::select! {
+                // Own records first, so that a stream of events cannot hold them back.
                 biased;
                 place = self.commands.reserve(), if !self.outbox.is_empty() => {
                     match (place, self.outbox.pop_front()) {
                         (Ok(place), Some(record)) => place.send(NetworkCommand::Publish(record)),
+                        // The task has ended, so nobody will ever take the rest.
                         _ => self.outbox.clear(),
                     }
                 }
@@ -108,8 +115,8 @@ impl Network {
         }
     }
 
-    /// Tells everybody, also those who come later. A record waits where the task is busy; false when thousands wait, or when the task
-    /// has ended.
+    /// Publishes an own record: to the peers that are connected, and to later ones by reconciliation. It
+    /// waits while the task is busy. Returns false when thousands wait already, or when the task has ended.
     #[must_use]
     pub fn publish(&mut self, record: Signed) -> bool {
         if self.outbox.len() >= OUTBOX || self.commands.is_closed() {
@@ -125,7 +132,7 @@ impl Network {
         true
     }
 
-    /// Ends the network when everything published is on the disk, or after a few seconds.
+    /// Ends the network once everything published is on disk, or after a few seconds at most.
     pub async fn close(self) {
         let Self { commands, outbox, mut events, view: _, task } = self;
         let ended = async {
@@ -134,6 +141,7 @@ impl Network {
                     return;
                 }
             }
+            // The task runs as long as there is a sender of commands.
             drop(commands);
             events.close();
             // A task that panicked has ended too.
@@ -146,13 +154,14 @@ impl Network {
         }
     }
 
-    /// Returns a way to the records for threads that may wait.
+    /// Returns access to the held records, for threads that may block.
     pub fn records(&self) -> RecordsOf {
         RecordsOf::new(self.commands.downgrade(), self.view.clone())
     }
 
-    /// Waits until there is a ticket and it stays the same, since interfaces come one after the other, and returns what people see. A node
-    /// that cannot listen can still dial, so it is waited for a few seconds at most.
+    /// Waits until there is a ticket that stays the same for a moment, and returns the view. Interfaces come
+    /// up one after the other, so a first ticket may lack addresses. A node that cannot listen can still
+    /// dial, so without any ticket the wait ends after a few seconds.
     pub async fn listening(&mut self) -> NetworkView {
         let (mut ticket, mut patience) = (String::new(), FIRST_ADDRESS);
         loop {
@@ -163,7 +172,7 @@ impl Network {
         self.view()
     }
 
-    /// Returns what people see, half a second old at most.
+    /// Returns the network as people see it, at most half a second old.
     pub fn view(&self) -> NetworkView {
         self.view.borrow().clone()
     }

@@ -1,7 +1,9 @@
-//! The archive: every record that this node holds, its own and foreign ones, checked when they come in and again when
-//! they are read back. Memory first; a sled tree beside it, so that a restart has them again.
+//! The archive: every record that this node holds, its own and its peers'.
 //!
-//! What stays when there is no room for all is decided in [`worth`](self::ArchiveCaps), as a pure function of the set.
+//! Records are verified when they come in, and again when they are read back. They live in memory; a sled
+//! tree beside it brings them back after a restart.
+//!
+//! Which records stay when there is no room for all is decided in `archive/eviction.rs`.
 
 mod disk;
 mod eviction;
@@ -21,29 +23,29 @@ use self::{eviction::Eviction, refused::Refused};
 use super::exchange::ShortId;
 use crate::base::files;
 
-/// What became of bytes that came in.
+/// What became of a record whose bytes came in.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Taken {
-    /// Held from now on.
+    /// It is new, and held from now on.
     New(Verified<Body>),
-    /// Held before.
+    /// It was held already.
     Known,
-    /// Valid, but not of the reconciled set: an intent of the moment.
+    /// It is valid, but no part of the reconciled set: an intent, which matters for the moment only.
     Passing(Verified<Body>),
-    /// Valid, but there is no room: others of the same size are worth more.
+    /// It is valid, but finds no room: others of its size class are worth more.
     NoRoom,
 }
 
 /// A record as it is held.
 #[derive(Debug, Clone)]
 pub struct Held {
-    /// What it says.
+    /// What the record says, verified.
     pub record: Verified<Body>,
-    /// What travels.
+    /// Its bytes as they travel, of which its id is the hash.
     pub bytes: Vec<u8>,
 }
 
-/// All records of one objective.
+/// All held records of one objective.
 pub struct Archive {
     objective: Objective,
     records: BTreeMap<RecordId, Held>,
@@ -51,7 +53,7 @@ pub struct Archive {
     eviction: Eviction,
     refused: Refused,
     tree: Option<sled::Db>,
-    /// Made when asked for, and gone at the next change.
+    /// The ids for reconciliation: made when asked for, and dropped at the next change.
     set: OnceCell<Set>,
 }
 
@@ -76,8 +78,8 @@ impl Archive {
         }
     }
 
-    /// Opens the archive in a folder; `now` is in seconds since 1970. Returns what had to be mended, in one line. A damaged
-    /// folder is moved aside: what it held comes back from the peers.
+    /// Opens the archive in a folder; `now` is in seconds since 1970. Returns with it, in one line, what had
+    /// to be mended. A damaged folder is moved aside: what it held comes back from the peers.
     pub fn open(folder: &Path, objective: Objective, now: u64) -> anyhow::Result<(Self, Option<String>)> {
         let mut note = None;
         let tree = match disk::open_tree(folder) {
@@ -87,7 +89,8 @@ impl Archive {
                 let moved = files::move_aside(folder)?;
                 note = held_something.then(|| {
                     format!(
-                        "the records were damaged ({reason}); peers are asked for them again, the old ones are in `{}`",
+                        "the records were damaged ({reason}); \
+                         peers are asked for them again, the old ones are in `{}`",
                         moved.display()
                     )
                 });
@@ -105,11 +108,12 @@ impl Archive {
                 format!("{refused} of the records held no longer pass; they are left out")
             });
         }
+        // Attached last, so that the records just read are not written back.
         archive.tree = Some(tree);
         Ok((archive, note))
     }
 
-    /// Changes how much it holds; what is over the new caps goes.
+    /// Changes how much the archive holds; what exceeds the new caps is dropped.
     #[must_use]
     pub fn with_caps(mut self, caps: ArchiveCaps) -> Self {
         self.caps = caps;
@@ -120,7 +124,7 @@ impl Archive {
         self
     }
 
-    /// Takes bytes from anywhere.
+    /// Verifies bytes from anywhere, and takes the record; `now` is in seconds since 1970.
     pub fn insert(&mut self, bytes: &[u8], now: u64) -> Result<Taken, Fault> {
         let id = RecordId::of(bytes);
         if self.records.contains_key(&id) {
@@ -133,12 +137,12 @@ impl Archive {
         Ok(self.take(record, bytes))
     }
 
-    /// Climbs the ladder of verification with bytes from anywhere.
+    /// Verifies bytes from anywhere, and takes nothing; `now` is in seconds since 1970.
     pub fn check(&self, bytes: &[u8], now: u64) -> Result<Verified<Body>, Fault> {
         verify(bytes, &self.objective, now)
     }
 
-    /// Takes a record that was checked, with its bytes.
+    /// Takes a record that [`check`](Self::check) has verified, with its bytes.
     pub fn take(&mut self, record: Verified<Body>, bytes: &[u8]) -> Taken {
         let id = record.id();
         if self.records.contains_key(&id) {
@@ -151,13 +155,13 @@ impl Archive {
         if self.records.contains_key(&id) { Taken::New(record) } else { Taken::NoRoom }
     }
 
-    /// Takes a record in, and drops what has to go for it.
+    /// Stores a record, and drops the one that has to go for it, which may be the record itself.
     fn shelve(&mut self, held: Held) {
         let id = held.record.id();
         let dropped = self.eviction.put(&held.record, held.bytes.len());
         if dropped != Some(id) {
             if let Some(tree) = &self.tree {
-                // A write that fails is made good by the peers at the next start.
+                // If the write fails, peers send the record again after the next start.
                 let _ = tree.insert(id.as_bytes(), held.bytes.as_slice());
             }
             self.records.insert(id, held);
@@ -173,17 +177,17 @@ impl Archive {
         }
     }
 
-    /// Returns whether a record of this author is held.
+    /// Returns whether any record of this author is held.
     pub fn knows(&self, author: Author) -> bool {
         self.eviction.has(author)
     }
 
-    /// Returns whether there was lately no room for a record, so that it need not be fetched.
+    /// Returns whether this record lately found no room, so that it need not be fetched.
     pub fn refuses(&self, id: RecordId) -> bool {
         self.refused.contains(id)
     }
 
-    /// Waits until everything is on the disk: after a record of this node's own.
+    /// Waits until everything is on disk, as is needed after an own record.
     pub fn flush(&self) -> anyhow::Result<()> {
         if let Some(tree) = &self.tree {
             tree.flush()?;
@@ -196,35 +200,36 @@ impl Archive {
         &self.objective
     }
 
-    /// Returns a record.
+    /// Returns the record with this id, if it is held.
     pub fn get(&self, id: RecordId) -> Option<&Held> {
         self.records.get(&id)
     }
 
-    /// Returns the record whose id begins like this.
+    /// Returns the record whose id begins with these bytes, if it is held.
     pub fn find(&self, short: ShortId) -> Option<&Held> {
+        // Ids are sorted, so only the first one from this prefix on can begin with it.
         let mut first = [0; 32];
         first[..short.len()].copy_from_slice(&short);
         let (id, held) = self.records.range(RecordId::from_bytes(first)..).next()?;
         id.as_bytes().starts_with(&short).then_some(held)
     }
 
-    /// Iterates over all records by their ids.
+    /// Iterates over all records in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &Held> {
         self.records.values()
     }
 
-    /// Returns how many there are.
+    /// Returns how many records are held.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Returns whether there are none.
+    /// Returns whether no record is held.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Returns the set as it is now, in the form that reconciliation compares.
+    /// Returns the ids as they are now, in the form that reconciliation compares.
     pub fn set(&self) -> Result<Set, negentropy::Error> {
         if let Some(set) = self.set.get() {
             return Ok(set.clone());
@@ -240,14 +245,14 @@ impl Archive {
         Ok(self.set.get_or_init(|| set).clone())
     }
 
-    /// Returns a hash of the set: equal sets, equal hashes.
+    /// Returns a hash of the ids: equal sets have equal hashes.
     pub fn fingerprint(&self) -> blake3::Hash {
         // Sealing fails only for a set that is sealed already.
         self.set().map_or_else(|_| blake3::hash(b""), |set| set.fingerprint)
     }
 }
 
-/// The ids of an archive at one moment, shared by all who reconcile it.
+/// The ids of an archive at one moment, shared by all reconciliations of that moment.
 #[derive(Debug, Clone)]
 pub struct Set {
     items: Arc<NegentropyStorageVector>,
@@ -303,7 +308,7 @@ mod tests {
         digest(author, n, 1)
     }
 
-    /// A record of so many lines, some 120 bytes each.
+    /// A digest of so many lines, each of some 120 bytes.
     fn digest(author: u8, n: u32, lines: usize) -> Vec<u8> {
         let parent = autoswarm_protocol::TrainConfig::new();
         let patch = autoswarm_protocol::Patch::parse("warmup 0.1", &parent).expect("a patch");
@@ -343,7 +348,7 @@ mod tests {
         assert!(archive.is_empty());
     }
 
-    /// Eight small records, two of an author.
+    /// Room for eight small records, two of each author.
     const TIGHT: ArchiveCaps = ArchiveCaps { bytes_of_class: 8 * 1024, authors: 4 };
 
     fn ids(archive: &Archive) -> Vec<RecordId> {
@@ -410,7 +415,8 @@ mod tests {
 
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(40))]
-        /// The sets commute and are idempotent: order, repetition and detours over other full archives change nothing.
+        /// What stays depends on the set alone: order, repetition and detours over other archives change
+        /// nothing.
         #[test]
         fn what_stays_is_a_function_of_the_set(
             records in proptest::collection::vec((1u8..8, 0u32..6, 0usize..3), 1..40),

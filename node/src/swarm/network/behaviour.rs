@@ -1,6 +1,7 @@
-//! The behaviours of one node on the network and their parameters. Sources of the numbers: the published
-//! configurations of Lighthouse, Forest and Calimero, and libp2p's own defaults, as far as they fit small swarms of
-//! small, rare messages.
+//! The libp2p behaviours of one node, and their parameters.
+//!
+//! Sources of the numbers: libp2p's own defaults, and the published configurations of Lighthouse, Forest and
+//! Calimero. They are used as far as they fit small swarms of small, rare messages.
 
 use std::{
     collections::HashSet,
@@ -32,23 +33,28 @@ use super::{
 /// Bytes around a record in a gossip message: topic, source, number, signature.
 const GOSSIP_OVERHEAD: usize = 1024;
 
-/// Connections: a swarm of home machines needs a few dozen each. Those that come have places of their own, so that they never take
-/// all of those that this node chooses.
+/// Most connections that peers began. A swarm of home machines needs a few dozen for each node. Incoming
+/// connections have places of their own, so that they never take the places of those that this node chooses.
 const MAX_INCOMING: u32 = 64;
+/// Most connections that this node began.
 const MAX_OUTGOING: u32 = 64;
+/// Most connections that are being set up, in each direction.
 const MAX_PENDING: u32 = 32;
-/// Two, because both sides may dial at once, and one by which a peer tries how this node is reached.
+/// Most connections with one peer: two, because both sides may dial at once, and one by which a peer tries
+/// how this node is reached.
 const MAX_PER_PEER: u32 = 3;
 
-/// Circuits that a node relays at once, each for two minutes and 128 KiB (libp2p's own bounds): time enough for two peers to reach each
-/// other directly, and for news where they cannot. Histories come from the relay itself, which has them too.
+/// Most circuits that a node relays at once, each for two minutes and 128 KiB (libp2p's own bounds). That is
+/// enough for two peers to reach each other directly, and for news where they cannot. Histories come from the
+/// relay itself, which has them too.
 const MAX_CIRCUITS: usize = 64;
 
-/// Requests that one connection may have open.
+/// Most requests that one connection may have open.
 const MAX_STREAMS: usize = 32;
+/// How long a request may take, with its response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Everything that speaks. What refuses connections stands first.
+/// Every protocol that a node speaks. What refuses connections stands first.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     pub(super) limits: connection_limits::Behaviour,
@@ -63,14 +69,16 @@ pub(super) struct Behaviour {
     pub(super) relay_client: relay::client::Behaviour,
     pub(super) relay_server: Toggle<relay::Behaviour>,
     pub(super) dcutr: dcutr::Behaviour,
+    /// Asks peers to try how this node is reached.
     pub(super) reachable: Toggle<autonat::v2::client::Behaviour>,
+    /// Tries for peers how they are reached.
     pub(super) reaching: Toggle<autonat::v2::server::Behaviour>,
     pub(super) upnp: Toggle<upnp::tokio::Behaviour>,
 }
 
 type TopicFilter = gossipsub::MaxCountSubscriptionFilter<gossipsub::WhitelistSubscriptionFilter>;
 
-/// Returns the one topic of an objective.
+/// Returns the gossip topic of an objective, which has one only.
 pub(super) fn topic(objective: ObjectiveId) -> gossipsub::IdentTopic {
     gossipsub::IdentTopic::new(format!("{}/{objective}", exchange::language(WIRE_MAJOR)))
 }
@@ -93,7 +101,7 @@ impl Behaviour {
         let agent = format!("autoswarm/{}", env!("CARGO_PKG_VERSION"));
         let identify = identify::Config::new(exchange::language(WIRE_MAJOR), keys.public())
             .with_agent_version(agent)
-            // Who gets a slot at a relay says so at once.
+            // Peers learn at once that a node is reached over a new relay.
             .with_push_listen_addr_updates(true);
         let mdns = if switches.mdns {
             let made = mdns::tokio::Behaviour::new(mdns::Config::default(), peer);
@@ -132,7 +140,7 @@ impl Behaviour {
 
 fn kademlia(peer: PeerId, objective: ObjectiveId) -> kad::Behaviour<kad::store::MemoryStore> {
     let mut config = kad::Config::new(exchange::protocol(objective, "kad"));
-    // Only addresses of peers are looked up; nobody stores anything here.
+    // Kademlia is here to find addresses of peers; nobody may store values.
     config.set_record_filtering(kad::StoreInserts::FilterBoth);
     let mut behaviour = kad::Behaviour::with_config(peer, kad::store::MemoryStore::new(peer), config);
     behaviour.set_mode(Some(kad::Mode::Server));
@@ -145,7 +153,7 @@ fn gossip(
     is_loopback_exempt: bool,
 ) -> Result<gossipsub::Behaviour<gossipsub::IdentityTransform, TopicFilter>, NetworkError> {
     let topic = topic(objective);
-    // The whole content, so that nobody can make two messages share an id.
+    // The id hashes the whole content, so that nobody can make two messages share one.
     let id = |message: &gossipsub::Message| {
         let mut hasher = blake3::Hasher::new();
         hasher.update(message.topic.as_str().as_bytes()).update(&message.data);
@@ -186,8 +194,9 @@ fn gossip(
     Ok(behaviour)
 }
 
-/// An honest peer reaches 50 at most; one invalid message costs 100, which takes it out of the mesh, four graylist it,
-/// and an hour forgives one. Nothing is expected of a topic that is silent for hours (P3 and P3b are 0).
+/// Returns how gossip scores its peers. An honest peer reaches 50 at most. One invalid message costs 100,
+/// which takes the peer out of the mesh; four graylist it; an hour forgives one. Nothing is expected of a
+/// topic that is silent for hours (P3 and P3b are 0).
 fn score(topic: TopicHash, is_loopback_exempt: bool) -> gossipsub::PeerScoreParams {
     let ten_minutes = gossipsub::score_parameter_decay(Duration::from_mins(10));
     let hour = gossipsub::score_parameter_decay(Duration::from_hours(1));

@@ -1,5 +1,6 @@
-//! Peers with whom there is nothing to talk about: another version, another swarm, another key. No fault of theirs; said in
-//! one line that says what to do.
+//! Compatibility: peers of another version, another swarm or another key, with whom nothing can be exchanged.
+//!
+//! That is no fault of theirs. A person gets one line that says what to do.
 
 use autoswarm_protocol::{id::ObjectiveId, record::WIRE_MAJOR};
 use libp2p::{PeerId, identify, swarm::DialError};
@@ -7,7 +8,7 @@ use libp2p::{PeerId, identify, swarm::DialError};
 use super::exchange;
 use crate::base::text;
 
-/// Returns why a peer that introduced itself is none of this swarm; none for one that is.
+/// Returns why a peer that introduced itself does not belong to this swarm; none if it does.
 pub(super) fn judge(peer: &PeerId, info: &identify::Info, objective: ObjectiveId) -> Option<String> {
     let language = &info.protocol_version;
     if *language == exchange::language(WIRE_MAJOR) {
@@ -18,10 +19,12 @@ pub(super) fn judge(peer: &PeerId, info: &identify::Info, objective: ObjectiveId
     let theirs = language.strip_prefix("/autoswarm/").and_then(|major| major.parse::<u8>().ok());
     Some(match theirs {
         Some(theirs) if theirs > WIRE_MAJOR => format!(
-            "peer {peer} speaks version {theirs} of the wire, this node {WIRE_MAJOR}: update this node to talk with it"
+            "peer {peer} speaks version {theirs} of the wire, this node {WIRE_MAJOR}: \
+             update this node to talk with it"
         ),
         Some(theirs) => format!(
-            "peer {peer} speaks version {theirs} of the wire, this node {WIRE_MAJOR}: that peer needs an update"
+            "peer {peer} speaks version {theirs} of the wire, this node {WIRE_MAJOR}: \
+             that peer needs an update"
         ),
         None => format!("peer {peer} is no Autoswarm node but `{}`", text::one_line(&info.agent_version, 60)),
     })
@@ -37,14 +40,16 @@ pub(super) fn why_not(error: &DialError, is_private: bool) -> String {
     }
 }
 
-/// Said where a connection of a private swarm cannot be understood.
+/// What is said where a connection in a private swarm cannot be understood.
 pub(super) const OTHER_KEY: &str =
     "a peer has another `--private` key, or none: it must be the same on every node of a private swarm";
 
-/// Returns whether somebody may be there who cannot be understood, as with another key: both sides wait for what makes sense.
+/// Returns whether a peer may be there that cannot be understood, as with another key. Both sides then wait
+/// for something that makes sense.
 fn is_a_riddle(error: &DialError) -> bool {
     match error {
         DialError::Transport(errors) => errors.iter().any(|(_, error)| {
+            // The cause is wrapped in an `io::Error`, so it is looked for in the debug text.
             let text = format!("{error:?}");
             ["Select", "Upgrade", "Noise", "Handshake", "Pnet", "Timeout"]
                 .iter()

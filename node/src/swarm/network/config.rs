@@ -1,4 +1,4 @@
-//! How a node takes part in the network, and why it may not come about.
+//! The configuration of a node's network, and why setting it up may fail.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,61 +6,61 @@ use libp2p::{Multiaddr, identity::Keypair};
 
 use super::private_key::PrivateKey;
 
-/// Why there is no network.
+/// Why a network, or the swarm config of a ticket, could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// A part refuses its parameters.
+    /// A part of libp2p could not be set up.
     #[error("cannot set up the network: {0}")]
     Setup(String),
     /// An address is taken or does not exist here.
     #[error("cannot listen on `{address}`: {reason}; choose another with `--listen`")]
     Listen {
-        /// Which.
+        /// The address to listen on.
         address: String,
-        /// What the system said.
+        /// What the system said, in one line.
         reason: String,
     },
-    /// No peer of the ticket answered with the objective.
+    /// No peer of the ticket sent a swarm config with the ticket's objective.
     #[error("no peer of the ticket sent the swarm config: {0}")]
     NoSwarmConfig(String),
 }
 
-/// How a node takes part.
+/// How a node takes part in the network.
 #[derive(Debug, Clone)]
 pub struct NetworkConfig {
     /// The node's identity, which also signs its records.
     pub keys: Keypair,
-    /// Where it listens.
+    /// Addresses to listen on.
     pub listen: Vec<Multiaddr>,
-    /// Where others reach it, as far as the operator knows that better.
+    /// Addresses at which others reach this node, as far as the operator knows better.
     pub external: Vec<Multiaddr>,
-    /// Whom it asks first.
+    /// Addresses of the peers that the operator named; they are dialled first.
     pub peers: Vec<Multiaddr>,
-    /// What is switched on.
+    /// Which optional parts are switched on.
     pub switches: Switches,
-    /// The file that remembers peers across runs.
+    /// The file that remembers peers across runs; without one they are forgotten.
     pub known_peers: Option<PathBuf>,
     /// The swarm config as text, for joiners who ask.
     pub swarm_config: String,
-    /// Mean time between two reconciliations with somebody.
+    /// Mean time between two reconciliations, while they find something.
     pub sync_every: Duration,
-    /// The key of a private swarm.
+    /// The key of a private swarm; none for an open one.
     pub private: Option<PrivateKey>,
 }
 
-/// What of it is switched on.
+/// Which optional parts of the network are switched on.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools)] // each is a switch by itself
 pub struct Switches {
-    /// Finds peers in the local network.
+    /// Finds peers in the local network (mDNS).
     pub mdns: bool,
-    /// Relays for peers behind firewalls.
+    /// Relays for peers that others cannot dial.
     pub relay: bool,
-    /// Finds out from peers, and for them, which addresses can be reached from outside.
+    /// Finds out from peers, and for them, which addresses can be reached from outside (AutoNAT).
     pub autonat: bool,
-    /// Asks the router to let peers in.
+    /// Asks the router to let peers in (UPnP).
     pub upnp: bool,
-    /// Counts no connections within this machine: many nodes on one machine are a test, not an attack.
+    /// Exempts this machine's own addresses from limits per address: many nodes on it are a test, no attack.
     pub loopback_exempt: bool,
 }
 

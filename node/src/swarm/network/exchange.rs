@@ -1,4 +1,6 @@
-//! Request and response: reconciling the sets of records, and fetching bodies by id. Bounded before anything is decoded.
+//! Requests and responses between peers: reconciling sets of records, fetching bodies, asking for addresses.
+//!
+//! **Every message is bounded before it is decoded.** Who asks for what, and when, is decided elsewhere.
 
 use std::io;
 
@@ -12,50 +14,50 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Returns how a major version of the wire is called, as identify says it.
+/// Returns the name of a major version of the wire, as peers announce it through identify.
 pub fn language(major: u8) -> String {
     format!("/autoswarm/{major}")
 }
 
-/// Returns a protocol's name: the wire's major version and the objective's first digits are in it, so that nodes of different swarms have
-/// nothing to say to each other, and find no faults.
+/// Returns a protocol's full name, which holds the wire's major version and the objective's first digits. So
+/// nodes of different swarms have no protocol in common, and find no faults in each other.
 pub fn protocol(objective: ObjectiveId, name: &str) -> StreamProtocol {
     let name = format!("{}/{}/{name}", language(WIRE_MAJOR), objective.fmt_short());
     StreamProtocol::try_from_owned(name).expect("it begins with a slash")
 }
 
-/// Most ids in one request for bodies (facts: 64 ids and a bounded answer keep one slow peer from holding a sync).
+/// Most ids in one request for bodies. 64 and a bounded response keep one slow peer from holding up a sync.
 pub const MAX_IDS: usize = 64;
 
-/// Most bytes of the bodies in one answer; the rest is asked for again.
+/// Most bytes of bodies in one response; the rest is asked for again.
 pub const MAX_ANSWER_BYTES: usize = 192 * 1024;
 
-/// Most addresses in an answer, and the longest that is looked at, bytes.
+/// Most addresses in one response.
 pub const MAX_ADDRESSES: usize = 16;
-/// See [`MAX_ADDRESSES`]; an address over a relay has 120.
+/// Longest address that is looked at, bytes; one over a relay has 120.
 pub const MAX_ADDRESS_BYTES: usize = 256;
 
 /// Largest frame of a reconciliation, bytes.
 pub const MAX_FRAME_BYTES: usize = 60 * 1024;
 
-/// Most bytes of a request or an answer: the codec's own limit.
+/// Most bytes of a request or a response: the codec's own limit.
 const MAX_MESSAGE: u64 = codec::MAX_BYTES as u64;
 
-/// The first half of an id: enough to ask by, since nobody can make two records whose ids begin alike (2⁶⁴ tries), and what comes is
-/// checked against the whole id.
+/// The first half of a record's id, by which its body is asked for. It is enough: nobody can make two records
+/// whose ids begin alike (2⁶⁴ tries), and what comes is checked against the whole id.
 pub type ShortId = [u8; 16];
 
-/// Returns the first half of an id.
+/// Returns the first half of a record id.
 pub fn short(id: RecordId) -> ShortId {
     let mut short = ShortId::default();
     short.copy_from_slice(&id.as_bytes()[..16]);
     short
 }
 
-/// What a peer may ask.
+/// What one peer may ask of another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PeerRequest {
-    /// A frame of a reconciliation; the asker leads.
+    /// A frame of a reconciliation that the asking peer leads.
     Reconcile(
         #[serde(
             serialize_with = "bounded::write_bytes",
@@ -63,15 +65,15 @@ pub enum PeerRequest {
         )]
         Vec<u8>,
     ),
-    /// Bodies by id, at most [`MAX_IDS`].
+    /// Bodies of records by their ids, at most [`MAX_IDS`].
     Get(#[serde(deserialize_with = "bounded::list::<MAX_IDS, _, _>")] Vec<ShortId>),
-    /// The swarm config, as a joiner with nothing but a ticket asks.
+    /// The swarm config, for a joiner who has nothing but a ticket.
     SwarmConfig,
-    /// Where other peers are.
+    /// Addresses of other peers.
     Peers,
 }
 
-/// What is answered.
+/// What a peer answers to a [`PeerRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PeerResponse {
     /// The next frame of a reconciliation.
@@ -82,24 +84,25 @@ pub enum PeerResponse {
         )]
         Vec<u8>,
     ),
-    /// The bodies that are held, as far as they fit.
+    /// Those of the bodies that the peer holds, as far as they fit.
     Records(
         #[serde(deserialize_with = "bounded::list_of_bytes::<MAX_IDS, MAX_RECORD_BYTES, _>")] Vec<Vec<u8>>,
     ),
-    /// The swarm config as text; whoever asked checks it against the ticket.
+    /// The swarm config as text; the joiner checks it against the ticket.
     SwarmConfig(#[serde(deserialize_with = "bounded::text::<MAX_SWARM_CONFIG_BYTES, _>")] String),
-    /// Not now: this peer asks too much.
+    /// Not now: the asking peer is over its quota.
     Busy,
-    /// Addresses as bytes, at most [`MAX_ADDRESSES`]: hints, not to be trusted.
+    /// Addresses of other peers as bytes, at most [`MAX_ADDRESSES`]: hints, not to be trusted.
     Peers(
         #[serde(deserialize_with = "bounded::list_of_bytes::<MAX_ADDRESSES, MAX_ADDRESS_BYTES, _>")]
         Vec<Vec<u8>>,
     ),
 }
 
+// A response of bodies always fits into a message.
 const _: () = assert!(MAX_ANSWER_BYTES + MAX_RECORD_BYTES < codec::MAX_BYTES);
 
-/// Reads and writes both.
+/// Reads and writes requests and responses.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Codec;
 
@@ -144,6 +147,7 @@ impl libp2p::request_response::Codec for Codec {
 
 async fn read<T: Serialize + DeserializeOwned>(io: &mut (impl AsyncRead + Unpin + Send)) -> io::Result<T> {
     let mut bytes = Vec::new();
+    // One byte over the limit, so that the decoder refuses a longer message as too large.
     io.take(MAX_MESSAGE + 1).read_to_end(&mut bytes).await?;
     codec::decode(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }

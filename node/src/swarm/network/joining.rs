@@ -1,4 +1,4 @@
-//! A joiner's first question: the swarm config that its ticket names, from whichever peer of the ticket answers.
+//! A joiner's first request: the swarm config of its ticket, from whichever peer of the ticket answers.
 
 use std::{
     collections::BTreeMap,
@@ -28,10 +28,11 @@ use crate::base::{clock::unix_now, text};
 
 /// How long a joiner waits for the swarm config.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How often due dials are looked at.
+/// How often a joiner looks for due dials.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Asks the peers of a ticket for the swarm config and checks it against the ticket's id.
+/// Asks the peers of a ticket for the swarm config, and checks it against the ticket's objective. Returns it
+/// parsed, and as the text that came.
 pub async fn fetch_swarm_config(
     config: &NetworkConfig,
     ticket: &Ticket,
@@ -46,9 +47,10 @@ pub async fn fetch_swarm_config(
     while started.elapsed() < PATIENCE {
         tokio::select! {
             _ = tick.tick() => {
+                // As if nothing were connected, so that no due address is held back.
                 let (now, none) = (started.elapsed(), Connections::default());
                 for address in peers.due(now, none, |peer| swarm.is_connected(peer), || rng.random()) {
-                    // What cannot be dialled now is tried again.
+                    // An address that cannot be dialled now becomes due again.
                     let _ = swarm.dial(address);
                 }
             }
@@ -79,7 +81,8 @@ pub async fn fetch_swarm_config(
     Err(NetworkError::NoSwarmConfig(last))
 }
 
-/// Makes a generator for rests between dials: different on every node and at every start, which is all that is asked of it.
+/// Makes a generator of random numbers for rests and choices. It differs on every node and at every start,
+/// which is all that is asked of it.
 pub(super) fn rng_of(keys: &Keypair) -> ChaCha8Rng {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&keys.public().encode_protobuf()).update(&unix_now().to_le_bytes());

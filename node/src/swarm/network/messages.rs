@@ -1,4 +1,4 @@
-//! What the network's task is asked, and what it tells.
+//! The messages between the node and the network's task: commands in, events out.
 
 use autoswarm_protocol::{
     id::RecordId,
@@ -9,32 +9,33 @@ use tokio::sync::oneshot;
 
 use super::archive::Taken;
 
-/// What the task is asked.
+/// What the network's task is asked to do.
 #[derive(Debug)]
 pub(crate) enum NetworkCommand {
-    /// Hold a record of this node's own and tell everybody.
+    /// Hold an own record, and gossip it.
     Publish(Signed),
-    /// Say which records are held.
+    /// Return the ids of all held records.
     Ids(oneshot::Sender<Vec<RecordId>>),
-    /// Give the bytes of those that are held.
+    /// Return the bytes of those of the records that are held.
     Get(Vec<RecordId>, oneshot::Sender<Vec<Vec<u8>>>),
-    /// Take bytes that no peer brought; one answer for each.
+    /// Take records that no peer brought, as bytes; return one result for each.
     Take(Vec<Vec<u8>>, oneshot::Sender<Vec<Result<Taken, Fault>>>),
 }
 
-/// What the task tells.
+/// What the network's task tells the node.
 #[derive(Debug)]
 pub enum NetworkEvent {
-    /// A record that was not known.
+    /// A record that was not known here.
     Record {
-        /// What it says.
+        /// What the record says, verified.
         record: Verified<Body>,
-        /// The connected peer that it came from; this node itself for what came another way, as by `node sync`.
+        /// The connected peer that it came from. It is this node itself where no peer brought it, as with
+        /// `node sync`.
         relayed_by: PeerId,
     },
-    /// A peer came.
+    /// A peer is connected now.
     Connected(PeerId),
-    /// A peer left.
+    /// The last connection with a peer is gone.
     Disconnected(PeerId),
     /// Something that a person should know, in one line.
     Note(String),

@@ -1,27 +1,27 @@
-//! The network as people see it.
+//! The network as people see it: the values, not how they are printed.
 
 use serde::{Deserialize, Serialize};
 
-/// A peer as people see it.
+/// A connected peer, as people see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerView {
-    /// Its id.
+    /// Its libp2p peer id.
     pub peer: String,
-    /// Where it is.
+    /// The address of the best connection with it, without its id.
     pub address: String,
-    /// Round trip, milliseconds.
+    /// Round trip in milliseconds; none before it was measured.
     pub latency_ms: Option<f64>,
-    /// Its version, as it says itself; one clean line.
+    /// The program and version that it says it runs; one clean line.
     pub agent: String,
-    /// What gossip thinks of it: below zero it is out of the mesh.
+    /// Its gossip score; below zero it is out of the mesh.
     #[serde(default)]
     pub standing: Option<f64>,
-    /// Whether it is of the mesh that passes news on at once.
+    /// Whether it belongs to the gossip mesh, which passes news on at once.
     #[serde(default)]
     pub meshed: bool,
 }
 
-/// What was counted since the start.
+/// What the network counted since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NetworkCounts {
     /// New records that came by gossip.
@@ -32,14 +32,14 @@ pub struct NetworkCounts {
     pub over_quota: u64,
     /// Messages and answers that no honest peer sends.
     pub faulty: u64,
-    /// Questions that were too many.
+    /// Requests that were answered with "busy", since the peer was over its quota.
     pub refused: u64,
-    /// Reconciliations that came to an end.
+    /// Reconciliations that this node led to their end.
     pub syncs: u64,
-    /// Peers behind routers of their own who were reached over a relay first and then directly.
+    /// Hole punches that worked: the peer was reached over a relay first, and then directly.
     #[serde(default)]
     pub punched: u64,
-    /// Peers of whom only a relay knows the way.
+    /// Hole punches that failed: the peer is reached over a relay only.
     #[serde(default)]
     pub not_punched: u64,
 }
@@ -47,25 +47,25 @@ pub struct NetworkCounts {
 /// The network as people see it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct NetworkView {
-    /// This node.
+    /// This node's libp2p peer id.
     pub peer: String,
-    /// What others can join with; empty while nothing listens.
+    /// The ticket with which others can join; empty while nothing listens.
     pub ticket: String,
-    /// Who is connected.
+    /// The connected peers.
     pub peers: Vec<PeerView>,
-    /// Records held.
+    /// How many records this node holds.
     pub records: usize,
-    /// A hash of their ids: equal sets, equal fingerprints.
+    /// The first digits of a hash of their ids: equal sets have equal fingerprints.
     pub fingerprint: String,
-    /// Why nobody is connected and what to do, when nobody is.
+    /// Why no peer is connected, and what to do about it; none while one is.
     pub trouble: Option<String>,
-    /// What was counted.
+    /// What was counted since the start.
     #[serde(default)]
     pub counts: NetworkCounts,
-    /// Peers that are turned away for what they did.
+    /// How many peers are turned away now, for their faults.
     #[serde(default)]
     pub turned_away: usize,
-    /// Peers over whom this node is reached, since it cannot be dialled itself.
+    /// Relays over which this node is reached, since not everybody can dial it.
     #[serde(default)]
     pub relays: Vec<String>,
 }

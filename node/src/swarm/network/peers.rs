@@ -1,5 +1,6 @@
-//! What is known of peers: where they were found, when to dial again, what they did wrong. Pure: the time and the
-//! randomness are arguments.
+//! The book of peers: where they were found, when to dial them again, and what they did wrong.
+//!
+//! Pure: the time and the randomness are arguments, and nothing is dialled here.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,75 +12,79 @@ use serde::{Deserialize, Serialize};
 
 use super::{reach, ticket::peer_of};
 
-/// Peers remembered across runs.
+/// Most peers that are remembered across runs.
 pub(super) const MAX_KNOWN: usize = 200;
 
-/// Addresses that other peers named and that were not reached yet: each peer names sixteen at most.
+/// Most hints: addresses that peers named and that were not reached yet. Each peer names sixteen at most.
 const MAX_HINTS: usize = 64;
-/// Hints on one machine: a hostile peer cannot make a node knock on all doors of somebody's.
+/// Most hints at one IP address: a hostile peer cannot make a node try all ports of a machine.
 const MAX_HINTS_OF_IP: usize = 4;
-/// Times that a hint is followed.
+/// How often a hint is dialled before it is dropped.
 const HINT_TRIES: u32 = 3;
 
-/// Dials of one look: half of what may be pending at once.
+/// Most dials of one look: half of what may be pending at once.
 const DIALS: usize = 16;
 
-/// Connections above which no more are looked for: twice the mesh.
+/// Connections from which on no more are looked for: twice the mesh.
 const ENOUGH: usize = 8;
-/// Connections above which none are looked for though too few of them were chosen by this node.
+/// Connections from which on none are looked for, even if this node chose too few of them.
 const PLENTY: usize = 50;
-/// The part of the connections that this node wants to have chosen itself, in tenths: whoever comes by itself may be one attacker
-/// under many names (Lighthouse keeps 20 to 30 %).
+/// The share of connections that this node wants to have chosen itself, in tenths. Peers that come by
+/// themselves may be one attacker under many names (Lighthouse keeps 20 to 30 %).
 const OUTBOUND_TENTHS: usize = 3;
 
-/// How often a peer of earlier is dialled though there are connections enough: two halves of a swarm that lost each other would
-/// otherwise be content with themselves.
+/// How often one more address is dialled though there are connections enough. Otherwise two halves of a swarm
+/// that lost each other would never look for each other.
 const EXPLORE_EVERY: Duration = Duration::from_mins(1);
 
-/// First rest before dialling somebody again, its growth, and its end.
+/// First rest before an address is dialled again.
 const FIRST_REST: Duration = Duration::from_secs(1);
+/// Growth of that rest with each try.
 const REST_GROWTH: f64 = 1.5;
+/// Longest rest before an address is dialled again.
 const LONGEST_REST: Duration = Duration::from_mins(5);
-/// A connection that was shorter was refused there: dialling at once would go on for ever.
+/// A shorter connection counts as refused by the peer; dialling again at once would go on for ever.
 const SHORTEST_CONNECTION: Duration = Duration::from_secs(10);
 
-/// Faults after which a peer is turned away, how fast they are forgotten, and for how long it stays away.
+/// Faults after which a peer is turned away.
 const MOST_FAULTS: f64 = 3.0;
+/// Time in which one fault is forgotten.
 const FAULT_FORGOTTEN: Duration = Duration::from_mins(20);
+/// How long a peer stays turned away.
 const TURNED_AWAY: Duration = Duration::from_hours(1);
-/// Peers whose faults are remembered, and those turned away.
+/// Most peers whose faults are remembered, and most that are turned away.
 const MAX_FAULTY: usize = 1024;
 
 /// A peer that was reached once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KnownPeer {
-    /// Where.
+    /// The address at which this node dialled it, with its peer id.
     pub(super) address: String,
     /// When it was last reached, seconds since 1970.
     pub(super) reached_at: u64,
 }
 
-/// Who wants an address dialled.
+/// Why an address is dialled; the strongest reason stands last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Why {
     /// Another peer named it.
     Hinted,
-    /// Another peer named it, and it is reached over a relay that this node is connected with.
+    /// Another peer named it, and it leads over a relay that this node is connected with.
     HintedOverRelay,
     /// It was reached before.
     Reached,
-    /// The operator.
+    /// The operator named it.
     Asked,
 }
 
 impl Why {
-    /// Returns whether it is only another peer's word.
+    /// Returns whether the reason is only another peer's word.
     const fn is_hint(self) -> bool {
         matches!(self, Self::Hinted | Self::HintedOverRelay)
     }
 }
 
-/// When to dial an address again.
+/// Why and when to dial an address again.
 #[derive(Debug, Clone, Copy)]
 struct DialAttempt {
     why: Why,
@@ -88,12 +93,12 @@ struct DialAttempt {
     tries: u32,
 }
 
-/// How many connections there are.
+/// How many peers are connected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Connections {
-    /// In all.
+    /// All connected peers.
     pub(super) all: usize,
-    /// Those that this node began.
+    /// Those with whom this node began a connection.
     pub(super) outbound: usize,
 }
 
@@ -104,14 +109,14 @@ impl Connections {
     }
 }
 
-/// What a peer did wrong, fading.
+/// How many faults a peer had (`count`), and when (`at`); the count fades from then on.
 #[derive(Debug, Clone, Copy)]
 struct Faults {
     count: f64,
     at: Duration,
 }
 
-/// The book of peers.
+/// The book of peers: those remembered, those to dial, and the faults.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     known: BTreeMap<String, KnownPeer>,
@@ -122,7 +127,7 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// Makes the book from what an earlier session kept, and from whom to ask first.
+    /// Makes the book from the peers that an earlier session kept, and from the addresses to dial first.
     pub(super) fn new(known: BTreeMap<String, KnownPeer>, first: &[Multiaddr]) -> Self {
         let mut peers = Self { known, ..Self::default() };
         let remembered: Vec<Multiaddr> =
@@ -136,7 +141,7 @@ impl Peers {
         peers
     }
 
-    /// Dials an address from now on.
+    /// Adds an address to those that are dialled, if there is room for it.
     pub(super) fn seek(&mut self, address: Multiaddr, why: Why) {
         if let Some(attempt) = self.dialling.get_mut(&address) {
             attempt.why = attempt.why.max(why);
@@ -146,7 +151,7 @@ impl Peers {
             Why::Asked => true,
             Why::Reached => self.count(Why::Reached) < MAX_KNOWN,
             Why::Hinted => self.has_room_for_hint(&address),
-            // No door is knocked on but the relay's, which is open.
+            // Only the relay is dialled, and this node is connected with it already.
             Why::HintedOverRelay => self.hints().count() < MAX_HINTS,
         };
         if room {
@@ -169,14 +174,16 @@ impl Peers {
             .hints()
             .filter(|(other, attempt)| attempt.why == Why::Hinted && ip.is_some() && reach::ip(other) == ip)
             .count();
-        // Of this machine itself there may be many: a swarm on one machine is a test.
+        // There may be many on this machine itself: a swarm on one machine is a test.
         let is_own = reach::of(address) == Some(reach::Reach::Machine);
         self.hints().count() < MAX_HINTS && (is_own || of_ip < MAX_HINTS_OF_IP)
     }
 
-    /// Returns the addresses to dial now, except those of peers who are `connected`; where there are connections enough, only those
-    /// that the operator asked for and now and then one more. The rest grows with each try, by half to one and a half of it as `random` in [0, 1) says, so
-    /// that a swarm whose bootstrap was down does not come back at once.
+    /// Returns the addresses to dial now, except those of peers that are `connected`. With enough connections
+    /// these are only the ones that the operator named, and now and then one more.
+    ///
+    /// The rest before the next try grows with each one. `random` in [0, 1) stretches it to between half and
+    /// one and a half of its length. So a swarm whose bootstrap node was down does not come back all at once.
     pub(super) fn due(
         &mut self,
         now: Duration,
@@ -185,6 +192,7 @@ impl Peers {
         mut random: impl FnMut() -> f64,
     ) -> Vec<Multiaddr> {
         self.dialling.retain(|_, attempt| !attempt.why.is_hint() || attempt.tries < HINT_TRIES);
+        // How many addresses may be dialled besides the operator's.
         let mut others = if connections.are_few() {
             DIALS
         } else if now >= self.explored + EXPLORE_EVERY {
@@ -199,6 +207,7 @@ impl Peers {
         let mut dialled = Vec::new();
         for (address, attempt) in due {
             if peer_of(address).is_some_and(|peer| connected(&peer) || self.turned_away.contains_key(&peer)) {
+                // Looked at again much later; `left` makes it due as soon as the peer leaves.
                 attempt.rest = FIRST_REST;
                 attempt.due = now + LONGEST_REST;
             } else if dialled.len() < DIALS && (attempt.why == Why::Asked || others > 0) {
@@ -212,7 +221,8 @@ impl Peers {
         dialled
     }
 
-    /// Remembers where a peer was reached; `at` is in seconds since 1970. The longest not reached are forgotten first.
+    /// Remembers where a peer was reached; `at` is in seconds since 1970. Peers that were reached longest ago
+    /// are forgotten first.
     pub(super) fn reached(&mut self, peer: PeerId, address: &Multiaddr, at: u64) {
         let known = KnownPeer { address: address.to_string(), reached_at: at };
         self.known.insert(peer.to_string(), known);
@@ -227,7 +237,8 @@ impl Peers {
         self.seek(address.clone(), Why::Reached);
     }
 
-    /// Dials a peer at once when it left, unless it was there only for a moment or over a relay, whose time is spent sparingly.
+    /// Makes a peer that left due at once. Not so if it was there only for a moment; nor its addresses over
+    /// relays, whose time is spent sparingly.
     pub(super) fn left(&mut self, peer: PeerId, lasted: Duration) {
         if lasted < SHORTEST_CONNECTION {
             return;
@@ -240,7 +251,8 @@ impl Peers {
         }
     }
 
-    /// Does not dial a peer any more, unless the operator asked for it.
+    /// Forgets a peer and stops dialling it. If the operator named it, it is still dialled, at the longest
+    /// rests.
     pub(super) fn give_up(&mut self, peer: PeerId) {
         self.known.remove(&peer.to_string());
         self.dialling.retain(|address, attempt| attempt.why == Why::Asked || peer_of(address) != Some(peer));
@@ -251,12 +263,12 @@ impl Peers {
         }
     }
 
-    /// Returns what to keep for the next session.
+    /// Returns the peers to remember for the next session, by peer id.
     pub(super) fn known(&self) -> &BTreeMap<String, KnownPeer> {
         &self.known
     }
 
-    /// Notes a fault; true when the peer has had its last and is turned away.
+    /// Notes a fault of a peer. Returns true if it was one too many, and the peer is turned away.
     pub(super) fn fault(&mut self, peer: PeerId, now: Duration) -> bool {
         let faded = |faults: &Faults| {
             let since = now.saturating_sub(faults.at).as_secs_f64();
@@ -273,6 +285,8 @@ impl Peers {
         }
         let faults = self.faults.entry(peer).or_insert(Faults { count: 0.0, at: now });
         *faults = Faults { count: faded(faults) + 1.0, at: now };
+        // Earlier faults have faded a little, so the third in quick succession makes the count a bit less
+        // than three.
         let is_last = faults.count > MOST_FAULTS - 1.0;
         if is_last {
             self.faults.remove(&peer);
@@ -281,11 +295,13 @@ impl Peers {
         is_last
     }
 
-    /// Returns the peers that may come again: their time is over, or others take their places.
+    /// Lets peers come again that were turned away, if their time is over or others need the room; returns
+    /// them.
     pub(super) fn forgiven(&mut self, now: Duration) -> Vec<PeerId> {
         let over = self.turned_away.len().saturating_sub(MAX_FAULTY);
         let mut by_time: Vec<(Duration, PeerId)> =
             self.turned_away.iter().map(|(peer, until)| (*until, *peer)).collect();
+        // Where others need the room, those whose time ends first are let in.
         by_time.sort_unstable();
         let forgiven: Vec<PeerId> = by_time
             .iter()
@@ -299,7 +315,7 @@ impl Peers {
         forgiven
     }
 
-    /// Returns how many are turned away.
+    /// Returns how many peers are turned away now.
     pub(super) fn turned_away(&self) -> usize {
         self.turned_away.len()
     }

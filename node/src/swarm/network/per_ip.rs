@@ -1,5 +1,6 @@
-//! A limit on the connections with one IP address, which libp2p's own limits do not know: who has one machine cannot take all
-//! places.
+//! A limit on the connections with one IP address, so that one machine cannot take all places.
+//!
+//! libp2p's own limits do not look at addresses.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,10 +20,10 @@ use libp2p::{
 
 use super::reach;
 
-/// Connections with one address: a few machines behind one router.
+/// Most connections with one address: enough for a few machines behind one router.
 pub(super) const MAX_PER_IP: usize = 8;
 
-/// Why a connection is refused.
+/// The reason for refusing a connection: its address has too many.
 #[derive(Debug, thiserror::Error)]
 #[error("there are {MAX_PER_IP} connections with `{0}` already")]
 struct TooMany(IpAddr);
@@ -30,9 +31,10 @@ struct TooMany(IpAddr);
 /// Counts connections by address and refuses those over the limit.
 #[derive(Debug)]
 pub(super) struct Behaviour {
-    /// Whether connections within this machine count.
+    /// Whether connections within this machine do not count.
     is_loopback_exempt: bool,
-    /// Those that are open and those that began from outside; bounded by the limits of all connections.
+    /// The counted connections: open ones, and incoming ones from their first byte on. The limits on all
+    /// connections bound them.
     open: HashMap<ConnectionId, IpAddr>,
     counts: BTreeMap<IpAddr, usize>,
 }
@@ -42,8 +44,8 @@ impl Behaviour {
         Self { is_loopback_exempt, open: HashMap::new(), counts: BTreeMap::new() }
     }
 
-    /// Returns the address that counts: none over a relay, whose own is no sign of who comes; of IPv6 the network that a provider
-    /// gives to one customer.
+    /// Returns the address under which a connection counts. It is none over a relay, whose address does not
+    /// tell who comes. Of an IPv6 address it is the /64 network, which a provider gives to one customer.
     fn counted(&self, address: &Multiaddr) -> Option<IpAddr> {
         if reach::is_relayed(address) {
             return None;
@@ -101,7 +103,7 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         self.check(remote)?;
-        // Counted from its first byte, so that half-open connections are no way around.
+        // Counted from its first byte, so that half-open connections are no way around the limit.
         self.add(connection, remote);
         Ok(())
     }
@@ -131,6 +133,7 @@ impl NetworkBehaviour for Behaviour {
     fn on_swarm_event(&mut self, event: FromSwarm) {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
+                // An incoming one was counted when it began; `add` does not count it twice.
                 self.add(established.connection_id, established.endpoint.get_remote_address());
             }
             FromSwarm::ConnectionClosed(closed) => self.remove(closed.connection_id),

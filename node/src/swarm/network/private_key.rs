@@ -2,10 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-/// Letters of the shortest passphrase: shorter ones are guessed.
+/// Fewest letters of a passphrase; shorter ones are guessed.
 const MIN_PASSPHRASE: usize = 12;
 
-/// The key that all nodes of a private swarm share; without it nobody can even say hello.
+/// A private swarm's key, from digits or a passphrase. Without it, nobody can set up a connection with a node
+/// of the swarm.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PrivateKey(pub(super) [u8; 32]);
 
@@ -26,7 +27,8 @@ impl FromStr for PrivateKey {
         let letters = text.chars().count();
         if letters < MIN_PASSPHRASE {
             return Err(format!(
-                "the key is 64 hexadecimal digits or a passphrase of at least {MIN_PASSPHRASE} letters, not of {letters}"
+                "the key is 64 hexadecimal digits or a passphrase of at least {MIN_PASSPHRASE} letters, \
+                 not of {letters}"
             ));
         }
         Ok(Self(blake3::derive_key("autoswarm 1 private swarm", text.as_bytes())))

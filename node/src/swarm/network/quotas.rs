@@ -1,7 +1,7 @@
-//! How much a peer may ask for and how much it and an author may say: token buckets, pure and bounded.
+//! Quotas: how much a peer may ask for, and how much a peer and an author may say.
 //!
-//! Buckets outlive connections, so that whoever comes back gets no new burst; those least recently used are forgotten
-//! first, and by then they are mostly full again.
+//! They are token buckets, pure and bounded. Buckets outlive connections, so that a peer that comes back gets
+//! no new burst. The least recently used are forgotten first; by then they are mostly full again.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,45 +11,50 @@ use autoswarm_protocol::{
 };
 use libp2p::PeerId;
 
-/// A bucket's size, and how fast it fills again, per second.
+/// A bucket's size, and how much of it fills again per second.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rate {
     burst: f64,
     per_second: f64,
 }
 
-/// Gossip of one author: a record in ten seconds, 380 in the first hour. An honest node keeps fewer experiments than that in a
-/// month; what is more comes by reconciliation.
+/// Records that one author may gossip: one in ten seconds, 380 in the first hour. An honest node keeps fewer
+/// experiments than that in a month; anything beyond comes by reconciliation.
 const OF_AUTHOR: Rate = Rate { burst: 20.0, per_second: 0.1 };
-/// Gossip over one relayer of authors of whom nothing is held: a swarm of a thousand that all come within four seconds.
+/// Messages over one relayer by newcomers, the authors of whom nothing is held. That is room for a swarm of a
+/// thousand that all come within four seconds.
 const OF_NEWCOMERS: Rate = Rate { burst: 200.0, per_second: 50.0 };
-/// And of all others, of whom a swarm of a thousand, each at its most, says 100 a second: a tenth of a core's verifications. It has a
-/// bucket of its own, so that whoever relays authors without end keeps no known one's news from passing over it.
+/// Messages over one relayer by all known authors. A swarm of a thousand, each at its limit, sends 100 a
+/// second, a tenth of the verifications that one core can do. Newcomers have a bucket of their own, so that a
+/// relayer of endless newcomers cannot hold up authors that are already known.
 const OF_KNOWN: Rate = Rate { burst: 2000.0, per_second: 500.0 };
-/// Questions of one peer, 30 in ten seconds (Lighthouse's order of magnitude for the like).
+/// Requests of one peer other than for bodies: 30 in ten seconds (Lighthouse's order of magnitude for the
+/// like).
 const QUESTIONS: Rate = Rate { burst: 30.0, per_second: 3.0 };
 /// Bodies for one peer, bytes: forty thousand records at once, then no more than a home connection carries.
 const BODIES: Rate = Rate { burst: 16.0 * MIB, per_second: 4.0 * MIB };
 
-/// Ids that a peer advertised and then did not hand out: an honest one with a full archive drops some between the two.
+/// Ids that a peer advertised and then did not hand out. An honest peer with a full archive drops some
+/// between the two.
 const WITHHELD: Rate = Rate { burst: 64.0, per_second: 1.0 / 60.0 };
 
 const MIB: f64 = (1 << 20) as f64;
 
-/// What the smallest request for bodies costs, bytes, so that asking for what is not there is no way around the quota.
+/// Bytes that the smallest request for bodies costs. So asking for what is not held is no way around the
+/// quota.
 const SMALLEST_REQUEST: usize = 4096;
 
-/// Peers and authors that are remembered: sixty times as many as can be connected.
+/// Most peers, or authors, that one quota remembers: sixty times as many as can be connected.
 const MOST: usize = 4096;
 
-/// How full a bucket was, and when.
+/// How full a bucket was (`left`), and when (`at`).
 #[derive(Debug, Clone, Copy)]
 struct Level {
     left: f64,
     at: Duration,
 }
 
-/// One bucket per name.
+/// One bucket for each peer or author, all of one rate. Those that were never used are full.
 #[derive(Debug)]
 pub(super) struct Buckets<K> {
     rate: Rate,
@@ -61,7 +66,7 @@ impl<K: Ord + Copy> Buckets<K> {
         Self { rate, levels: BTreeMap::new() }
     }
 
-    /// Takes `amount` out of a bucket; false where so much is not in it.
+    /// Takes `amount` out of a bucket. Returns false, and takes nothing, where less is in it.
     fn take(&mut self, key: K, amount: f64, now: Duration) -> bool {
         if !self.levels.contains_key(&key) && self.levels.len() >= MOST {
             self.forget(now);
@@ -77,12 +82,12 @@ impl<K: Ord + Copy> Buckets<K> {
         is_enough
     }
 
-    /// Returns whether so much is in a bucket, and leaves it there.
+    /// Returns whether `amount` is in a bucket, and leaves it there.
     fn has(&self, key: K, amount: f64, now: Duration) -> bool {
         self.levels.get(&key).is_none_or(|level| self.rate.level(*level, now) >= amount)
     }
 
-    /// Makes room: the full buckets say nothing, and then the one longest not used.
+    /// Makes room: forgets the full buckets, which are as good as new, or else the one unused for longest.
     fn forget(&mut self, now: Duration) {
         let rate = self.rate;
         self.levels.retain(|_, level| rate.level(*level, now) < rate.burst);
@@ -108,7 +113,7 @@ pub(super) struct Quotas {
     newcomers: Buckets<PeerId>,
     known: Buckets<PeerId>,
     authors: Buckets<Author>,
-    /// Intents have buckets of their own, so that they take no place from what an author found.
+    /// Intents have buckets of their own, so that they take nothing from the quota for what an author found.
     intents: Buckets<Author>,
     questions: Buckets<PeerId>,
     bodies: Buckets<PeerId>,
@@ -130,9 +135,11 @@ impl Default for Quotas {
 }
 
 impl Quotas {
-    /// Returns whether a peer may relay one more message, by an author of whom something is held or not. What an author over his quota is
-    /// said to have signed costs its relayer nothing: gossip asks no second relayer, so whoever floods would take along what else
-    /// passes over him.
+    /// Returns whether a peer may relay one more message; `is_known` says whether its author has records
+    /// here.
+    ///
+    /// A message whose claimed author is over quota is refused at no cost to the relayer. Gossip asks no
+    /// second relayer, so otherwise a flood by one author would also stop what else this relayer passes on.
     pub(super) fn may_relay(
         &mut self,
         peer: PeerId,
@@ -148,7 +155,7 @@ impl Quotas {
         buckets.take(peer, 1.0, now)
     }
 
-    /// Returns whether one more record may pass as gossip.
+    /// Returns whether one more record of its author may pass as gossip.
     pub(super) fn may_say(&mut self, record: &Verified<Body>, now: Duration) -> bool {
         let buckets = if record.value().is_reconciled() { &mut self.authors } else { &mut self.intents };
         buckets.take(record.author(), 1.0, now)
@@ -158,12 +165,12 @@ impl Quotas {
         if is_reconciled { &self.authors } else { &self.intents }
     }
 
-    /// Returns whether a peer may ask one more question.
+    /// Returns whether a peer may send one more request.
     pub(super) fn may_ask(&mut self, peer: PeerId, now: Duration) -> bool {
         self.questions.take(peer, 1.0, now)
     }
 
-    /// Returns whether a peer may have so many bytes of bodies.
+    /// Returns whether a peer may have so many more bytes of bodies.
     pub(super) fn may_fetch(&mut self, peer: PeerId, bytes: usize, now: Duration) -> bool {
         self.bodies.take(peer, bytes.max(SMALLEST_REQUEST) as f64, now)
     }

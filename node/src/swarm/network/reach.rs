@@ -1,21 +1,21 @@
-//! From where an address can be reached.
+//! Reach: from how far away an address can be dialled.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-/// From where.
+/// From how far away an address can be reached, the nearest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
     /// From this machine alone.
     Machine,
     /// From the same local network.
     Local,
-    /// From anywhere.
+    /// From anywhere on the internet.
     World,
 }
 
-/// Reads an address at which others are said to reach this machine: an IP address or a name, with a port.
+/// Parses an address at which others are said to reach this machine: an IP address or DNS name, and a port.
 pub fn parse_external(text: &str) -> Result<Multiaddr, String> {
     let address: Multiaddr =
         text.parse().map_err(|error| format!("{error}; it looks like /ip4/93.184.216.34/tcp/4001"))?;
@@ -35,7 +35,7 @@ pub fn parse_external(text: &str) -> Result<Multiaddr, String> {
     }
 }
 
-/// Returns the IP address that an address begins with.
+/// Returns the IP address that an address begins with, if it begins with one.
 pub fn ip(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
         Protocol::Ip4(ip) => Some(ip.into()),
@@ -49,7 +49,7 @@ pub fn is_relayed(address: &Multiaddr) -> bool {
     address.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
-/// Returns the relay that an address leads over.
+/// Returns the relay that an address leads over, if it leads over one.
 pub fn relay_of(address: &Multiaddr) -> Option<PeerId> {
     let mut before = address.iter().take_while(|part| *part != Protocol::P2pCircuit);
     let relay = before.find_map(|part| match part {
@@ -59,8 +59,9 @@ pub fn relay_of(address: &Multiaddr) -> Option<PeerId> {
     relay.filter(|_| is_relayed(address))
 }
 
-/// Returns from where an address can be reached, over a relay from where that can be; none for one that leads nowhere, as over a
-/// relay of a relay, and for names, whose meaning is elsewhere.
+/// Returns from where an address can be reached. An address over a relay is reached from where the relay is.
+/// It is none for an address that leads nowhere, as over a relay of a relay, and for a DNS name, which may
+/// lead anywhere.
 pub fn of(address: &Multiaddr) -> Option<Reach> {
     if address.iter().filter(|part| *part == Protocol::P2pCircuit).count() > 1 {
         return None;

@@ -1,4 +1,4 @@
-//! The records that a running network holds, for threads that may wait: what is held, its bytes, and taking in more.
+//! Access to the records of a running network, for threads that may block.
 
 use anyhow::Context;
 use autoswarm_protocol::{id::RecordId, record::Fault};
@@ -6,8 +6,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{archive::Taken, messages::NetworkCommand, overview::NetworkView};
 
-/// A way to the archive of a running network, which it does not keep alive. Every call blocks until the task answers, so
-/// none belongs on a thread of the runtime.
+/// Access to the archive of a running network, which it does not keep alive. Every call that returns or takes
+/// records blocks until the network's task answers, so **none belongs on a thread of the async runtime**.
 #[derive(Debug, Clone)]
 pub struct RecordsOf {
     commands: mpsc::WeakSender<NetworkCommand>,
@@ -22,28 +22,28 @@ impl RecordsOf {
         Self { commands, view }
     }
 
-    /// Returns a fingerprint of all ids, half a second old at most.
+    /// Returns a fingerprint of all held ids, at most half a second old.
     pub fn fingerprint(&self) -> String {
         self.view.borrow().fingerprint.clone()
     }
 
-    /// Returns whether the network is gone.
+    /// Returns whether the network has ended.
     pub fn is_over(&self) -> bool {
         self.commands.upgrade().is_none()
     }
 
-    /// Returns the ids of all records.
+    /// Returns the ids of all held records.
     pub fn held_ids(&self) -> anyhow::Result<Vec<RecordId>> {
         self.ask(NetworkCommand::Ids)
     }
 
-    /// Returns the bytes of those that are held.
+    /// Returns the bytes of those of the records that are held.
     pub fn held(&self, ids: &[RecordId]) -> anyhow::Result<Vec<Vec<u8>>> {
         let ids = ids.to_vec();
         self.ask(|answer| NetworkCommand::Get(ids, answer))
     }
 
-    /// Hands over bytes from anywhere but a peer; the research hears of what is new.
+    /// Hands over records that no peer brought, as bytes. The research is told of the new ones.
     pub fn hand_over(&self, records: Vec<Vec<u8>>) -> anyhow::Result<Vec<Result<Taken, Fault>>> {
         self.ask(|answer| NetworkCommand::Take(records, answer))
     }

@@ -1,8 +1,9 @@
-//! Over whom a node is reached that nobody can dial: the slots that it keeps at peers who relay. Pure: the time and the
-//! randomness are arguments.
+//! Relay reservations of a node behind a NAT: its slots at peers that relay for it.
 //!
-//! A relay helps as far as it is reached from further away than the node itself, so that is all that is asked: a node on a
-//! public address needs none, one behind a home's router needs a public one, and one that listens to nobody takes any.
+//! Pure: the time and the randomness are arguments, and no relay is asked here.
+//!
+//! A relay helps only if it is reached from further away than the node itself. So a node on a public address
+//! needs none, one behind a home's router needs a public one, and one that does not listen takes any.
 
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
@@ -10,48 +11,50 @@ use libp2p::{Multiaddr, PeerId, core::transport::ListenerId};
 
 use super::reach::Reach;
 
-/// Slots that are kept: one may go away.
+/// How many reservations a node keeps: one may go away.
 const WANTED: usize = 2;
 
-/// First rest before a relay is asked again that refused or was lost, and the last (peers are dialled again at the same rests).
+/// First rest before a relay that refused or was lost is asked again.
 const FIRST_REST: Duration = Duration::from_secs(2);
+/// Longest rest before a relay is asked again (the same as before a peer is dialled again).
 const LONGEST_REST: Duration = Duration::from_mins(5);
-/// A slot that was held for so long was no refusal: the rests begin anew.
+/// A reservation that was held for so long was no refusal: the rests begin anew.
 const GOOD_SLOT: Duration = Duration::from_mins(1);
-/// Relays whose rests are remembered.
+/// Most relays whose rests are remembered.
 const MAX_RESTS: usize = 64;
 
 /// A connected peer that relays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Relay {
-    /// Who.
+    /// The relay's peer id.
     pub(super) peer: PeerId,
-    /// Where this node dialled it, without a relay in between.
+    /// Where it can be dialled without another relay in between; without its peer id.
     pub(super) address: Multiaddr,
-    /// From where it is reached.
+    /// From where the relay is reached.
     pub(super) reach: Reach,
     /// Whether the operator named it.
     pub(super) is_asked: bool,
-    /// Round trip.
+    /// Round trip to the relay, once it is measured.
     pub(super) latency: Option<Duration>,
 }
 
-/// A slot that is held or asked for.
+/// A reservation at a relay, held or only asked for.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     listener: ListenerId,
     reach: Reach,
+    /// When the relay granted it; none before.
     held_since: Option<Duration>,
 }
 
-/// How long a relay is left alone.
+/// How long a relay is left alone: until when now, and for how long next time.
 #[derive(Debug, Clone, Copy)]
 struct Rest {
     until: Duration,
     next: Duration,
 }
 
-/// All slots of a node.
+/// All reservations of a node, and the rests of relays that refused.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     slots: BTreeMap<PeerId, Slot>,
@@ -59,8 +62,9 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Returns which of the connected relays to ask now, by a node that is reached from `own` without any: those that are reached
-    /// from furthest away first, then those that the operator named, then the nearest.
+    /// Returns which of the connected relays to ask now, where the node is reached from `own` without any.
+    /// Relays that are reached from furthest away come first, then those that the operator named, then the
+    /// nearest by latency.
     pub(super) fn due(&self, own: Option<Reach>, mut relays: Vec<Relay>, now: Duration) -> Vec<Relay> {
         relays.retain(|relay| {
             let rests = self.rests.get(&relay.peer).is_some_and(|rest| rest.until > now);
@@ -74,12 +78,12 @@ impl Slots {
         relays
     }
 
-    /// Notes that a relay was asked.
+    /// Notes that a relay was asked for a reservation, which `listener` stands for.
     pub(super) fn asked(&mut self, relay: &Relay, listener: ListenerId) {
         self.slots.insert(relay.peer, Slot { listener, reach: relay.reach, held_since: None });
     }
 
-    /// Notes that a relay said yes; true when it is new.
+    /// Notes that a relay granted a reservation. Returns true if it is new, not a renewal.
     pub(super) fn held(&mut self, peer: PeerId, now: Duration) -> bool {
         match self.slots.get_mut(&peer) {
             Some(slot) if slot.held_since.is_none() => {
@@ -90,8 +94,11 @@ impl Slots {
         }
     }
 
-    /// Notes that a relay refused, or that a slot is gone: it is asked again after a rest that grows, by half to one and a half of
-    /// it as `random` in [0, 1) says. Returns the relay, if the listener was one's slot.
+    /// Notes that a relay refused, or that a reservation is gone. Returns the relay, if `listener` belonged
+    /// to one.
+    ///
+    /// The relay is asked again after a rest that grows each time. `random` in [0, 1) stretches it to between
+    /// half and one and a half of its length.
     pub(super) fn lost(&mut self, listener: ListenerId, now: Duration, random: f64) -> Option<PeerId> {
         let (peer, slot) = self
             .slots
@@ -103,7 +110,7 @@ impl Slots {
         Some(peer)
     }
 
-    /// Notes that a relay could not be asked.
+    /// Notes that a relay could not even be asked.
     pub(super) fn unasked(&mut self, peer: PeerId, now: Duration, random: f64) {
         self.refused(peer, false, now, random);
     }
@@ -114,6 +121,7 @@ impl Slots {
             _ => FIRST_REST,
         };
         if self.rests.len() >= MAX_RESTS && !self.rests.contains_key(&peer) {
+            // The relay whose rest ends first has the least to remember.
             let soonest = self.rests.iter().min_by_key(|(_, rest)| rest.until).map(|(peer, _)| *peer);
             soonest.and_then(|peer| self.rests.remove(&peer));
         }
@@ -121,7 +129,8 @@ impl Slots {
         self.rests.insert(peer, rest);
     }
 
-    /// Takes the slots that lead no further than the node itself, which is reached from `own` now.
+    /// Removes the reservations that reach no further than the node itself, which is reached from `own` now.
+    /// Returns their listeners.
     pub(super) fn needless(&mut self, own: Option<Reach>) -> Vec<ListenerId> {
         let needless: Vec<ListenerId> =
             self.slots.values().filter(|slot| Some(slot.reach) <= own).map(|slot| slot.listener).collect();
@@ -129,7 +138,7 @@ impl Slots {
         needless
     }
 
-    /// Returns the relays over which this node is reached.
+    /// Returns the relays that granted a reservation, over which this node is reached.
     pub(super) fn relays(&self) -> impl Iterator<Item = PeerId> {
         self.slots.iter().filter(|(_, slot)| slot.held_since.is_some()).map(|(peer, _)| *peer)
     }

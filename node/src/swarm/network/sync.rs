@@ -1,6 +1,7 @@
-//! Set reconciliation over an archive, as steps without IO: who leads asks, who answers keeps nothing in between.
+//! Set reconciliation over an archive, as steps without IO.
 //!
-//! Gossip is for latency; this is the guarantee.
+//! The side that leads asks; the side that answers keeps nothing in between. Gossip is for latency; this is
+//! the guarantee. When to reconcile is decided in `sync_schedule.rs`.
 
 use std::collections::BTreeSet;
 
@@ -12,22 +13,23 @@ use super::{
     exchange::{MAX_ANSWER_BYTES, MAX_FRAME_BYTES, MAX_IDS, PeerResponse, ShortId},
 };
 
-/// Most rounds of one reconciliation: the largest archives that can be, with nothing in common, take half as many.
+/// Most rounds of one reconciliation. The largest possible archives, with nothing in common, take half as
+/// many.
 const MAX_ROUNDS: u32 = 256;
 
 /// Most ids that one reconciliation may find missing: as many small records as two archives hold.
 const MAX_NEEDED: usize = 1 << 18;
 
-/// Bytes around a record in an answer: its length.
+/// Bytes around a record in a response: its length.
 pub const RECORD_OVERHEAD: usize = 8;
 
 /// What a peer did wrong in a reconciliation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Misled {
-    /// A frame that is none.
+    /// It sent a frame that cannot be processed.
     #[error("sent a frame that makes no sense")]
     BadFrame,
-    /// It never comes to an end.
+    /// The comparison never comes to an end: it is over the bound on rounds or on missing ids.
     #[error("never comes to an end with comparing")]
     Endless,
 }
@@ -37,30 +39,30 @@ pub enum Misled {
 pub struct Lead {
     negentropy: Negentropy<'static, Set>,
     rounds: u32,
-    /// Ids that the peer has and this node lacks; the last is asked for first.
+    /// Ids that the peer has and this node lacks, not asked for yet; the last is asked for first.
     needed: Vec<RecordId>,
-    /// Whether one of the two lacks something.
+    /// Whether either side lacks something.
     differs: bool,
 }
 
-/// What a lead does next.
+/// What the leading side does next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SyncStep {
-    /// Send this frame.
+    /// Send this frame to the peer.
     Frame(Vec<u8>),
-    /// The sets are compared: fetch what is needed.
+    /// The sets are compared: fetch the records that are missing.
     Fetch,
 }
 
 impl Lead {
-    /// Begins; returns the first frame.
+    /// Begins a reconciliation; returns it with the first frame to send.
     pub fn begin(archive: &Archive) -> Result<(Self, Vec<u8>), negentropy::Error> {
         let mut negentropy = Negentropy::owned(archive.set()?, MAX_FRAME_BYTES as u64)?;
         let frame = negentropy.initiate()?;
         Ok((Self { negentropy, rounds: 0, needed: Vec::new(), differs: false }, frame))
     }
 
-    /// Takes the peer's frame.
+    /// Takes the peer's frame, and returns what to do next.
     pub fn step(&mut self, frame: &[u8]) -> Result<SyncStep, Misled> {
         self.rounds += 1;
         let (mut have, mut need) = (Vec::new(), Vec::new());
@@ -79,14 +81,14 @@ impl Lead {
         }
     }
 
-    /// Takes the ids of the next request for bodies, without those that are under way from somebody; none when there is nothing
-    /// to ask for now.
+    /// Takes the ids of the next request for bodies, without those that are under way from any peer. Returns
+    /// none when there is nothing to ask for now.
     pub fn next_ids(&mut self, archive: &Archive, under_way: &BTreeSet<RecordId>) -> Option<Vec<RecordId>> {
         let (mut ids, mut later) = (Vec::new(), Vec::new());
         while ids.len() < MAX_IDS
             && let Some(id) = self.needed.pop()
         {
-            // Gossip may have brought it meanwhile, or there is no room for it.
+            // Gossip may have brought it meanwhile, or it found no room here.
             if archive.get(id).is_some() || archive.refuses(id) {
                 continue;
             }
@@ -100,38 +102,39 @@ impl Lead {
         (!ids.is_empty()).then_some(ids)
     }
 
-    /// Returns whether everything was asked for.
+    /// Returns whether every missing record was asked for.
     pub fn is_done(&self) -> bool {
         self.needed.is_empty()
     }
 
-    /// Returns whether, as far as it was compared, neither lacks anything.
+    /// Returns whether neither side lacks anything, as far as they were compared.
     pub fn found_nothing(&self) -> bool {
         !self.differs
     }
 
-    /// Asks again for what was not answered.
+    /// Puts ids back to be asked for again.
     pub fn again(&mut self, ids: impl IntoIterator<Item = RecordId>) {
         self.needed.extend(ids);
     }
 }
 
-/// Returns whether an answer of so many bytes had room for another record, so that what is missing in it is not held.
+/// Returns whether a response of so many bytes had room for one more record. If so, what is missing in it is
+/// not held by the peer.
 pub const fn had_room(bytes: usize) -> bool {
     bytes + MAX_RECORD_BYTES + RECORD_OVERHEAD <= MAX_ANSWER_BYTES
 }
 
-/// Answers a frame from the archive as it is now.
+/// Returns the answer to a frame, from the archive as it is now.
 pub fn answer_frame(archive: &Archive, frame: &[u8]) -> Result<Vec<u8>, negentropy::Error> {
     Negentropy::owned(archive.set()?, MAX_FRAME_BYTES as u64)?.reconcile(frame)
 }
 
-/// Returns whether an answered frame says that the sets are equal: it holds its version and no range.
+/// Returns whether an answer to a frame says that the sets are equal: it holds its version and no range.
 pub const fn says_equal(frame: &[u8]) -> bool {
     frame.len() <= 1
 }
 
-/// Answers a request for bodies, as far as they fit.
+/// Returns the response to a request for bodies, with as many of those held as fit.
 pub fn answer_ids(archive: &Archive, ids: &[ShortId]) -> PeerResponse {
     let mut records = Vec::new();
     let mut bytes = 0;

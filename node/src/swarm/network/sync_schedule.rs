@@ -1,14 +1,17 @@
-//! When to reconcile next: often while that finds something, ever more rarely while it does not. Pure: the time and the
-//! randomness are arguments.
+//! The sync schedule: when to reconcile next.
+//!
+//! That is often while reconciliations find something, and ever more rarely while they do not. Pure: the time
+//! and the randomness are arguments. With whom to reconcile is chosen in `task/reconcile.rs`.
 
 use std::time::Duration;
 
-/// Growth of the rest after a look that found nothing, and the longest rest as a multiple of the first: 45 s become ten minutes
-/// (the rests of Ceramic's set reconciliation).
+/// Growth of the rest with each reconciliation that found nothing.
 const GROWTH: u32 = 2;
+/// Longest rest, as a multiple of the first: 45 s become ten minutes (the rests of Ceramic's set
+/// reconciliation).
 const LONGEST: u32 = 13;
 
-/// The rests between reconciliations.
+/// The rests between reconciliations: the first, the present one, and the time at which it ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SyncSchedule {
     first: Duration,
@@ -17,12 +20,13 @@ pub(super) struct SyncSchedule {
 }
 
 impl SyncSchedule {
-    /// Begins with rests of `first` on average.
+    /// Makes a schedule whose rests begin with `first` on average.
     pub(super) const fn new(first: Duration) -> Self {
         Self { first, rest: first, next: first }
     }
 
-    /// Returns whether it is time, and if so begins the next rest: half to one and a half of it, as `random` in [0, 1) says.
+    /// Returns whether it is time to reconcile. If so, the next rest begins; `random` in [0, 1) stretches it
+    /// to between half and one and a half of its length.
     pub(super) fn is_due(&mut self, now: Duration, random: f64) -> bool {
         let is_due = now >= self.next;
         if is_due {
@@ -31,14 +35,15 @@ impl SyncSchedule {
         is_due
     }
 
-    /// Takes a look that found both sides equal: the next one may wait longer.
+    /// Notes a reconciliation that found both sides equal: the rests grow.
     pub(super) fn found_nothing(&mut self) {
         self.rest = (self.rest * GROWTH).min(self.first * LONGEST);
     }
 
-    /// Takes a sign that something is missing, here or there: the rests begin anew.
+    /// Notes a sign that something is missing, here or at a peer: the rests begin anew.
     pub(super) fn woke(&mut self, now: Duration, random: f64) {
         self.rest = self.first;
+        // Only ever sooner, so that a stream of signs cannot put the next reconciliation off.
         self.next = self.next.min(now + self.first.mul_f64(0.5 + random));
     }
 }
@@ -50,7 +55,7 @@ mod tests {
     const FIRST: Duration = Duration::from_secs(45);
     const TICK: Duration = Duration::from_millis(500);
 
-    /// Lets an hour pass in which nothing is found, except at `woken`; returns when it was looked.
+    /// Lets an hour pass in which nothing is found, with a sign at `woken`. Returns when it was looked.
     fn looks(random: f64, woken: Option<Duration>) -> Vec<Duration> {
         let (mut schedule, mut now, mut looks) = (SyncSchedule::new(FIRST), Duration::ZERO, Vec::new());
         while now < Duration::from_hours(1) {

@@ -1,5 +1,6 @@
-//! The task that owns the swarm: events of the network and commands of the node in, actions on both out. What becomes of an
-//! event stands in the files beside it.
+//! The task that owns the libp2p swarm: network events and the node's commands in, actions on both out.
+//!
+//! This file receives and dispatches. What is done about an event stands in the files beside it.
 
 mod connection;
 mod gossip;
@@ -30,13 +31,14 @@ use crate::base::clock::unix_now;
 
 pub(super) use state::Task;
 
-/// How often due dials and reconciliations are looked at.
+/// How often the task looks for due dials and reconciliations.
 const TICK: Duration = Duration::from_millis(500);
 
 impl Task {
-    /// Goes on until every handle is gone.
+    /// Runs until every handle is gone.
     pub(super) async fn run(mut self) {
         let mut tick = tokio::time::interval(TICK);
+        // One tick looks at everything that is due, so missed ones need no catching up.
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let news = self.news.clone();
         loop {
@@ -52,7 +54,7 @@ impl Task {
                             permit.send(event);
                         }
                     }
-                    // Nobody listens any more.
+                    // Nobody reads the events any more.
                     Err(_) => self.late.clear(),
                 },
                 _ = tick.tick() => self.tick(),
@@ -70,7 +72,7 @@ impl Task {
     fn command(&mut self, command: NetworkCommand) {
         match command {
             NetworkCommand::Publish(record) => {
-                // It was checked when it was signed.
+                // It was checked when it was signed, so a refusal is not expected.
                 if let Err(fault) = self.archive.insert(&record.bytes, unix_now()) {
                     tracing::warn!("an own record is refused: {fault}");
                     return;
@@ -84,7 +86,7 @@ impl Task {
                     tracing::debug!("not gossiped now: {error}");
                 }
             }
-            // Whoever asked and went away needs no answer.
+            // Whoever asked may have gone away and needs no answer then, so a failed send is fine.
             NetworkCommand::Ids(answer) => {
                 let _ = answer.send(self.archive.iter().map(|held| held.record.id()).collect());
             }
@@ -95,6 +97,7 @@ impl Task {
             NetworkCommand::Take(records, answer) => {
                 let taken = records.iter().map(|bytes| self.archive.insert(bytes, unix_now()));
                 let taken: Vec<_> = taken.collect();
+                // No peer brought these, so this node stands for the relayer.
                 let relayed_by = *self.swarm.local_peer_id();
                 for record in taken.iter().filter_map(|taken| match taken {
                     Ok(Taken::New(record)) => Some(record.clone()),
@@ -124,7 +127,7 @@ impl Task {
         let due = self.peers.due(now, connections, connected, || self.rng.random());
         for address in due {
             if ticket::peer_of(&address) != Some(*self.swarm.local_peer_id()) {
-                // What cannot be dialled now is tried again.
+                // An address that cannot be dialled now becomes due again.
                 let _ = self.swarm.dial(address);
             }
         }
@@ -148,10 +151,10 @@ impl Task {
                     connected.connections.remove(&connection_id);
                 }
             }
-            // The ticket grows with each.
+            // Each new address goes into the ticket.
             SwarmEvent::NewListenAddr { .. } => self.show(),
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => self.slot_gone(listener_id, reason),
-            // Peers hear of it at once, not when they ask next.
+            // Peers learn of the address at once, not only when identify next tells them.
             SwarmEvent::ExternalAddrConfirmed { .. } => {
                 self.swarm.behaviour_mut().identify.push(self.connected.keys().copied());
             }
@@ -183,11 +186,11 @@ impl Task {
                     connected.latency = Some(latency);
                 }
             }
-            // Peers of peers: a swarm does not hang on one bootstrap node.
+            // Peers of peers are dialled too, so that a swarm does not depend on one bootstrap node.
             BehaviourEvent::Kad(kad::Event::RoutingUpdated { peer, .. })
                 if !self.connected.contains_key(&peer) && self.connections().are_few() =>
             {
-                // Who cannot be dialled now is met again.
+                // A peer that cannot be dialled now will turn up again.
                 let _ = self.swarm.dial(peer);
             }
             BehaviourEvent::Reachable(event) => self.was_tried(event),
@@ -219,7 +222,8 @@ impl Task {
         }
     }
 
-    /// Tells the node; a record for which it has no room now waits by its id, anything else is news of the moment.
+    /// Tells the node. A held record that finds no room now waits by its id; any other event is news of the
+    /// moment and is dropped.
     fn tell(&mut self, event: NetworkEvent) {
         if let Err(mpsc::error::TrySendError::Full(NetworkEvent::Record { record, relayed_by })) =
             self.news.try_send(event)
@@ -229,7 +233,7 @@ impl Task {
         }
     }
 
-    /// Returns the next record that waited, unless something worthier has taken its place in the archive meanwhile.
+    /// Returns the next record that waited; none if it was evicted from the archive meanwhile.
     fn next_late(late: &mut VecDeque<(RecordId, PeerId)>, archive: &Archive) -> Option<NetworkEvent> {
         let (id, relayed_by) = late.pop_front()?;
         let record = archive.get(id)?.record.clone();

@@ -1,4 +1,6 @@
-//! The one string that joins a swarm: `<objective-id>@<multiaddr>[,<multiaddr>…]`, each address ending in `/p2p/<peer-id>`.
+//! The ticket: the one string that joins a swarm.
+//!
+//! It is `<objective-id>@<multiaddr>[,<multiaddr>…]`, where each address ends in `/p2p/<peer-id>`.
 
 use std::{cmp::Reverse, fmt, str::FromStr};
 
@@ -7,7 +9,7 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 use super::reach::{self, Reach};
 
-/// Most addresses of a ticket.
+/// Most addresses in one ticket.
 pub const MAX_ADDRESSES: usize = 16;
 
 /// What to research, and whom to ask.
@@ -15,11 +17,11 @@ pub const MAX_ADDRESSES: usize = 16;
 pub struct Ticket {
     /// The shared objective; whatever peers send is checked against it.
     pub objective: ObjectiveId,
-    /// Where peers are, never empty.
+    /// Addresses of peers, with their peer ids; never empty in a ticket that was parsed.
     pub addresses: Vec<Multiaddr>,
 }
 
-/// Returns the peer that an address leads to.
+/// Returns the peer that an address leads to, if it ends in a peer id.
 pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     match address.iter().last() {
         Some(Protocol::P2p(peer)) => Some(peer),
@@ -27,7 +29,7 @@ pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     }
 }
 
-/// Returns an address without the peer that it leads to.
+/// Returns an address without the peer id at its end.
 pub fn host(address: &Multiaddr) -> Multiaddr {
     let mut host = address.clone();
     if peer_of(address).is_some() {
@@ -36,7 +38,7 @@ pub fn host(address: &Multiaddr) -> Multiaddr {
     host
 }
 
-/// Returns an address with the peer that it leads to.
+/// Returns an address with a peer id at its end, which is added where it is missing.
 pub fn whole(address: &Multiaddr, peer: PeerId) -> Multiaddr {
     match peer_of(address) {
         Some(_) => address.clone(),
@@ -44,8 +46,9 @@ pub fn whole(address: &Multiaddr, peer: PeerId) -> Multiaddr {
     }
 }
 
-/// Returns where others can dial a peer that has these addresses: once each, those that are reached from furthest away first and otherwise in
-/// their order, and this machine's own only where there is nothing else.
+/// Returns where others can dial a peer that has these addresses, each once. Those that are reached from
+/// furthest away come first, otherwise they keep their order. Addresses of this machine alone stay only where
+/// there are no others.
 pub fn dialable<'a>(addresses: impl Iterator<Item = &'a Multiaddr>, peer: PeerId) -> Vec<Multiaddr> {
     let mut dialable: Vec<Multiaddr> = Vec::new();
     for address in addresses.map(|address| whole(address, peer)) {
@@ -53,7 +56,7 @@ pub fn dialable<'a>(addresses: impl Iterator<Item = &'a Multiaddr>, peer: PeerId
             dialable.push(address);
         }
     }
-    // A name may lead anywhere.
+    // A DNS name may lead anywhere.
     let reach = |address: &Multiaddr| reach::of(address).unwrap_or(Reach::World);
     dialable.sort_by_key(|address| Reverse(reach(address)));
     if dialable.first().is_some_and(|furthest| reach(furthest) > Reach::Machine) {
@@ -64,18 +67,21 @@ pub fn dialable<'a>(addresses: impl Iterator<Item = &'a Multiaddr>, peer: PeerId
 }
 
 impl Ticket {
-    /// Returns in one line who can use the ticket, when that is not everybody.
+    /// Returns in one line who can use the ticket, if not everybody can.
     pub fn limits(&self) -> Option<&'static str> {
-        // A name may lead anywhere.
+        // A DNS name may lead anywhere.
         let reach = self.addresses.iter().map(|address| reach::of(address).unwrap_or(Reach::World)).max()?;
         match reach {
             Reach::World => None,
             Reach::Local => Some(
-                "all addresses of the ticket are private: it works in the same local network only; from elsewhere a peer with a public address is needed, as `node join --observe` on a rented machine",
+                "all addresses of the ticket are private: it works in the same local network only; \
+                 from elsewhere a peer with a public address is needed, \
+                 as `node join --observe` on a rented machine",
             ),
             Reach::Machine => Some(
                 "all addresses of the ticket are of this machine alone: nobody else can use it; \
-                 unless told where to, a node listens on every interface, so either `--listen` said otherwise or there is no network",
+                 unless told where to, a node listens on every interface, \
+                 so either `--listen` said otherwise or there is no network",
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! How a node's bytes travel: tcp and quic in the open, tcp under a shared key, or whatever a test brings.
+//! The transport of a node: tcp and quic in the open, tcp under a shared key, or whatever a test brings.
 
 use std::{fmt, time::Duration};
 
@@ -17,23 +17,23 @@ use super::{
     private_key::PrivateKey,
 };
 
-/// Connections without a use are closed after this; gossip is a use.
+/// Idle connections are closed after this; gossip is a use.
 const IDLE: Duration = Duration::from_mins(1);
-/// Streams of one connection; yamux's own default of 8,192 is for servers.
+/// Most streams of one connection; yamux's own default of 8,192 is for servers.
 const MAX_STREAMS: usize = 256;
 /// How long setting up a connection may take.
 const SETUP: Duration = Duration::from_secs(10);
 /// A transport that brings its own security and multiplexing, as tests do.
 pub type Other = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// yamux with a bound that fits.
+/// Makes a yamux configuration with the bound of [`MAX_STREAMS`].
 fn multiplexer() -> yamux::Config {
     let mut config = yamux::Config::default();
     config.set_max_num_streams(MAX_STREAMS);
     config
 }
 
-/// Builds the swarm of a node: over `other`, or over tcp with a shared key, or over tcp and quic.
+/// Builds the swarm of a node: over `other`, else over tcp with the shared key, else over tcp and quic.
 pub(super) fn build(
     config: &NetworkConfig,
     objective: ObjectiveId,
@@ -41,7 +41,7 @@ pub(super) fn build(
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let failed = |error: &dyn fmt::Display| NetworkError::Setup(error.to_string());
     let builder = SwarmBuilder::with_existing_identity(config.keys.clone()).with_tokio();
-    // The builder's steps have a type each; what both ways share is spelled out once.
+    // Each step of the builder has a type of its own; the macro spells out once what both branches share.
     macro_rules! finish {
         ($builder:expr) => {
             $builder
@@ -74,7 +74,7 @@ pub(super) fn build(
     })
 }
 
-/// Makes the transport of a private swarm. Quic has no place for such a key.
+/// Makes the transport of a private swarm: tcp only, since quic has no place for such a key.
 fn private(config: &NetworkConfig, key: PrivateKey) -> Result<Other, NetworkError> {
     let failed = |error: &dyn fmt::Display| NetworkError::Setup(error.to_string());
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));

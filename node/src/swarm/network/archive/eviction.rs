@@ -1,12 +1,16 @@
-//! Who stays where there is no room for all: a pure function of the set of records, so that two full archives that have
-//! seen the same keep the same, in whatever order it came.
+//! Eviction: which records stay when there is no room for all.
 //!
-//! Records are shelved by size class, each class with the same bytes, so that memory is bounded. On a shelf an author's
-//! records stand in order of worth, and a shelf that overflows drops the last record of whoever has most on it: everybody's best stays
-//! before anybody's second best. What an author claims moves its own records only, never those of another.
+//! It is a pure function of the set of records. Two full archives that have seen the same records keep the
+//! same ones, in whatever order they came.
 //!
-//! The order is of single records and of their places in their author's row, and both can only fall while a set grows. Hence
-//! nothing that was dropped ever comes back, and keeping part of two sets and joining keeps what joining first would have kept.
+//! Records are shelved by size class. Every class has the same number of bytes, so memory is bounded. On a
+//! shelf, the records of an author form a row, in order of worth. A shelf that overflows drops the last
+//! record of its longest row: everybody's best stays before anybody's second best. What an author claims
+//! moves its own records only, never those of another.
+//!
+//! Records are ranked singly and by their places in their author's row, and both ranks can only fall while a
+//! set grows. Hence nothing that was dropped ever comes back. And two sets that are cut down and then joined
+//! keep what they would have kept if they had been joined first.
 
 use std::{
     cmp::Reverse,
@@ -18,13 +22,14 @@ use autoswarm_protocol::{
     record::{Body, MAX_RECORD_BYTES, Verified},
 };
 
-/// Bytes of the smallest class: most records are smaller.
+/// Largest record of the smallest size class, bytes; most records are smaller.
 const SMALLEST_CLASS: usize = 1024;
 
-/// Most records that an archive with the usual caps holds: of each class half as many as of the one below it, six classes.
+/// Most records that an archive with the default caps holds. There are six classes, and each holds half as
+/// many as the one below it.
 pub const MAX_RECORDS: usize = 2 * (BYTES_OF_CLASS / SMALLEST_CLASS) - BYTES_OF_CLASS / MAX_RECORD_BYTES;
 
-/// Bytes of a class, usually.
+/// Bytes that each size class has by default.
 const BYTES_OF_CLASS: usize = 64 << 20;
 
 /// How much an archive holds.
@@ -32,24 +37,24 @@ const BYTES_OF_CLASS: usize = 64 << 20;
 pub struct ArchiveCaps {
     /// Bytes of each size class (up to 1, 2, 4 … 32 KiB).
     pub bytes_of_class: usize,
-    /// The part of a class that one author may take, as its divisor.
+    /// The divisor of a class: one author may take one part in so many of its records.
     pub authors: usize,
 }
 
 impl Default for ArchiveCaps {
-    /// 65,536 records of up to 1 KiB and 32,768 of up to 2 KiB, 384 MiB in the worst case; of one author 2,048 small ones, half a year
-    /// of nights in which ten experiments are kept.
+    /// 65,536 records of up to 1 KiB, 32,768 of up to 2 KiB, and so on: 384 MiB in the worst case. One author
+    /// has room for 2,048 small records: half a year of nights in which ten experiments are kept.
     fn default() -> Self {
         Self { bytes_of_class: BYTES_OF_CLASS, authors: 32 }
     }
 }
 
-/// A record's place in its author's row; the smaller the better.
+/// What decides a record's place in its author's row; the smaller the better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Worth {
-    /// Discoveries first, re-runs next, digests last.
+    /// Discoveries first, attestations of re-runs next, digests last.
     kind: u8,
-    /// Thousandths of Δ/se, of discoveries: the author's own ranking.
+    /// Δ/se in thousandths, for discoveries only: the author's own ranking.
     strength: i64,
     newest: Reverse<u64>,
     id: RecordId,
@@ -60,7 +65,7 @@ impl Worth {
         let (kind, strength) = match record.value() {
             Body::Discovery(discovery) => {
                 let estimate = &discovery.estimate;
-                // Floats to integers saturate, and no error at all is as good as a small one.
+                // The cast saturates, and a standard error of zero counts as a tiny one.
                 (0, (estimate.delta / estimate.standard_error.max(1e-9) * 1000.0) as i64)
             }
             Body::Attestation(_) => (1, 0),
@@ -74,7 +79,7 @@ impl Worth {
 #[derive(Debug, Default)]
 struct Shelf {
     rows: BTreeMap<Author, BTreeSet<Worth>>,
-    /// Authors by how many records they have here.
+    /// Authors by the lengths of their rows here.
     by_length: BTreeSet<(usize, Author)>,
     records: usize,
 }
@@ -90,7 +95,7 @@ impl Shelf {
         self.records += after - before;
     }
 
-    /// Takes the last record out of an author's row.
+    /// Takes the last record out of an author's row, and returns its id.
     fn drop_last(&mut self, author: Author) -> Option<RecordId> {
         let row = self.rows.get_mut(&author)?;
         let last = row.pop_last()?;
@@ -105,7 +110,7 @@ impl Shelf {
     }
 }
 
-/// All shelves of an archive.
+/// All shelves of an archive, by the largest record of their class.
 #[derive(Debug)]
 pub(super) struct Eviction {
     caps: ArchiveCaps,
@@ -122,7 +127,7 @@ impl Eviction {
         self.eviction.values().any(|shelf| shelf.rows.contains_key(&author))
     }
 
-    /// Puts a record of so many bytes into its place; returns what had to go for it, which may be the record itself.
+    /// Shelves a record of so many bytes. Returns the record that had to go for it, maybe the same one.
     pub(super) fn put(&mut self, record: &Verified<Body>, bytes: usize) -> Option<RecordId> {
         let class = bytes.clamp(SMALLEST_CLASS, MAX_RECORD_BYTES).next_power_of_two();
         let room = (self.caps.bytes_of_class / class).max(1);
@@ -130,10 +135,12 @@ impl Eviction {
         let author = record.author();
         let shelf = self.eviction.entry(class).or_default();
         shelf.put(author, Worth::of(record));
+        // An author over its own share loses its own last record, even while the shelf has room.
         if shelf.rows.get(&author).is_some_and(|row| row.len() > of_author) {
             return shelf.drop_last(author);
         }
         if shelf.records > room {
+            // Among rows of one length the author's id decides, which is the same on every node.
             let (_, longest) = *shelf.by_length.last()?;
             return shelf.drop_last(longest);
         }

@@ -1,13 +1,13 @@
-//! What was dropped lately, so that it is not fetched again from whoever still has it.
+//! Ids of records dropped lately, so that they are not fetched again from peers who still have them.
 
 use std::{collections::BTreeSet, mem};
 
 use autoswarm_protocol::id::RecordId;
 
-/// Ids of a generation; two are remembered, 2 MiB.
+/// Ids of one generation; two generations are remembered, 2 MiB.
 const GENERATION: usize = 32_768;
 
-/// A bounded memory of ids; the older half is forgotten at once.
+/// A bounded memory of ids, in two generations; the older one is forgotten as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
     young: BTreeSet<RecordId>,

@@ -1,4 +1,4 @@
-//! The ways to a connected peer: its connections, what leads there, and what the peer says of itself.
+//! A connected peer: its connections, their kinds and addresses, and what the peer says of itself.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,23 +10,23 @@ use crate::swarm::network::{
     ticket::{peer_of, whole},
 };
 
-/// What kind of way it is; the best comes first.
+/// How a connection reaches the peer; the best kind comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ConnectionKind {
-    /// Without anybody in between.
+    /// Directly, with nobody in between.
     Direct,
-    /// Without anybody in between, but only for now: two routers were made to let each other's packets in.
+    /// Directly, but only for now: two routers were made to let each other's packets in (hole punching).
     Punched,
-    /// Over a relay.
+    /// Over a relay, which passes everything on.
     Relayed,
 }
 
-/// A connection.
+/// One connection with a peer.
 #[derive(Debug)]
 pub(super) struct PeerConnection {
     kind: ConnectionKind,
     address: Multiaddr,
-    /// Whether this node began it.
+    /// Whether this node dialled it.
     is_chosen: bool,
 }
 
@@ -36,11 +36,11 @@ pub(super) struct Connected {
     pub(super) since: Duration,
     pub(super) latency: Option<Duration>,
     pub(super) agent: String,
-    /// Where it says that it listens.
+    /// Addresses at which it says that it listens.
     pub(super) listens: Vec<Multiaddr>,
-    /// Whether it relays.
+    /// Whether it says that it relays for others.
     pub(super) relays: bool,
-    /// Its connections, never none; bounded by the limits of connections.
+    /// Its open connections, never none; bounded by the connection limits.
     pub(super) connections: BTreeMap<ConnectionId, PeerConnection>,
 }
 
@@ -56,20 +56,21 @@ impl Connected {
         }
     }
 
-    /// Notes a connection; returns its kind.
+    /// Notes a new connection and returns its kind.
     pub(super) fn came(
         &mut self,
         id: ConnectionId,
         peer: PeerId,
         endpoint: &ConnectedPoint,
     ) -> ConnectionKind {
+        // A direct connection that comes while a relayed one is open is the work of hole punching.
         let kind = match (endpoint.is_relayed(), self.relayed().next()) {
             (true, _) => ConnectionKind::Relayed,
             (false, Some(_)) => ConnectionKind::Punched,
             (false, None) => ConnectionKind::Direct,
         };
         let address = match endpoint {
-            // Whoever comes over a relay has no address but the relay's.
+            // A peer that comes over a relay shows no address but the relay's.
             ConnectedPoint::Listener { local_addr, .. } if kind == ConnectionKind::Relayed => {
                 whole(local_addr, peer)
             }
@@ -79,7 +80,7 @@ impl Connected {
         kind
     }
 
-    /// Returns the connections over relays.
+    /// Returns the connections that lead over relays.
     pub(super) fn relayed(&self) -> impl Iterator<Item = ConnectionId> {
         self.connections
             .iter()
@@ -87,23 +88,23 @@ impl Connected {
             .map(|(id, _)| *id)
     }
 
-    /// Returns whether a way leads there without a relay.
+    /// Returns whether a connection reaches the peer without a relay.
     pub(super) fn is_direct(&self) -> bool {
         self.connections.values().any(|connection| connection.kind != ConnectionKind::Relayed)
     }
 
-    /// Returns whether this node began a connection with it.
+    /// Returns whether this node dialled one of the connections.
     pub(super) fn is_chosen(&self) -> bool {
         self.connections.values().any(|connection| connection.is_chosen)
     }
 
-    /// Returns the address of the best way.
+    /// Returns the address of the best connection.
     pub(super) fn address(&self) -> &Multiaddr {
         let best = self.connections.values().min_by_key(|connection| connection.kind);
         &best.expect("a peer is connected as long as it has a connection").address
     }
 
-    /// Returns where this node dialled it, if others can too.
+    /// Returns the address at which this node dialled the peer, if others can dial it there too.
     pub(super) fn dialled_at(&self) -> Option<&Multiaddr> {
         let dialled = self
             .connections
@@ -112,14 +113,15 @@ impl Connected {
         dialled.map(|connection| &connection.address)
     }
 
-    /// Returns it as a relay at which a slot can be asked for, if it is one that can be dialled.
+    /// Returns the peer as a relay to ask for a reservation, if it relays and can be dialled directly.
     pub(super) fn as_relay(&self, peer: PeerId, is_asked: bool) -> Option<Relay> {
         let direct = self.listens.iter().find(|address| !reach::is_relayed(address));
         let mut address = self.dialled_at().or(direct).filter(|_| self.relays && self.is_direct())?.clone();
+        // Whoever asks for a reservation puts the peer's id back.
         if peer_of(&address).is_some() {
             address.pop();
         }
-        // A name may lead anywhere.
+        // A DNS name may lead anywhere.
         let reach = reach::of(&address).unwrap_or(Reach::World);
         Some(Relay { peer, address, reach, is_asked, latency: self.latency })
     }

@@ -1,5 +1,7 @@
-//! What becomes of a message of gossip: known, over a quota, new or faulty. Only what every honest node would refuse from the
-//! bytes alone is rejected, since that costs whoever relayed it its standing.
+//! What becomes of a gossip message: it is known, over a quota, new or faulty.
+//!
+//! Rejecting a message costs whoever relayed it its standing. Hence **only what every honest node would
+//! refuse from the bytes alone is rejected**; everything else is at most ignored.
 
 use autoswarm_protocol::{
     id::RecordId,
@@ -19,21 +21,22 @@ use crate::{
 impl Task {
     pub(super) fn gossiped(&mut self, relayed_by: PeerId, bytes: &[u8]) -> MessageAcceptance {
         let now = self.now();
-        // Old records can be played again for ever; looking up is all that they cost.
+        // Old records can be replayed for ever, so they must cost no more than a look-up.
         let id = RecordId::of(bytes);
         if self.archive.get(id).is_some() || self.archive.refuses(id) {
             return MessageAcceptance::Ignore;
         }
-        // Before the signature is checked, which is what costs.
+        // The quota comes before the check of the signature, which is the expensive part.
         let glance = record::glance(bytes);
         let is_known = glance.is_some_and(|glance| self.archive.knows(glance.author));
         if !self.quotas.may_relay(relayed_by, glance, is_known, now) {
             self.counts.over_quota += 1;
+            // What is ignored here does not come again by gossip; only a reconciliation brings it.
             self.wake();
             return MessageAcceptance::Ignore;
         }
         let taken = match self.archive.check(bytes, unix_now()) {
-            // So can intents, which nobody holds.
+            // Old intents can be replayed too. Nobody holds them, so no look-up stops them; their age does.
             Ok(record) if is_over(&record, unix_now()) => return MessageAcceptance::Ignore,
             Ok(record) if !self.quotas.may_say(&record, now) => {
                 self.counts.over_quota += 1;
@@ -65,7 +68,7 @@ impl Task {
     }
 }
 
-/// Returns whether an archive lacks a record that another one names, as gossip lost it.
+/// Returns whether the archive lacks a record that this one names: gossip has lost it.
 fn lacks_what_it_names(archive: &Archive, body: &Body) -> bool {
     match body {
         Body::Attestation(attestation) => archive.get(attestation.discovery).is_none(),

@@ -1,10 +1,13 @@
-//! The file that remembers peers across runs. It is worth little, but a damaged one is not taken for an empty one without a word.
+//! The file that remembers peers across runs.
+//!
+//! Little is lost with it. Still, a damaged file is reported and moved aside, not quietly taken for an empty
+//! one.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
 use crate::{base::files, swarm::network::peers::KnownPeer};
 
-/// Returns what an earlier session kept, and in one line what is wrong with it.
+/// Returns the peers that an earlier session kept, by peer id, and in one line what is wrong with the file.
 pub(super) fn read(file: Option<&Path>) -> (BTreeMap<String, KnownPeer>, Option<String>) {
     let Some(file) = file else { return (BTreeMap::new(), None) };
     let damaged = |reason: &dyn std::fmt::Display| {
@@ -14,7 +17,8 @@ pub(super) fn read(file: Option<&Path>) -> (BTreeMap<String, KnownPeer>, Option<
         };
         let file = file.display();
         format!(
-            "the peers of earlier runs cannot be read from `{file}` ({reason}); {place}; the others find this node again"
+            "the peers of earlier runs cannot be read from `{file}` ({reason}); {place}; \
+             the others find this node again"
         )
     };
     match fs::read(file) {

@@ -1,5 +1,8 @@
-//! Meeting peers: who came, who it is, and whom it knows. Addresses that peers name are hints: few, tried a few times, and
-//! never a way into a network that the one who names them is not in itself.
+//! Meeting peers: who came, who it is, and whom it knows.
+//!
+//! Addresses that peers name are hints. They are few, they are tried a few times, and they never lead into a
+//! network that the peer who named them is not in itself. When an address is dialled is decided in
+//! [`peers`](super::super::peers).
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -27,13 +30,13 @@ use crate::{
     },
 };
 
-/// Addresses of one peer that are kept and handed on.
+/// Most listen addresses of one peer that are kept.
 const ADDRESSES_OF_PEER: usize = 4;
 
 /// Longest rest before peers are asked for more peers.
 const LONGEST_REST: Duration = Duration::from_mins(5);
 
-/// Different lines that are said in one session: strangers may be many.
+/// Most different notes for a person in one session: incompatible peers may be many.
 const MAX_SAID: usize = 32;
 
 impl Task {
@@ -50,13 +53,14 @@ impl Task {
         }
     }
 
-    /// A connection is there.
+    /// Notes a new connection with a peer.
     pub(super) fn came(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let since = self.now();
         let is_new = !self.connected.contains_key(&peer);
         let connected = self.connected.entry(peer).or_insert_with(|| Connected::new(since));
         let kind = connected.came(connection, peer, endpoint);
         match kind {
+            // Only an address that this node dialled itself is known to lead to the peer.
             ConnectionKind::Direct if endpoint.is_dialer() => {
                 self.reached(peer, endpoint.get_remote_address());
             }
@@ -68,7 +72,7 @@ impl Task {
             self.show();
             self.tell(NetworkEvent::Connected(peer));
         }
-        // A relay carries news; a history comes from it itself.
+        // No reconciliation over a relay: it is there for news, and the relay itself has the history too.
         if kind == ConnectionKind::Punched || (is_new && kind == ConnectionKind::Direct) {
             self.wake();
             self.lead(peer);
@@ -78,27 +82,29 @@ impl Task {
         }
     }
 
-    /// The last connection with a peer is gone.
+    /// Notes that the last connection with a peer is gone.
     pub(super) fn left(&mut self, peer: PeerId) {
         let Some(connected) = self.connected.remove(&peer) else { return };
         self.reconciling.drop(&peer);
         self.peers.left(peer, self.now().saturating_sub(connected.since));
+        // One peer fewer, so others are looked for soon again.
         self.meeting.rest = FIRST_REST;
         self.meeting.next = self.meeting.next.min(self.now() + FIRST_REST);
         self.show();
         self.tell(NetworkEvent::Disconnected(peer));
     }
 
-    /// A peer said who it is.
+    /// Notes who a peer says it is (identify), and disconnects it if it is incompatible.
     pub(super) fn introduced(&mut self, peer: PeerId, info: identify::Info) {
         if let Some(stranger) = compatibility::judge(&peer, &info, self.archive.objective().id()) {
             self.say_once(stranger);
             self.peers.give_up(peer);
-            // Gone already, if this fails.
+            // If this fails, the peer is gone already.
             let _ = self.swarm.disconnect_peer_id(peer);
             return;
         }
-        // What leads less far than the connection that is there leads elsewhere, as the peer's own loopback.
+        // An address that reaches less far than the open connection leads elsewhere: a peer's loopback
+        // address, for one, leads to this machine here.
         let reach = self.reach_of(&peer);
         let listens: Vec<Multiaddr> = info
             .listen_addrs
@@ -116,17 +122,17 @@ impl Task {
         }
     }
 
-    /// Peers of the local network said that they are there.
+    /// Dials peers that announced themselves in the local network (mDNS).
     pub(super) fn found_nearby(&mut self, found: Vec<(PeerId, Multiaddr)>) {
         for (peer, address) in found {
             if !self.connected.contains_key(&peer) && self.connections().are_few() {
-                // Who cannot be dialled now says it again.
+                // A peer that cannot be dialled now will announce itself again.
                 let _ = self.swarm.dial(address);
             }
         }
     }
 
-    /// Asks somebody for more peers, at growing rests, while there are few.
+    /// Asks a random peer for more peers while there are few, at growing rests.
     pub(super) fn meet_more(&mut self) {
         let now = self.now();
         if now < self.meeting.next || self.connected.is_empty() || !self.connections().are_few() {
@@ -140,7 +146,8 @@ impl Task {
         }
     }
 
-    /// Returns where the other peers are, as far as `peer` can go there: who is outside learns nothing about a local network.
+    /// Returns addresses of the other peers, as far as `peer` can dial them. A peer outside a local network
+    /// learns nothing about it.
     pub(super) fn addresses_for(&mut self, peer: PeerId) -> Vec<Vec<u8>> {
         let from = self.reach_of(&peer);
         let mut addresses: Vec<Vec<u8>> = self
@@ -155,12 +162,13 @@ impl Task {
             })
             .map(|address| address.to_vec())
             .collect();
+        // They come in the order of peer ids; without a shuffle the cut would always hit the same peers.
         addresses.shuffle(&mut self.rng);
         addresses.truncate(MAX_ADDRESSES);
         addresses
     }
 
-    /// Takes addresses that a peer named.
+    /// Takes addresses that a peer named as hints, and dials what is due.
     pub(super) fn hinted(&mut self, from: PeerId, addresses: &[Vec<u8>]) {
         let reach = self.reach_of(&from);
         for bytes in addresses.iter().take(MAX_ADDRESSES).filter(|bytes| bytes.len() <= MAX_ADDRESS_BYTES) {
@@ -168,6 +176,7 @@ impl Task {
             let Some(peer) = peer_of(&address) else { continue };
             let is_own = peer == *self.swarm.local_peer_id();
             if !is_own && !self.connected.contains_key(&peer) && reach::of(&address) >= Some(reach) {
+                // Over a relay that is connected directly, dialling a hint bothers no other machine.
                 let is_near = |relay| self.connected.get(&relay).is_some_and(Connected::is_direct);
                 let over_near = reach::relay_of(&address).is_some_and(is_near);
                 self.peers.seek(address, if over_near { Why::HintedOverRelay } else { Why::Hinted });
@@ -178,17 +187,18 @@ impl Task {
 
     fn reach_of(&self, peer: &PeerId) -> Reach {
         let connected = self.connected.get(peer);
+        // Where nothing is known, the strictest: only addresses that anybody can reach are exchanged.
         connected.and_then(|connected| reach::of(connected.address())).unwrap_or(Reach::World)
     }
 
-    /// Somebody came and could not be understood.
+    /// Notes that an incoming connection could not be understood; in a private swarm the keys may differ.
     pub(super) fn not_understood(&mut self, error: &ListenError) {
         if self.config.private.is_some() && matches!(error, ListenError::Transport(_)) {
             self.say_once(compatibility::OTHER_KEY.to_owned());
         }
     }
 
-    /// Tells a person something, once a session.
+    /// Gives a person a note, each text at most once in a session.
     pub(super) fn say_once(&mut self, text: String) {
         if self.meeting.said.len() < MAX_SAID && self.meeting.said.insert(text.clone()) {
             self.tell(NetworkEvent::Note(text));

@@ -1,5 +1,7 @@
-//! Reconciling with peers: questions out, answers in, and the same the other way round. The steps themselves are in
-//! [`sync`](super::super::sync).
+//! Reconciling with peers: requests sent and answered, and the responses that come back.
+//!
+//! The steps themselves are in [`sync`](super::super::sync), and when they begin in
+//! [`sync_schedule`](super::super::sync_schedule).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,14 +27,17 @@ use crate::{
     },
 };
 
-/// Reconciliations that this node leads at once: each may hold 8 MB of ids.
+/// Most reconciliations that this node leads at once; each may hold 8 MB of ids.
 const MAX_LEADS: usize = 8;
-/// Requests for bodies that are under way with one peer, so that a round trip does not decide the speed (Psyche fetches four at once).
+/// Most requests for bodies that are under way with one peer. With several at once, the round trip does not
+/// decide the speed (Psyche fetches four at once).
 const PIPELINE: usize = 4;
-/// Most new records of one reconciliation that are gossiped on: a hole in gossip, not a joiner's history.
+/// Most new records of one reconciliation that are gossiped on. So few are a hole in gossip; more are the
+/// history that a joiner fetches.
 const MOST_NEWS: usize = 16;
-/// Rest after a peer said that it is busy; and after so many in a row it is given up until the next round.
+/// Rest after a peer said that it is busy.
 const BUSY_REST: Duration = Duration::from_secs(1);
+/// After so many busy responses in a row a peer is given up until the next round.
 const MOST_BUSY: u32 = 60;
 
 impl Task {
@@ -52,7 +57,7 @@ impl Task {
             } => self.answered(peer, request_id, response),
             request_response::Event::OutboundFailure { peer, request_id, .. } => {
                 if self.reconciling.open.get(&peer).is_some_and(|syncing| syncing.awaits(request_id)) {
-                    // Another round comes later, with this peer or another.
+                    // A later round makes up for it, with this peer or another.
                     self.reconciling.drop(&peer);
                 }
             }
@@ -68,6 +73,7 @@ impl Task {
                 return self.fault(peer, "asked for too many records at once");
             }
             PeerRequest::Get(ids) => {
+                // The quota counts bytes, so the response is made before the quota is asked.
                 let answer = sync::answer_ids(&self.archive, ids);
                 let bytes = match &answer {
                     PeerResponse::Records(records) => records.iter().map(Vec::len).sum(),
@@ -78,7 +84,7 @@ impl Task {
             _ if !self.quotas.may_ask(peer, now) => PeerResponse::Busy,
             PeerRequest::Reconcile(frame) => match sync::answer_frame(&self.archive, frame) {
                 Ok(frame) => {
-                    // Whoever asks has something else than this node, which may lack it too.
+                    // The two sets differ, so this node may lack something too.
                     if !sync::says_equal(&frame) {
                         self.wake();
                     }
@@ -90,15 +96,15 @@ impl Task {
             PeerRequest::Peers => PeerResponse::Peers(self.addresses_for(peer)),
         };
         self.counts.refused += u64::from(answer == PeerResponse::Busy);
-        // A peer that left needs no answer.
+        // A peer that left needs no response.
         let _ = self.swarm.behaviour_mut().records.send_response(channel, answer);
     }
 
-    /// Begins what is due, and goes on with what rested.
+    /// Begins the reconciliations that are due, and goes on with those that rested.
     pub(super) fn reconcile_due(&mut self) {
         let now = self.now();
         if self.reconciling.schedule.is_due(now, self.rng.random()) {
-            // A relay carries news; a history comes from it itself.
+            // No reconciliation over a relay: it is there for news, and the relay itself has the history too.
             let direct = self.connected.iter().filter(|(_, connected)| connected.is_direct());
             let direct: Vec<PeerId> = direct.map(|(peer, _)| *peer).collect();
             if let Some(peer) = direct.choose(&mut self.rng) {
@@ -118,13 +124,13 @@ impl Task {
         }
     }
 
-    /// Reconciles soon and often again: something is missing here or at a peer.
+    /// Makes reconciliations frequent again: something is missing here or at a peer.
     pub(super) fn wake(&mut self) {
         let now = self.now();
         self.reconciling.schedule.woke(now, self.rng.random());
     }
 
-    /// Begins a reconciliation, unless one with this peer goes on.
+    /// Begins a reconciliation with a peer, unless one is open. It waits while too many others are.
     pub(super) fn lead(&mut self, peer: PeerId) {
         if self.reconciling.open.contains_key(&peer) {
             return;
@@ -143,7 +149,7 @@ impl Task {
         }
     }
 
-    /// Asks what is to be asked next; ends the reconciliation when that is nothing.
+    /// Sends the requests that come next, and ends the reconciliation when there are none.
     fn go_on(&mut self, peer: PeerId, mut syncing: Syncing) {
         if self.now() >= syncing.rest_until {
             let records = &mut self.swarm.behaviour_mut().records;
@@ -153,6 +159,7 @@ impl Task {
                 }
                 LeadPhase::Comparing { .. } => {}
                 LeadPhase::Fetching(asked) => {
+                    // This reconciliation was taken out of `open`, so what it asked for is added.
                     let mut under_way = self.reconciling.under_way();
                     under_way.extend(asked.values().flatten());
                     while asked.len() < PIPELINE
@@ -180,7 +187,8 @@ impl Task {
 
     fn answered(&mut self, peer: PeerId, request: OutboundRequestId, answer: PeerResponse) {
         if !self.reconciling.open.get(&peer).is_some_and(|syncing| syncing.awaits(request)) {
-            // What else comes answers something that was given up.
+            // Addresses are asked for at other times too. Any other response is to a request that was given
+            // up.
             if let PeerResponse::Peers(addresses) = answer {
                 self.hinted(peer, &addresses);
             }
@@ -216,6 +224,7 @@ impl Task {
                     syncing.busy = 0;
                     self.fetched(peer, ids, &records).map(|(missing, new)| {
                         syncing.lead.again(missing);
+                        // One more than is gossiped on, so that `pass_on` can tell that there were too many.
                         let room = (MOST_NEWS + 1).saturating_sub(syncing.news.len());
                         syncing.news.extend(new.into_iter().take(room));
                     })
@@ -226,10 +235,12 @@ impl Task {
         };
         match done {
             Ok(()) if syncing.busy < MOST_BUSY => self.go_on(peer, syncing),
+            // Busy for too long. The reconciliation is out of `open` already, so it ends here.
             Ok(()) => {}
             Err(what) => {
                 self.fault(peer, &what);
-                // Asked again at once: faults that lie far apart are forgotten, and who answers nonsense takes an honest peer's turns.
+                // The peer is asked again at once. Faults that lie far apart are forgotten, so it would take
+                // turns from honest peers for ever without being turned away.
                 if self.connected.contains_key(&peer) {
                     self.reconciling.waiting.insert(peer);
                 }
@@ -237,8 +248,8 @@ impl Task {
         }
     }
 
-    /// Takes bodies that were asked for; returns the ids to ask for again, because the answer had no room for them, and those of the
-    /// records that are new.
+    /// Takes bodies that were asked for. Returns the ids to ask for again, because the response had no room
+    /// for them, and the ids of the records that are new.
     fn fetched(
         &mut self,
         peer: PeerId,
@@ -263,6 +274,7 @@ impl Task {
                 Err(fault) => return Err(fault.to_string()),
             }
         }
+        // A full response leaves out what the peer may well have, so it is asked for again.
         if !sync::had_room(bytes) {
             return Ok((missing.into_iter().collect(), new));
         }
@@ -274,7 +286,8 @@ impl Task {
         }
     }
 
-    /// Gossips what a reconciliation brought, when that is little: it is news to those behind this node too. A history is none.
+    /// Gossips what a reconciliation brought, if that is little: then it is news to the peers behind this
+    /// node too. A whole history is not.
     fn pass_on(&mut self, news: &[RecordId]) {
         if news.len() > MOST_NEWS {
             return;
@@ -282,13 +295,13 @@ impl Task {
         let (now, topic) = (self.now(), behaviour::topic(self.archive.objective().id()));
         for held in news.iter().filter_map(|id| self.archive.get(*id)) {
             if self.quotas.may_say(&held.record, now) {
-                // Gossip knows by itself whether it has passed already.
+                // This fails for a record that was gossiped already, which is fine.
                 let _ = self.swarm.behaviour_mut().gossip.publish(topic.clone(), held.bytes.clone());
             }
         }
     }
 
-    /// Notes a fault of a peer; the third in an hour turns it away.
+    /// Notes a fault of a peer. Three within twenty minutes turn it away.
     pub(super) fn fault(&mut self, peer: PeerId, what: &str) {
         tracing::info!("peer {peer} {}", text::one_line(what, 200));
         self.counts.faulty += 1;

@@ -1,5 +1,6 @@
-//! Being reached by peers who cannot dial this node: slots at relays, what became of them, and connections that need a relay no
-//! longer. Which relays are asked, and when, is decided in [`slots`](super::super::slots).
+//! Being reached by peers who cannot dial this node: relay reservations, and connections that outgrow them.
+//!
+//! Which relays are asked, and when, is decided in [`slots`](super::super::slots).
 
 use std::collections::BTreeSet;
 
@@ -17,14 +18,15 @@ use crate::{
 };
 
 impl Task {
-    /// Takes what a peer said who tried to come in.
+    /// Notes whether a peer that tried could reach this node at one of its addresses (AutoNAT).
     pub(super) fn was_tried(&mut self, event: autonat::v2::client::Event) {
         let was_reached = event.result.is_ok();
         tracing::debug!("reached from outside at {}: {was_reached}", event.tested_addr);
         self.unreached.note(event.tested_addr, was_reached);
     }
 
-    /// Asks relays for slots while this node is not reached without, and offers its own addresses while it relays.
+    /// Asks relays for reservations as far as this node is not reached without them. If it relays itself, it
+    /// offers its own addresses.
     pub(super) fn keep_reachable(&mut self) {
         if self.config.switches.relay {
             self.offer();
@@ -55,15 +57,16 @@ impl Task {
         }
     }
 
-    /// Returns from how far away this node is reached without a relay.
+    /// Returns from how far away this node is reached without a relay; none where it is not reached at all.
     fn own_reach(&self) -> Option<Reach> {
         let listened = self.swarm.listeners().filter(|address| !self.unreached.0.contains(*address));
         let own = listened.chain(self.swarm.external_addresses());
         own.filter(|address| !reach::is_relayed(address)).filter_map(reach::of).max()
     }
 
-    /// Says as a relay that peers are reached over the furthest reaching of this node's addresses: without one libp2p relays nothing,
-    /// and a machine to which all others come, and which comes to none, has nobody who could try how it is reached.
+    /// Declares, as a relay, the furthest-reaching of this node's addresses to be external: without an
+    /// external address libp2p relays nothing. AutoNAT cannot find one on a machine that all others dial and
+    /// that dials nobody, since nobody there could try how it is reached.
     fn offer(&mut self) {
         let Some(furthest) = self.swarm.listeners().filter_map(reach::of).max() else { return };
         let listened = self.swarm.listeners().filter(|address| reach::of(address) == Some(furthest));
@@ -74,19 +77,20 @@ impl Task {
         }
     }
 
-    /// Takes the word of a relay.
+    /// Notes that a relay granted a reservation, and tells a person if it is a new one.
     pub(super) fn relay_said(&mut self, event: &relay::client::Event) {
         if let relay::client::Event::ReservationReqAccepted { relay_peer_id, .. } = event {
             let now = self.now();
             if self.slots.held(*relay_peer_id, now) {
                 self.say_once(format!(
-                    "this node cannot be dialled from everywhere: peers reach it over the relay {relay_peer_id}, as the ticket of `node status` says"
+                    "this node cannot be dialled from everywhere: \
+                     peers reach it over the relay {relay_peer_id}, as the ticket of `node status` says"
                 ));
             }
         }
     }
 
-    /// A listener is gone: another relay is looked for, if it was a slot.
+    /// Notes that a listener is gone. If it was a reservation, another relay is looked for.
     pub(super) fn slot_gone(&mut self, listener: ListenerId, reason: Result<(), std::io::Error>) {
         let (now, random) = (self.now(), self.rng.random());
         if let Some(peer) = self.slots.lost(listener, now, random) {
@@ -96,7 +100,7 @@ impl Task {
         }
     }
 
-    /// Two routers were asked to let peers through.
+    /// Counts an attempt at hole punching, by whether it worked.
     pub(super) fn punched(&mut self, event: dcutr::Event) {
         let peer = event.remote_peer_id;
         match event.result {
@@ -111,7 +115,7 @@ impl Task {
         }
     }
 
-    /// Closes the connections over relays with a peer to whom a shorter way leads.
+    /// Closes the relayed connections with a peer that is reached directly now.
     pub(super) fn leave_relay(&mut self, peer: PeerId) {
         let Some(connected) = self.connected.get(&peer) else { return };
         let relayed: Vec<_> = connected.relayed().collect();

@@ -1,4 +1,6 @@
-//! What the network's task holds: the swarm and its queues, and what is known of peers, reconciliations and relays.
+//! The state of the network's task: the swarm, its queues, and what is known of peers, syncs and relays.
+//!
+//! What is done with it stands in the other files of this folder.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -28,7 +30,7 @@ use crate::{
     },
 };
 
-/// The owner of the swarm.
+/// The network's task, which owns the libp2p swarm.
 pub(in crate::swarm::network) struct Task {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) config: NetworkConfig,
@@ -36,11 +38,12 @@ pub(in crate::swarm::network) struct Task {
     pub(super) commands: mpsc::Receiver<NetworkCommand>,
     pub(super) news: mpsc::Sender<NetworkEvent>,
     pub(super) shown: watch::Sender<NetworkView>,
-    /// Records that the node had no room to hear of yet; each came into the archive once, so it bounds them.
+    /// Records that the node has not been told of yet, for lack of room, and who relayed each. A record
+    /// enters the archive once, which bounds their number.
     pub(super) late: VecDeque<(RecordId, PeerId)>,
     pub(super) peers: Peers,
     pub(super) quotas: Quotas,
-    /// Bounded by the limits of connections.
+    /// The connected peers, bounded by the connection limits.
     pub(super) connected: BTreeMap<PeerId, Connected>,
     pub(super) reconciling: Reconciling,
     pub(super) meeting: Meeting,
@@ -49,6 +52,7 @@ pub(in crate::swarm::network) struct Task {
     pub(super) counts: NetworkCounts,
     pub(super) rng: ChaCha8Rng,
     pub(super) started: Instant,
+    /// Why the last dial failed, as long as no peer is connected.
     pub(super) trouble: Option<String>,
 }
 
@@ -101,10 +105,10 @@ impl Task {
     }
 }
 
-/// First rest before peers are asked for more peers.
+/// First rest before peers are asked for more peers; later rests grow.
 pub(super) const FIRST_REST: Duration = Duration::from_secs(4);
 
-/// What is remembered about meeting.
+/// When to ask for more peers next, and which notes a person has been given.
 #[derive(Debug)]
 pub(super) struct Meeting {
     pub(super) next: Duration,
@@ -118,12 +122,13 @@ impl Default for Meeting {
     }
 }
 
-/// What a lead waits for.
+/// What a reconciliation that this node leads is waiting for.
 #[derive(Debug)]
 pub(super) enum LeadPhase {
-    /// The answer to a frame, which is kept because a busy peer gets it again; no request while that rests.
+    /// The response to a frame. The frame is kept, because a busy peer gets it again; `request` is none until
+    /// the frame is sent.
     Comparing { request: Option<OutboundRequestId>, frame: Vec<u8> },
-    /// Bodies, by request.
+    /// Record bodies: the ids that each open request asks for.
     Fetching(BTreeMap<OutboundRequestId, Vec<RecordId>>),
 }
 
@@ -132,10 +137,11 @@ pub(super) enum LeadPhase {
 pub(super) struct Syncing {
     pub(super) lead: Lead,
     pub(super) phase: LeadPhase,
-    /// Nothing is asked before this.
+    /// No request is sent before this time.
     pub(super) rest_until: Duration,
+    /// How often in a row the peer has said that it is busy.
     pub(super) busy: u32,
-    /// What it brought, as far as it is few.
+    /// Ids of the new records that it brought, collected only while they are few.
     pub(super) news: Vec<RecordId>,
 }
 
@@ -149,12 +155,12 @@ impl Syncing {
     }
 }
 
-/// All reconciliations.
+/// All reconciliations that this node leads, and when the next one begins.
 #[derive(Debug)]
 pub(super) struct Reconciling {
     pub(super) schedule: SyncSchedule,
     pub(super) open: BTreeMap<PeerId, Syncing>,
-    /// Connected peers with whom to begin when there is room.
+    /// Connected peers to begin with once there is room.
     pub(super) waiting: BTreeSet<PeerId>,
 }
 
@@ -163,13 +169,13 @@ impl Reconciling {
         Self { schedule: SyncSchedule::new(every), open: BTreeMap::new(), waiting: BTreeSet::new() }
     }
 
-    /// Forgets a peer.
+    /// Ends the reconciliation with a peer, and waits for none with it.
     pub(super) fn drop(&mut self, peer: &PeerId) {
         self.open.remove(peer);
         self.waiting.remove(peer);
     }
 
-    /// Returns the ids that are asked for and not answered.
+    /// Returns the ids that have been asked for and not been answered yet.
     pub(super) fn under_way(&self) -> BTreeSet<RecordId> {
         let phases = self.open.values().map(|syncing| &syncing.phase);
         let asked = phases.filter_map(|phase| match phase {
@@ -180,10 +186,10 @@ impl Reconciling {
     }
 }
 
-/// Own addresses at which nobody came in when peers tried; no machine has more.
+/// Most own addresses that are remembered as unreachable from outside; no machine has more.
 const MAX_UNREACHED: usize = 32;
 
-/// Where peers tried to come in, and could not.
+/// Own addresses at which peers tried to reach this node and failed (AutoNAT).
 #[derive(Debug, Default)]
 pub(super) struct Unreached(pub(super) BTreeSet<Multiaddr>);
 

@@ -1,4 +1,4 @@
-//! The network as people see it, made twice a second and whenever a peer comes or goes.
+//! Makes the view of the network that people see, twice a second and whenever a peer comes or goes.
 
 use libp2p::Multiaddr;
 
@@ -43,7 +43,8 @@ impl Task {
         }
     }
 
-    /// Returns where others can dial this node: of those from equally far away, what is confirmed from outside first.
+    /// Returns where others can dial this node, the furthest-reaching addresses first. Among equals, those
+    /// that are confirmed from outside come first.
     fn dialable(&self) -> Vec<Multiaddr> {
         let own = *self.swarm.local_peer_id();
         ticket::dialable(self.swarm.external_addresses().chain(self.swarm.listeners()), own)
