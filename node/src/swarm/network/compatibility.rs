@@ -33,7 +33,7 @@ pub(super) fn judge(peer: &PeerId, info: &identify::Info, objective: ObjectiveId
 /// Returns in one line why a peer could not be dialled.
 pub(super) fn why_not(error: &DialError, is_private: bool) -> String {
     let text = text::one_line(&error.to_string(), 200);
-    match (is_a_riddle(error), is_private) {
+    match (is_not_understood(error), is_private) {
         (true, true) => format!("{OTHER_KEY} ({text})"),
         (true, false) => format!("{text}; if the swarm is private, its `--private KEY` is missing here"),
         (false, _) => text,
@@ -46,7 +46,7 @@ pub(super) const OTHER_KEY: &str =
 
 /// Returns whether a peer may be there that cannot be understood, as with another key. Both sides then wait
 /// for something that makes sense.
-fn is_a_riddle(error: &DialError) -> bool {
+fn is_not_understood(error: &DialError) -> bool {
     match error {
         DialError::Transport(errors) => errors.iter().any(|(_, error)| {
             // The cause is wrapped in an `io::Error`, so it is looked for in the debug text.

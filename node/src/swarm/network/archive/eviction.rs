@@ -3,9 +3,9 @@
 //! It is a pure function of the set of records. Two full archives that have seen the same records keep the
 //! same ones, in whatever order they came.
 //!
-//! Records are shelved by size class. Every class has the same number of bytes, so memory is bounded. On a
-//! shelf, the records of an author form a row, in order of worth. A shelf that overflows drops the last
-//! record of its longest row: everybody's best stays before anybody's second best. What an author claims
+//! Records are kept by size class. Every class has the same number of bytes, so memory is bounded. In a class,
+//! the records of an author form a row, in order of worth. A class that overflows drops the last record of its
+//! longest row: everybody's best stays before anybody's second best. What an author claims
 //! moves its own records only, never those of another.
 //!
 //! Records are ranked singly and by their places in their author's row, and both ranks can only fall while a
@@ -77,14 +77,14 @@ impl Worth {
 
 /// The records of one size class.
 #[derive(Debug, Default)]
-struct Shelf {
+struct SizeClass {
     rows: BTreeMap<Author, BTreeSet<Worth>>,
     /// Authors by the lengths of their rows here.
     by_length: BTreeSet<(usize, Author)>,
     records: usize,
 }
 
-impl Shelf {
+impl SizeClass {
     fn put(&mut self, author: Author, worth: Worth) {
         let row = self.rows.entry(author).or_default();
         let before = row.len();
@@ -110,39 +110,39 @@ impl Shelf {
     }
 }
 
-/// All shelves of an archive, by the largest record of their class.
+/// All size classes of an archive, by their largest record in bytes.
 #[derive(Debug)]
 pub(super) struct Eviction {
     caps: ArchiveCaps,
-    eviction: BTreeMap<usize, Shelf>,
+    classes: BTreeMap<usize, SizeClass>,
 }
 
 impl Eviction {
     pub(super) const fn new(caps: ArchiveCaps) -> Self {
-        Self { caps, eviction: BTreeMap::new() }
+        Self { caps, classes: BTreeMap::new() }
     }
 
     /// Returns whether a record of this author is here.
     pub(super) fn has(&self, author: Author) -> bool {
-        self.eviction.values().any(|shelf| shelf.rows.contains_key(&author))
+        self.classes.values().any(|class| class.rows.contains_key(&author))
     }
 
-    /// Shelves a record of so many bytes. Returns the record that had to go for it, maybe the same one.
+    /// Takes a record of `bytes` bytes into its class. Returns the record that had to go for it, maybe the same one.
     pub(super) fn put(&mut self, record: &Verified<Body>, bytes: usize) -> Option<RecordId> {
         let class = bytes.clamp(SMALLEST_CLASS, MAX_RECORD_BYTES).next_power_of_two();
         let room = (self.caps.bytes_of_class / class).max(1);
         let of_author = (room / self.caps.authors).max(1);
         let author = record.author();
-        let shelf = self.eviction.entry(class).or_default();
-        shelf.put(author, Worth::of(record));
-        // An author over its own share loses its own last record, even while the shelf has room.
-        if shelf.rows.get(&author).is_some_and(|row| row.len() > of_author) {
-            return shelf.drop_last(author);
+        let held = self.classes.entry(class).or_default();
+        held.put(author, Worth::of(record));
+        // An author over its own share loses its own last record, even while the class has room.
+        if held.rows.get(&author).is_some_and(|row| row.len() > of_author) {
+            return held.drop_last(author);
         }
-        if shelf.records > room {
+        if held.records > room {
             // Among rows of one length the author's id decides, which is the same on every node.
-            let (_, longest) = *shelf.by_length.last()?;
-            return shelf.drop_last(longest);
+            let (_, longest) = *held.by_length.last()?;
+            return held.drop_last(longest);
         }
         None
     }
