@@ -1,8 +1,10 @@
-//! Compiles the fused operations in `shim/`, and writes where libtorch lies into this crate's binaries, so that they start with no
-//! `LD_LIBRARY_PATH`.
+//! Compiles the fused operations in `shim/`, and writes the path of libtorch into this crate's binaries.
 //!
-//! torch-sys finds libtorch and links it, but its own linker flags do not reach the packages that depend on it; what it
-//! exports is the folder. Dependents that link the library into binaries of their own have to do the same.
+//! So the binaries start without `LD_LIBRARY_PATH`.
+//!
+//! torch-sys finds libtorch and links it, but its linker flags do not reach the packages that depend on it.
+//! What it exports is the folder. A dependent that links the library into binaries of its own has to repeat
+//! what this script does.
 
 use std::{env, path::Path};
 
@@ -15,15 +17,16 @@ fn main() {
     println!("cargo::rustc-env=LIBTORCH_LIB={library_dir}"); // for tests that compile against it
     println!("cargo::rustc-link-arg=-Wl,-rpath,{library_dir}");
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
-        // RUNPATH, not RPATH: an LD_LIBRARY_PATH may still name another copy.
+        // RUNPATH and not RPATH, so that LD_LIBRARY_PATH may still name another copy.
         println!("cargo::rustc-link-arg=-Wl,--enable-new-dtags");
     }
 }
 
-/// Compiles the kernels once per instruction set, and what chooses among them at run time, against libtorch's headers.
+/// Compiles the kernels once per instruction set, then the code that chooses among them at run time. The
+/// latter needs libtorch's headers.
 fn compile_shim(library_dir: &Path) {
     let on_x86 = env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64");
-    // (namespace, f32 numbers in a register, how the compiler is told)
+    // (C++ namespace, f32 numbers in a register, compiler flags)
     let levels: &[(&str, &str, &[&str])] = if on_x86 {
         &[
             ("base", "4", &[]),
@@ -40,7 +43,8 @@ fn compile_shim(library_dir: &Path) {
             .file("shim/orthogonalise.cpp")
             .define("LEVEL", *level)
             .define("LANES", *lanes);
-        // Sums in any order, so that loops over them use all lanes; NaN and infinity keep their meaning.
+        // These flags allow sums in any order, so that the loops use all lanes. NaN and infinity keep their
+        // meaning.
         for flag in ["-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros"] {
             build.flag(flag);
         }
@@ -64,7 +68,7 @@ fn compile_shim(library_dir: &Path) {
     build.compile("autoswarm_shim");
 }
 
-/// Returns a C++ compiler that optimises whatever the profile: tests run these loops too.
+/// Returns a C++ compiler that optimises in every profile, because tests run these loops too.
 fn compiler() -> cc::Build {
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").opt_level(3).debug(false).flag_if_supported("-Wno-unused-parameter");

@@ -1,5 +1,8 @@
-//! Trains the default config, but for its initial scales, on made-up rows and writes where it started, what it read and what it lost, for
-//! `scripts/parity/reference.py` to repeat with PyTorch.
+//! Trains the default config on made-up rows and writes a file for `scripts/parity/reference.py`, which
+//! repeats the training with PyTorch.
+//!
+//! The file holds the initial values, the rows and the losses. Only the initial scales differ from the
+//! default config.
 
 use std::{env, error::Error, fs};
 
@@ -13,8 +16,9 @@ use autoswarm_trainer::{
 use safetensors::{Dtype, tensor::TensorView};
 use tch::{Device, Kind, Tensor};
 
-/// With blocks that start as the identity, the first gradients of the residual and feedback factors are 0 but for
-/// rounding, and Adam turns rounding into whole steps: PyTorch in f32 and in f64 then differ by 1 % after one step.
+/// If blocks start as the identity, the first gradients of the residual and feedback factors are 0 up to
+/// rounding, and Adam turns rounding into whole steps. PyTorch in f32 and in f64 then differ by 1 % after one
+/// step. These scales avoid that.
 const INITIAL_SCALES: &str = "projection_init = 0.5\nunembedding_init = 0.05";
 
 const STEPS: i64 = 50;
@@ -46,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     write(&path, &file)
 }
 
-/// Returns rows `[STEPS, ROWS, CONTEXT + 1]` that count upwards from a start by a stride, both of their own.
+/// Returns rows `[STEPS, ROWS, CONTEXT + 1]`. Each counts upwards, with a start and a stride of its own.
 fn rows() -> Tensor {
     let options = (Kind::Int64, Device::Cpu);
     let row = Tensor::arange(STEPS * ROWS, options).view([STEPS, ROWS, 1]);
@@ -55,6 +59,7 @@ fn rows() -> Tensor {
     (start + stride * position).remainder(251)
 }
 
+/// Writes the tensors as f32 into one safetensors file.
 fn write(path: &str, tensors: &[(String, Tensor)]) -> Result<(), Box<dyn Error>> {
     let mut bytes = Vec::new();
     for (_, tensor) in tensors {

@@ -1,6 +1,6 @@
-//! What training costs: the throughput of given shapes and what their steps' time goes to, on made-up tokens.
+//! The benchmark of training: throughput of given shapes, and how a step's time divides, on made-up tokens.
 //!
-//! Not here: what a whole run's time goes to ([`run`]).
+//! Not here: how a whole run's time divides ([`run`]).
 
 pub mod run;
 pub mod table;
@@ -23,18 +23,24 @@ use crate::{
     },
 };
 
-/// A shape to measure, written `depth,width,sequence,batch,vocabulary`.
+/// The size of a model and of its batches, written `depth,width,sequence,batch,vocabulary`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct BenchShape {
+    /// Number of transformer blocks.
     depth: i64,
+    /// Width of the residual stream.
     width: i64,
+    /// Number of tokens in a sequence.
     sequence: i64,
+    /// Number of sequences in a step.
     batch: i64,
+    /// Number of token ids.
     vocabulary: i64,
 }
 
 impl BenchShape {
-    /// The shapes whose figures with PyTorch are known: bound by launches, in between, and by matrix products.
+    /// The shapes whose figures with PyTorch are known. The first is bound by launches, the last by matrix
+    /// products, the second lies in between.
     pub const DEFAULT: [Self; 3] = [
         Self { depth: 2, width: 64, sequence: 128, batch: 16, vocabulary: 256 },
         Self { depth: 4, width: 128, sequence: 256, batch: 16, vocabulary: 256 },
@@ -63,67 +69,71 @@ impl FromStr for BenchShape {
     }
 }
 
-/// Steps of which the phases are timed.
+/// The most steps whose phases are timed.
 const MOST_PHASE_STEPS: u64 = 50;
 
-/// What one shape measured.
+/// What was measured for one shape.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BenchResult {
-    /// The shape.
+    /// The shape that was measured.
     pub shape: BenchShape,
-    /// Device.
+    /// The device, as it is named on the command line.
     pub device: String,
-    /// Number format of the products.
+    /// Number format of the matrix products, `f32` or `bf16`.
     pub dtype: String,
-    /// Threads on a CPU.
+    /// Threads that libtorch used on the CPU.
     pub threads: u16,
-    /// Trainable parameters.
+    /// Number of trainable parameters.
     pub parameters: u64,
-    /// Training throughput.
+    /// Tokens that training processed per second.
     pub tokens_per_second: f64,
-    /// The same in FLOP/s.
+    /// The throughput in FLOP/s, by the formula of [`Shape::flops_per_token`].
     pub flops_per_second: f64,
-    /// The same as a share of what one large product reaches on this device with these threads and numbers.
+    /// The throughput as a share of the FLOP/s of one large matrix product, on the same device, threads and
+    /// number format.
     pub flop_utilisation: f64,
-    /// Where a step's seconds go, timed in steps of their own.
+    /// Mean seconds of each phase of a step. They are timed in separate steps, because waiting between phases
+    /// costs time.
     pub phases: Phases,
-    /// The same by what they were spent on, timed in steps of their own; on a CPU alone.
+    /// Mean seconds of each part of a step, timed in separate steps. Empty unless the device is a CPU.
     pub parts: Vec<PartSeconds>,
-    /// Whether the fused operations of the CPU ran.
+    /// Whether the fused operations ran.
     pub fused: bool,
-    /// The x86-64 level of those: 4, 3 or 0 for what every machine has.
+    /// The x86-64 level of the fused operations on a CPU: 4, 3, or 0 for the instructions that every machine
+    /// has.
     pub cpu_level: i32,
-    /// Seconds from nothing to the end of the first step.
+    /// Seconds from the start of the measurement to the end of the first step.
     pub first_step_seconds: f64,
-    /// Steps timed.
+    /// Steps over which the throughput was measured.
     pub steps: u64,
-    /// Largest memory of this process so far, bytes; 0 where it is not known.
+    /// Peak memory of this process so far, in bytes; 0 where it is not known.
     pub peak_memory_bytes: u64,
 }
 
-/// Mean seconds of a step by what they went to.
+/// Mean seconds of a step in each of its three phases.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Phases {
-    /// From tokens to the loss.
+    /// The forward pass: from the tokens to the loss.
     pub forward: f64,
-    /// From the loss to the gradients.
+    /// The backward pass: from the loss to the gradients.
     pub backward: f64,
-    /// From the gradients to the next weights.
+    /// The optimizer: from the gradients to the next weights.
     pub optimizer: f64,
 }
 
-/// Mean CPU seconds of the main thread in a step that one part of model or optimizer took.
+/// Mean CPU seconds per step that one part of the model or the optimizer took in the main thread.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PartSeconds {
-    /// Which part.
+    /// The part of the model or the optimizer.
     pub part: Part,
-    /// To compute its values, or to take its optimizer's step.
+    /// Seconds to compute its values, or to take its optimizer step.
     pub forward: f64,
-    /// To compute its gradients.
+    /// Seconds to compute its gradients.
     pub backward: f64,
 }
 
-/// Returns what `steps` steps spent on each part, as means of one step; parts that took nothing are left out.
+/// Returns the mean seconds per step of each part, from what `steps` steps took. Parts that took nothing are
+/// left out.
 fn part_seconds(heard: &Heard, steps: u64) -> Vec<PartSeconds> {
     let each = |seconds: f64| seconds / steps as f64;
     let seconds = heard.forward.into_iter().zip(heard.backward);
@@ -135,22 +145,22 @@ fn part_seconds(heard: &Heard, steps: u64) -> Vec<PartSeconds> {
     parts.filter(|part| part.forward + part.backward > 0.0).collect()
 }
 
-/// What to measure with.
+/// The settings that all shapes of a benchmark share.
 #[derive(Debug, Clone)]
 pub struct BenchSettings {
-    /// The config whose size the shapes replace.
+    /// The config that supplies everything but the size.
     pub base: TrainConfig,
-    /// Where to compute.
+    /// The device to compute on.
     pub device: DeviceName,
-    /// Number format.
+    /// Number format of the matrix products.
     pub dtype: Dtype,
-    /// Threads.
+    /// Threads on a CPU; by default one per core.
     pub threads: Option<u16>,
-    /// Seconds per shape.
+    /// Seconds of timed steps per shape.
     pub seconds: f64,
 }
 
-/// Measures one shape: whole optimizer steps on made-up tokens, the first two not counted.
+/// Measures one shape with whole optimizer steps on made-up tokens. The first two steps are not counted.
 pub fn measure(shape: BenchShape, settings: &BenchSettings) -> Result<BenchResult, Failure> {
     let started = Instant::now();
     let device = settings.device.open()?;
@@ -161,7 +171,8 @@ pub fn measure(shape: BenchShape, settings: &BenchSettings) -> Result<BenchResul
     let model = Model::new(&config, shape.vocabulary as usize, context, 0, kind, device);
     let mut optimizer = Optimizer::new(&config, &model);
     let rows = Tensor::randint(shape.vocabulary, [shape.batch, shape.sequence + 1], (Kind::Int64, device));
-    // Whole steps are timed without the waits between phases: a GPU is idle in each until its next work arrives.
+    // Whole steps are timed without waits between the phases: during each wait a GPU is idle until its next
+    // work arrives.
     let mut step = |mut phases: Option<&mut Phases>| -> Result<f64, Failure> {
         let mut end_phase = |of: fn(&mut Phases) -> &mut f64, tensor: &Tensor, started: Instant| {
             if let Some(phases) = &mut phases {
@@ -193,6 +204,7 @@ pub fn measure(shape: BenchShape, settings: &BenchSettings) -> Result<BenchResul
         steps += 1;
     }
     let timed_seconds = timed.elapsed().as_secs_f64();
+    // The phases get steps of their own, because timing them adds waits.
     let mut phases = Phases::default();
     let phase_steps = steps.min(MOST_PHASE_STEPS);
     for _ in 0..phase_steps {
@@ -233,7 +245,8 @@ pub fn measure(shape: BenchShape, settings: &BenchSettings) -> Result<BenchResul
     })
 }
 
-/// Reads one number of a tensor, which a GPU has only when its work is done, and returns the seconds since `started`.
+/// Reads one number of a tensor and returns the seconds since `started`. On a GPU the read waits until the
+/// work is done.
 fn wait(tensor: &Tensor, started: Instant) -> f64 {
     if tensor.device() != Device::Cpu {
         let _ = tensor.detach().view([-1]).double_value(&[0]);
@@ -241,9 +254,10 @@ fn wait(tensor: &Tensor, started: Instant) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
-/// Returns the speed of one large product: the best of a few, in FLOP/s.
+/// Returns the FLOP/s of one large matrix product: the best of a few tries.
 fn product_flops_per_second(kind: Kind, device: Device) -> f64 {
-    // Large enough for every CPU's best speed, and 10 ms of work; a GPU needs more, and numbers as they come: it is faster with ones.
+    // 1024 is large enough for the best speed of every CPU and takes 10 ms; a GPU needs more. The factors are
+    // random numbers, because a GPU is faster with ones.
     let side = if device == Device::Cpu { 1024 } else { 8192 };
     let factor = Tensor::randn([side, side], (Kind::Float, device)).to_kind(kind);
     let seconds = (0..8).map(|_| {

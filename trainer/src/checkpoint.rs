@@ -12,21 +12,21 @@ use crate::{
     model::{Model, Shape},
 };
 
-/// The header's entry that says a file is ours, and which layout it has.
+/// The header entry, key and value, that marks a file as ours and names its layout.
 const FORMAT: (&str, &str) = ("autoswarm", "1");
 
-/// A model read from a file.
+/// A model read from a checkpoint, with what is needed to use it.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The model.
+    /// The model with its trained parameters.
     pub model: Model,
     /// The tokenizer it was trained with.
     pub tokenizer: Tokenizer,
-    /// The context it was evaluated with.
+    /// The context, in tokens, that its evaluation used.
     pub context: usize,
 }
 
-/// Saves a model, whole or not at all.
+/// Saves a model. The file appears complete or not at all.
 pub fn save(
     path: &Path,
     model: &Model,
@@ -57,17 +57,19 @@ pub fn save(
         views.push((*name, TensorView::new(Dtype::F32, size.clone(), bytes).map_err(|e| fail(&e))?));
     }
     let bytes = safetensors::serialize(views, &Some(metadata)).map_err(|e| fail(&e))?;
+    // Written beside the target and then renamed, so that a crash leaves no half-written file.
     let partial = path.with_extension("partial");
     fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, path)).map_err(|e| fail(&e))
 }
 
+/// Returns the numbers of a tensor as little-endian f32 bytes, in row-major order.
 fn little_endian(tensor: &Tensor) -> Vec<u8> {
     let tensor = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
     let values = Vec::<f32>::try_from(&tensor).expect("a flat f32 tensor is a vector");
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-/// Reads what [`save`] wrote.
+/// Reads a file that [`save`] wrote, into a model on `device` that computes in `kind`.
 pub fn load(path: &Path, kind: Kind, device: Device) -> Result<Loaded, Failure> {
     let fail = |reason: String| Failure::own(format!("cannot read the model `{}`: {reason}", path.display()));
     let bytes = fs::read(path).map_err(|error| fail(error.to_string()))?;

@@ -1,7 +1,7 @@
-//! The command line of `trainer`: what was typed, what it means, and what is printed.
+//! The command line of `trainer`: what was typed, what it means and what is printed.
 //!
-//! Standard output is data (JSON lines, or the summary block), standard error is narration. Exit codes: 0 done,
-//! 1 failed, 2 usage.
+//! Standard output is data: JSON lines or the summary block. Standard error is narration. Exit codes: 0 done,
+//! 1 failed, 2 wrong usage.
 
 use std::{
     fs,
@@ -120,7 +120,8 @@ struct TrainArgs {
     /// Save the trained model to this file
     #[arg(long, value_name = "MODEL.safetensors")]
     save: Option<PathBuf>,
-    /// Stop early where the smoothed loss is above these, after about 15, 30 and 50 % of the steps; `inf` for no bound
+    /// Stop early where the smoothed loss is above these, after about 15, 30 and 50 % of the steps; `inf` for
+    /// no bound
     #[arg(long, value_name = "L,L,L")]
     prune: Option<PruneBounds>,
     /// Report as JSON lines on standard output
@@ -176,7 +177,8 @@ struct SampleArgs {
 
 #[derive(Debug, Args)]
 struct BenchArgs {
-    /// Measure this shape, depth,width,sequence,batch,vocabulary; may be given several times [default: three shapes]
+    /// Measure this shape, depth,width,sequence,batch,vocabulary; may be given several times [default: three
+    /// shapes]
     #[arg(long = "shape", value_name = "D,W,S,B,V")]
     shapes: Vec<BenchShape>,
     /// Take everything but the size from this config
@@ -211,10 +213,11 @@ fn parse_split(text: &str) -> Result<Split, String> {
         .ok_or_else(|| format!("`{text}` is no held-out split; use validation, audit or locked"))
 }
 
-/// Runs the command line of this process.
+/// Parses the command line of this process, runs the command and returns the exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    // One line per error, and nothing on standard output that is not data.
+    // The default hook would print every panic to standard error. A panic becomes a `Failure` instead, and
+    // each error is one line.
     std::panic::set_hook(Box::new(|_| {}));
     let result = match cli.command {
         Command::Prepare(args) => return run_prepare(&args),
@@ -243,6 +246,7 @@ fn run_prepare(args: &prepare::Args) -> ExitCode {
     }
 }
 
+/// Runs `train`, or `price` if `only_price` is set.
 fn run_train(args: &TrainArgs, only_price: bool) -> ExitCode {
     let voice = if args.json { Voice::Json } else { Voice::Prose };
     let watch = Watch::default();
@@ -272,6 +276,7 @@ fn run_train(args: &TrainArgs, only_price: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(Failure { class, message }) => {
+            // The run is over: the watching thread must not report a second failure.
             watch.lift();
             voice.tell(&TrainerEvent::Failed { class, message });
             ExitCode::FAILURE

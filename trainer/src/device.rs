@@ -1,4 +1,4 @@
-//! Where a run computes: the device, its number format and its threads.
+//! The device that a run computes on, its number format and its threads.
 
 use std::{fmt, str::FromStr};
 
@@ -9,11 +9,11 @@ use crate::{failure::Failure, report, shim, system};
 /// A device as it is named on a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceName {
-    /// The processor.
+    /// The CPU of this machine.
     Cpu,
-    /// A CUDA GPU by its index.
+    /// The CUDA GPU with this index.
     Cuda(usize),
-    /// Apple's Metal.
+    /// Apple's GPU, through Metal.
     Mps,
 }
 
@@ -45,7 +45,8 @@ impl FromStr for DeviceName {
 }
 
 impl DeviceName {
-    /// Returns libtorch's device, after loading what it needs; fails clearly where this machine has no such device.
+    /// Loads what the device needs and returns it. Fails with a clear message where this machine has no such
+    /// device.
     pub fn open(self) -> Result<Device, Failure> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
@@ -56,10 +57,13 @@ impl DeviceName {
     }
 }
 
+/// Opens a CUDA GPU. libtorch's CUDA half is loaded only here, because one binary serves machines with and
+/// without it.
 fn open_cuda(index: usize) -> Result<Device, Failure> {
     system::load_library(c"libtorch_cuda.so").map_err(|reason| {
         Failure::own(format!(
-            "device cuda:{index} needs libtorch_cuda.so, which cannot be loaded ({reason}); run AUTOSWARM_LIBTORCH=cuda scripts/libtorch.sh"
+            "device cuda:{index} needs libtorch_cuda.so, which cannot be loaded ({reason}); \
+             run AUTOSWARM_LIBTORCH=cuda scripts/libtorch.sh"
         ))
     })?;
     let count = tch::Cuda::device_count();
@@ -67,23 +71,24 @@ fn open_cuda(index: usize) -> Result<Device, Failure> {
         return Ok(Device::Cuda(index));
     }
     Err(Failure::own(format!(
-        "device cuda:{index} is not there: this machine shows {count} CUDA devices; check nvidia-smi and CUDA_VISIBLE_DEVICES"
+        "device cuda:{index} is not there: this machine shows {count} CUDA devices; \
+         check nvidia-smi and CUDA_VISIBLE_DEVICES"
     )))
 }
 
-/// The number format of products and of the residual stream; weights are f32 in both.
+/// The number format of matrix products and of the residual stream. Weights are f32 in every case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Dtype {
-    /// 32 bits.
+    /// 32-bit floating point.
     F32,
-    /// Brain float, 16 bits.
+    /// 16-bit brain floating point.
     Bf16,
     /// bf16 on CUDA, f32 elsewhere.
     Auto,
 }
 
 impl Dtype {
-    /// Returns libtorch's number format for a device.
+    /// Returns libtorch's number format on a device.
     pub fn resolve(self, device: Device) -> Kind {
         match self {
             Self::Bf16 => Kind::BFloat16,
@@ -93,7 +98,8 @@ impl Dtype {
     }
 }
 
-/// Returns a batch on a device. Nobody waits until it has come to a GPU, so that the next one is read while the GPU computes.
+/// Returns a batch on a device. A copy to a GPU is not waited for, so that the next batch is read while the
+/// GPU computes.
 pub fn send(batch: &Tensor, device: Device) -> Tensor {
     match device {
         Device::Cuda(index) => shim::device::send(batch, index),
@@ -101,8 +107,8 @@ pub fn send(batch: &Tensor, device: Device) -> Tensor {
     }
 }
 
-/// Returns the largest memory that this process had on a device so far, bytes: a GPU's for tensors, a CPU's for everything; 0 where it is not
-/// known.
+/// Returns the peak memory of this process on a device so far, in bytes; 0 where it is not known. On a GPU
+/// only tensors count, on a CPU everything does.
 pub fn peak_bytes(device: Device) -> u64 {
     match device {
         Device::Cpu => report::peak_resident_bytes(),
@@ -111,12 +117,13 @@ pub fn peak_bytes(device: Device) -> u64 {
     }
 }
 
-/// Returns the number format's name in reports.
+/// Returns the name of a number format in reports.
 pub fn kind_name(kind: Kind) -> &'static str {
     if kind == Kind::BFloat16 { "bf16" } else { "f32" }
 }
 
-/// Sets and returns the threads of libtorch's operations, by default one per core that this process may use.
+/// Sets and returns the number of threads of libtorch's operations. The default is one per core that this
+/// process may use.
 pub fn set_threads(threads: Option<u16>) -> u16 {
     let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024) as u16);
     let threads = threads.filter(|&threads| threads > 0).unwrap_or_else(cores);

@@ -1,4 +1,5 @@
-//! Telling how a run goes: JSON lines on standard output for a parent, or prose on standard error for a person.
+//! Reports how a run goes: JSON lines on standard output for a parent, or prose on standard error for a
+//! person.
 
 use std::{
     io::{self, Write},
@@ -9,25 +10,25 @@ use autoswarm_protocol::{CrashClass, TrainerEvent};
 
 use crate::{failure::Failure, harness::budget::Watch, system};
 
-/// Receives a run's events.
+/// A function that receives a run's events.
 pub type Sink<'a> = &'a mut dyn FnMut(TrainerEvent);
 
-/// The shortest pause between two events of progress: five a second.
+/// The shortest pause between two progress events: at most five a second.
 pub const PROGRESS_PAUSE: Duration = Duration::from_millis(200);
 
-/// Lets something happen at most once per pause.
+/// Limits something to once per [`PROGRESS_PAUSE`].
 #[derive(Debug)]
 pub struct Limiter {
     last: Option<Instant>,
 }
 
 impl Limiter {
-    /// Returns a limiter whose pause is over.
+    /// Returns a limiter that is ready at once.
     pub const fn new() -> Self {
         Self { last: None }
     }
 
-    /// Returns whether the pause is over, and begins the next if so.
+    /// Returns whether the pause is over, and starts the next pause if so.
     pub fn ready(&mut self) -> bool {
         let ready = self.last.is_none_or(|last| last.elapsed() >= PROGRESS_PAUSE);
         if ready {
@@ -43,17 +44,18 @@ impl Default for Limiter {
     }
 }
 
-/// How a run is told.
+/// The form in which a run is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Voice {
-    /// One JSON object a line on standard output.
+    /// JSON on standard output, one object per line.
     Json,
-    /// Prose on standard error.
+    /// Prose on standard error, for a person.
     Prose,
 }
 
 impl Voice {
-    /// Tells one event. A reader that is gone ends the run elsewhere, so a failing write is no error here.
+    /// Reports one event. A failing write is not an error here: where the reader is gone, the run is ended
+    /// elsewhere.
     pub fn tell(self, event: &TrainerEvent) {
         let _ = match self {
             Self::Json => write_line(event),
@@ -61,8 +63,8 @@ impl Voice {
         };
     }
 
-    /// Starts a thread that ends the process with a `failed` event if a deadline passes inside a libtorch call, and,
-    /// where a parent listens, without one if the parent is gone.
+    /// Starts a thread that ends the process if a deadline passes inside a libtorch call; it reports a
+    /// `failed` event first. In JSON mode it also ends the process, silently, once the parent is gone.
     pub fn guard(self, watch: Watch) {
         let parent = (self == Self::Json).then(rustix::process::getppid);
         let work = move || loop {
@@ -75,12 +77,12 @@ impl Voice {
                 system::exit_now(1);
             }
         };
-        // Without the thread the supervisor's own cap still holds.
+        // A failure to start the thread is ignored: the supervisor's own cap still holds.
         let _ = std::thread::Builder::new().name("watch".to_owned()).spawn(work);
     }
 }
 
-/// Tells a person who reads standard error of what a run does without.
+/// Warns a person on standard error that the run goes on without something.
 pub fn warn(message: &str) {
     let _ = writeln!(io::stderr(), "warning: {message}");
 }
@@ -104,7 +106,8 @@ fn narrate(event: &TrainerEvent, out: &mut dyn Write) -> io::Result<()> {
         ),
         E::Priced { tokens_per_second, tokens, cpu_share, seconds } => writeln!(
             out,
-            "price {tokens_per_second:.0} tokens/s buys {tokens} tokens (taken in {seconds:.1} s at {:.0} % of the CPU)",
+            "price {tokens_per_second:.0} tokens/s buys {tokens} tokens \
+             (taken in {seconds:.1} s at {:.0} % of the CPU)",
             cpu_share * 100.0
         ),
         E::TrainingStarted { tokens, steps, cap_seconds } => {

@@ -1,4 +1,4 @@
-//! Why a run gave no number: a crash class and one line that says what was seen.
+//! The reason why a run gave no number: a crash class and a one-line message.
 
 use std::{any::Any, panic, panic::AssertUnwindSafe};
 
@@ -6,23 +6,23 @@ use autoswarm_protocol::CrashClass;
 
 use crate::harness::dataset::DatasetError;
 
-/// What ends a run early.
+/// A failure that ends a run early.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// Its class.
+    /// The crash class that the node records.
     pub class: CrashClass,
-    /// One line that says what was seen.
+    /// One line that says what was observed.
     pub message: String,
 }
 
 impl Failure {
-    /// Makes a failure of a class.
+    /// Returns a failure of the given class.
     pub fn new(class: CrashClass, message: impl Into<String>) -> Self {
         Self { class, message: message.into() }
     }
 
-    /// Makes a failure of the trainer's own: bad input, bad files, a bug.
+    /// Returns a failure that is the trainer's own: bad input, bad files or a bug.
     pub fn own(message: impl Into<String>) -> Self {
         Self::new(CrashClass::Failed, message)
     }
@@ -46,12 +46,13 @@ fn chain(error: &dyn std::error::Error) -> String {
     line
 }
 
-/// Runs `work` and turns a panic into a failure: tch reports every error of libtorch, out of memory included, by
-/// panicking, and the model's code stays readable for it.
+/// Runs `work` and turns a panic into a failure. tch reports every error of libtorch by panicking, out of
+/// memory included. Panics are caught here alone, so the code of the model stays readable.
 pub fn catch<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(of_panic(payload.as_ref())))
 }
 
+/// Returns the failure for a panic's payload.
 fn of_panic(payload: &(dyn Any + Send)) -> Failure {
     let text = payload
         .downcast_ref::<String>()
@@ -61,7 +62,7 @@ fn of_panic(payload: &(dyn Any + Send)) -> Failure {
     of_error_text(text)
 }
 
-/// Classifies the text of a libtorch error: its first line says what happened, the rest is a C++ backtrace.
+/// Classifies the text of a libtorch error. Its first line says what happened; the rest is a C++ backtrace.
 fn of_error_text(text: &str) -> Failure {
     let lower = text.to_lowercase();
     let starved = ["out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc"];
@@ -70,6 +71,7 @@ fn of_error_text(text: &str) -> Failure {
     } else {
         CrashClass::Failed
     };
+    // Strip what Rust and tch wrap around libtorch's own message.
     let text = text.strip_prefix("called `Result::unwrap()` on an `Err` value: ").unwrap_or(text);
     let text = text.strip_prefix("Torch(\"").unwrap_or(text);
     let first = text.split("\\n").next().unwrap_or(text).lines().next().unwrap_or(text);
@@ -89,7 +91,8 @@ mod tests {
     fn libtorch_errors_become_one_line_with_a_class() {
         check("plain", CrashClass::Failed, "plain");
         check(
-            "called `Result::unwrap()` on an `Err` value: Torch(\"CUDA out of memory. Tried 1 GiB\\nframe #0\")",
+            "called `Result::unwrap()` on an `Err` value: \
+             Torch(\"CUDA out of memory. Tried 1 GiB\\nframe #0\")",
             CrashClass::OutOfMemory,
             "CUDA out of memory. Tried 1 GiB",
         );

@@ -1,4 +1,7 @@
-//! Ground truth: data, tokenizer, evaluation and budget. **No experiment changes anything in here.**
+//! Ground truth: data, tokenizer, evaluation, budget and price. **No experiment changes anything in here.**
+//!
+//! Not here: what experiments may change, such as [`crate::model`], [`crate::optimizer`] and
+//! [`crate::schedule`].
 
 pub mod budget;
 pub mod corpus;

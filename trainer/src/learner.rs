@@ -1,4 +1,4 @@
-//! A model that learns: its optimizer and its stream of batches, one optimizer step at a time.
+//! A model that learns: the model, its optimizer and its stream of batches, one optimizer step at a time.
 
 use autoswarm_protocol::{EffectiveConfig, Knob};
 use tch::{Device, Kind, Tensor};
@@ -15,10 +15,10 @@ use crate::{
     shim::listen::{self, Part},
 };
 
-/// Everything that a step changes.
+/// The state that an optimizer step changes.
 #[derive(Debug)]
 pub struct Learner<'a> {
-    /// The model.
+    /// The model that learns.
     pub model: Model,
     optimizer: Optimizer,
     batches: Batches<'a>,
@@ -30,7 +30,7 @@ pub struct Learner<'a> {
 }
 
 impl<'a> Learner<'a> {
-    /// Builds the model, with initial values and an order of the data that `seed` decides.
+    /// Builds the model. `seed` decides its initial values and the order of the data.
     pub fn new(
         config: &EffectiveConfig,
         dataset: &'a Dataset,
@@ -54,12 +54,12 @@ impl<'a> Learner<'a> {
         })
     }
 
-    /// Goes back to the first batch, with everything learned kept.
+    /// Goes back to the first batch, and keeps everything learned.
     pub fn rewind(&mut self) {
         self.next_row = 0;
     }
 
-    /// Takes one optimizer step that begins at `progress`, and returns its mean loss, a scalar on the device.
+    /// Takes one optimizer step that begins at `progress`. Returns its mean loss, a scalar on the device.
     pub fn step(&mut self, progress: f64, deadline: &Deadline) -> Result<Tensor, Failure> {
         let end = self.next_row + self.rows_per_step;
         let mut gradients = Gradients::new();
@@ -76,7 +76,8 @@ impl<'a> Learner<'a> {
         Ok(loss)
     }
 
-    /// Adds a micro-batch's gradients, weighted by its `share` of the step, and returns its share of the loss.
+    /// Adds a micro-batch's gradients to `gradients`, weighted by its `share` of the step. Returns its share
+    /// of the loss.
     fn accumulate(
         &self,
         rows: u64,

@@ -1,7 +1,8 @@
-//! One experiment: a config in and an outcome out.
+//! The trainer: it runs one experiment, a config in and an outcome out.
 //!
-//! Two halves: [`harness`] is ground truth (data, tokenizer, evaluation, budget), the rest is the fair game whose every
-//! constant an experiment may turn. Entry points are [`train::run`] and [`cli::run`].
+//! It has two halves. [`harness`] is ground truth: data, tokenizer, evaluation, budget and price. The rest is
+//! fair game: an experiment may change every constant in it. Entry points are [`train::run`] and
+//! [`cli::run`].
 
 pub mod bench;
 pub mod checkpoint;

@@ -1,4 +1,4 @@
-//! The `trainer` binary.
+//! The `trainer` binary, which only calls [`autoswarm_trainer::cli::run`].
 
 use std::process::ExitCode;
 

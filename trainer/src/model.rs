@@ -1,17 +1,20 @@
 //! The model: a GPT whose parts an experiment may change, after karpathy/autoresearch's.
 //!
 //! ```text
-//! tokens ─embedding─norm─▶ x0 ─▶ [ x = residual · x + feedback · x0 ; x += attention(norm x) ; x += MLP(norm x) ] × depth
+//! tokens ─embedding─norm─▶ x0
+//!        ─▶ [ x = residual · x + feedback · x0 ; x += attention(norm x) ; x += MLP(norm x) ] × depth
 //!        ─norm─head─softcap─▶ logits
 //! ```
 //!
-//! Shapes: B sequences, T tokens each, N = B · T, C the width, H heads. The residual stream is `[N, C]`. In bf16 the
-//! products and the stream are bf16; weights, statistics of norms, softmax and loss stay f32.
+//! Shapes: B sequences, T tokens each, N = B · T, C the width, H heads. The residual stream is `[N, C]`. In
+//! bf16 the products and the stream are bf16; weights, softmax, loss and the statistics of norms stay f32.
 //!
-//! On a CPU, the parts that most configs share run as the fused operations of [`crate::shim`], on a GPU some run as the grouped ones of
-//! [`shim::device`]; the plain form stays the reference ([`Operations::Plain`]) and serves every other device and part.
+//! The parts that most configs share have faster forms. On a CPU these are the fused operations of
+//! [`crate::shim`]. On a GPU some are fused, and others are the grouped operations of [`shim::device`]. The
+//! plain form ([`Operations::Plain`]) stays the reference, and serves every other device and part.
 //!
-//! Not here: initial values ([`init`]), what the sizes cost ([`shape`]), and how it learns ([`crate::optimizer`]).
+//! Not here: initial values ([`init`]), what the sizes cost ([`shape`]) and how the model learns
+//! ([`crate::optimizer`]).
 
 pub mod attention;
 pub mod init;
@@ -42,7 +45,7 @@ use crate::{
     },
 };
 
-/// Activations of the MLP.
+/// The activation of the MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Activation {
     Relu2,
@@ -52,19 +55,20 @@ enum Activation {
     Swiglu,
 }
 
-/// Which form of an operation runs where there are several.
+/// The form of those operations that have several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operations {
-    /// That of [`crate::shim`]: a CPU's, and in bf16 a GPU's.
+    /// The fused form of [`crate::shim`]: on a CPU, and in bf16 on a GPU.
     Fused,
-    /// That of [`shim::device`]: a GPU's for what the fused ones do not take, where each operation costs a launch and f32 logits cost memory.
+    /// The grouped form of [`shim::device`]: on a GPU, where the fused form does not apply. There each
+    /// operation costs a launch and f32 logits cost memory.
     Grouped,
-    /// libtorch's, one after the other.
+    /// The plain form: operations of libtorch, one after the other.
     Plain,
 }
 
 impl Operations {
-    /// Chooses the fastest, unless others are asked for.
+    /// Returns the fastest form for this model, unless another one is asked for.
     fn new(shape: &Shape, kind: Kind, device: Device) -> Self {
         if let Some(asked) = Self::asked() {
             return asked;
@@ -85,7 +89,8 @@ impl Operations {
         }
     }
 
-    /// Reads `AUTOSWARM_OPERATIONS=grouped` or `plain`, which is for comparisons.
+    /// Returns the form that `AUTOSWARM_OPERATIONS` asks for, which is for comparisons; none if it asks for
+    /// the fastest.
     fn asked() -> Option<Self> {
         let name = std::env::var("AUTOSWARM_OPERATIONS").ok()?;
         match name.as_str() {
@@ -102,22 +107,23 @@ impl Operations {
     }
 }
 
-/// Rows of logits that the grouped cross-entropy takes at once: 256 MiB of f32 numbers at a vocabulary of 8192. // Wild guess.
+/// Rows of logits that the grouped cross-entropy takes at once. At a vocabulary of 8192 they are 256 MiB of
+/// f32 numbers. // Wild guess.
 const CHUNK_ROWS: i64 = 8192;
 
-/// Where dropout draws its masks from: which micro-batch of which run.
+/// The source of dropout's masks: a micro-batch of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Dropout {
-    /// The run's seed.
+    /// The seed of the run.
     pub seed: u64,
-    /// The first row of the micro-batch.
+    /// The index of the first row of the micro-batch.
     pub row: u64,
 }
 
-/// The model's fixed parts and its parameters.
+/// A model: its parameters, and the fixed parts that its config decides.
 #[derive(Debug)]
 pub struct Model {
-    /// The sizes.
+    /// The sizes of the model.
     pub shape: Shape,
     /// The trainable tensors.
     pub parameters: Parameters,
@@ -138,7 +144,7 @@ pub struct Model {
     operations: Operations,
 }
 
-/// One layer's weights, in the products' number format.
+/// The weights of one layer, in the number format of the products.
 struct Layer {
     index: i64,
     residual: Option<Tensor>,
@@ -147,11 +153,12 @@ struct Layer {
     attention_out: Tensor,
     mlp_in: Tensor,
     mlp_out: Tensor,
-    /// This token batch's value embedding `[N, kv width]` and its gate's weights.
+    /// The value embedding of these tokens, `[N, kv width]`, and the weights of its gate.
     value: Option<(Tensor, Tensor)>,
 }
 
-/// The residual stream `[N, C]`, with the last sublayer's output not added yet.
+/// The residual stream `[N, C]`, whose last sublayer output is not added yet. A fused norm adds it in the
+/// same pass.
 struct Stream {
     x: Tensor,
     delta: Option<Tensor>,
@@ -173,7 +180,7 @@ impl Model {
         Self::with_parameters(config, shape, parameters, kind, device)
     }
 
-    /// Builds a model around parameters that exist already.
+    /// Builds a model from existing parameters.
     pub fn with_parameters(
         config: &EffectiveConfig,
         shape: Shape,
@@ -211,13 +218,13 @@ impl Model {
         }
     }
 
-    /// Returns the same model with other operations, for comparisons.
+    /// Returns the same model with another form of operations, for comparisons.
     #[must_use]
     pub fn with_operations(self, operations: Operations) -> Self {
         Self { operations, ..self }
     }
 
-    /// Returns which operations run where there are several.
+    /// Returns the form of those operations that have several.
     pub const fn operations(&self) -> Operations {
         self.operations
     }
@@ -227,12 +234,12 @@ impl Model {
         matches!(self.operations, Operations::Fused)
     }
 
-    /// Counts the parameters of a config's model without making it.
+    /// Returns the number of parameters of a model of these sizes, without building it.
     pub fn parameter_count(config: &EffectiveConfig, shape: &Shape) -> u64 {
         Parameters::count_of(config, shape, gains(config).count(shape.depth))
     }
 
-    /// Reads saved parameters; fails with the role that is missing or has another size.
+    /// Builds a model from saved parameters. Fails with the role whose tensor is missing or has another size.
     pub fn load(
         config: &EffectiveConfig,
         shape: Shape,
@@ -247,12 +254,13 @@ impl Model {
         Ok(Self::with_parameters(config, shape, parameters, kind, device))
     }
 
-    /// Returns the device.
+    /// Returns the device that the parameters are on.
     pub const fn device(&self) -> Device {
         self.device
     }
 
-    /// Returns the mean loss, in nats, of predicting each token of `rows` `[B, T + 1]` from those before it.
+    /// Returns the mean loss, in nats, of predicting each token of `rows` `[B, T + 1]` from the tokens before
+    /// it.
     pub fn loss(
         &self,
         rows: &Tensor,
@@ -262,7 +270,8 @@ impl Model {
         self.share_of_loss(1.0, rows, dropout, deadline)
     }
 
-    /// Returns the same times the share, above 0, that the rows are of a step.
+    /// Returns the mean loss of `rows`, as [`loss`](Self::loss) does, times `share`: the share, above 0, that
+    /// the rows are of a step.
     pub fn share_of_loss(
         &self,
         share: f64,
@@ -271,7 +280,8 @@ impl Model {
         deadline: &Deadline,
     ) -> Result<Tensor, Failure> {
         let (logits, targets) = self.predict(rows, dropout, deadline)?;
-        // A fused gradient has the share in it: to multiply all logits' would be one more pass over the largest tensor.
+        // The fused form puts the share into the gradient: multiplying the gradient of all logits would be
+        // one more pass over the largest tensor.
         let loss = match self.operations {
             Operations::Fused => {
                 return Ok(shim::cross_entropy(&logits, &targets, self.softcap, Some(share)));
@@ -285,6 +295,7 @@ impl Model {
     /// Returns the loss of each token, `[N]`, in nats.
     pub fn token_losses(&self, rows: &Tensor, deadline: &Deadline) -> Result<Tensor, Failure> {
         let (logits, targets) = self.predict(rows, None, deadline)?;
+        // The fused losses by token have no gradient.
         if self.is_fused() && !logits.requires_grad() {
             return Ok(shim::cross_entropy(&logits, &targets, self.softcap, None));
         }
@@ -303,6 +314,7 @@ impl Model {
         Ok((logits, rows.narrow(1, 1, length).reshape([-1])))
     }
 
+    /// Returns the cross-entropy of the capped logits by operations of libtorch.
     fn plain_losses(&self, logits: &Tensor, targets: &Tensor, reduction: Reduction) -> Tensor {
         self.cap(logits).cross_entropy_loss(targets, None::<Tensor>, reduction, -100, 0.0)
     }
@@ -317,7 +329,7 @@ impl Model {
         Ok(self.cap(&self.raw_logits(tokens, dropout, deadline)?))
     }
 
-    /// Returns logits, in f32, as the softcap bounds them.
+    /// Returns logits in f32, bounded by the softcap.
     fn cap(&self, logits: &Tensor) -> Tensor {
         let logits = logits.to_kind(Kind::Float);
         if self.softcap == 0.0 {
@@ -326,7 +338,7 @@ impl Model {
         (logits * (1.0 / self.softcap)).tanh() * self.softcap
     }
 
-    /// Returns the logits before the softcap, in the products' number format.
+    /// Returns the logits before the softcap, in the number format of the products.
     fn raw_logits(
         &self,
         tokens: &Tensor,
@@ -349,7 +361,7 @@ impl Model {
         Ok(x.mm(&self.weight(head).tr()))
     }
 
-    /// Returns the rows `tokens` `[N]` of a table `[V, C]` in the products' number format.
+    /// Returns the rows `tokens` `[N]` of a table `[V, C]`, in the number format of the products.
     fn look_up(&self, table: &Tensor, tokens: &Tensor) -> Tensor {
         listen::part(Part::Embedding);
         if self.is_fused() {
@@ -359,7 +371,7 @@ impl Model {
         }
     }
 
-    /// Returns a role's tensor in the products' number format.
+    /// Returns a role's tensor in the number format of the products.
     fn weight(&self, role: Role) -> Tensor {
         self.parameters.expect(role).to_kind(self.kind)
     }
@@ -421,6 +433,8 @@ impl Model {
         let feedback = layer.residual.as_ref().zip(layer.feedback.as_ref()).map(|(a, b)| (x0, a, b));
         let (input, x) = self.join(stream, feedback, gain(0));
         let attended = finish(self.attend(layer, &input, batch, length), 0);
+        // In a parallel block the MLP reads the same input as the attention; else it reads the stream after
+        // it.
         let (input, stream) = if self.parallel {
             (input, Stream { x: x + attended, delta: None })
         } else {
@@ -430,8 +444,8 @@ impl Model {
         Stream { delta: Some(finish(self.mlp(layer, &input), 1)), ..stream }
     }
 
-    /// Adds up the stream, mixes in the embedding, and normalises with a row of the gains where one is given: (normalised,
-    /// stream).
+    /// Adds the pending sublayer output to the stream and mixes in the embedding. Then normalises, if a row
+    /// of the gains is given. Returns (normalised, stream).
     fn join(
         &self,
         stream: Stream,
@@ -456,7 +470,7 @@ impl Model {
         (normalised, x)
     }
 
-    /// Returns the attention's output `[N, C]` for its input of that size.
+    /// Returns the output of the attention for its input `x`, both `[N, C]`.
     fn attend(&self, layer: &Layer, x: &Tensor, batch: i64, length: i64) -> Tensor {
         let Shape { heads, kv_heads, head_dim, .. } = self.shape;
         listen::part(Part::Projection);
@@ -482,7 +496,7 @@ impl Model {
             return attended.mm(&layer.attention_out.tr());
         }
         let qkv = qkv.view([batch, length, heads + 2 * kv_heads, head_dim]);
-        // Queries and keys go through the same rotation and norm, so they go together.
+        // Queries and keys get the same rotation and norm, so they are computed together.
         let qk = self.rotary.apply(&qkv.narrow(2, 0, heads + kv_heads));
         let qk = if self.qk_norm { norm::rms(&qk) } else { qk };
         let mut v = qkv.narrow(2, heads + kv_heads, kv_heads); // [B, T, kv heads, head_dim]
@@ -497,12 +511,12 @@ impl Model {
         y.reshape([-1, self.shape.width]).mm(&layer.attention_out.tr())
     }
 
-    /// Returns what opens the gates of a layer's value embeddings, `[N, kv heads]`, before its sigmoid.
+    /// Returns the gates of a layer's value embeddings, `[N, kv heads]`, before their sigmoid.
     fn gate(&self, x: &Tensor, gate: &Tensor) -> Tensor {
         x.narrow(1, 0, self.shape.gate_width).mm(&gate.tr())
     }
 
-    /// Returns the MLP's output `[N, C]` for its input of that size.
+    /// Returns the output of the MLP for its input `x`, both `[N, C]`.
     fn mlp(&self, layer: &Layer, x: &Tensor) -> Tensor {
         listen::part(Part::Mlp);
         let hidden = x.mm(&layer.mlp_in.tr()); // [N, hidden], or [N, 2 · hidden] with a gate
@@ -521,6 +535,7 @@ impl Model {
         hidden.mm(&layer.mlp_out.tr())
     }
 
+    /// Returns `x` normalised, with the gain of a row.
     fn normalise(&self, x: &Tensor, row: i64) -> Tensor {
         listen::part(Part::Norm);
         if self.fuses_norms() {
@@ -529,12 +544,12 @@ impl Model {
         self.norm.apply(x, self.gain(row).as_ref())
     }
 
-    /// Returns whether a fused operation normalises.
+    /// Returns whether a fused operation computes the norm.
     const fn fuses_norms(&self) -> bool {
         self.is_fused() && matches!(self.norm, Norm::Rms | Norm::RmsLearned)
     }
 
-    /// Multiplies what a fused operation has normalised by the gain of a row, where there is one.
+    /// Multiplies the result of a fused norm by the gain of a row, if the config has gains.
     fn gained(&self, normalised: Tensor, row: i64) -> Tensor {
         match self.gain(row) {
             Some(gain) => normalised * gain.to_kind(self.kind),
@@ -542,11 +557,12 @@ impl Model {
         }
     }
 
+    /// Returns the gain of a row, if the config has gains.
     fn gain(&self, row: i64) -> Option<Tensor> {
         self.parameters.get(Role::NormGain).map(|gains| gains.select(0, row))
     }
 
-    /// Drops entries of a sublayer's output, by a mask that the run's seed and the rows decide.
+    /// Applies dropout to the output of a sublayer, with a mask that the seed of the run and the rows decide.
     fn drop(&self, y: Tensor, layer: i64, sublayer: i64, dropout: Option<Dropout>) -> Tensor {
         let Some(Dropout { seed, row }) = dropout.filter(|_| self.dropout > 0.0) else { return y };
         let keep = 1.0 - self.dropout;

@@ -1,7 +1,8 @@
-//! One optimizer step: clip, then AdamW for tables and scalars, and Muon or AdamW for the blocks' matrices.
+//! The optimizer: it clips the gradients, then updates tables and scalars by AdamW, and the matrices of the
+//! blocks by Muon or AdamW.
 //!
-//! The groups, their rates and the form of the updates are those of karpathy/autoresearch; every rate, decay and
-//! momentum is multiplied by its [`Schedule`] at the step's progress.
+//! The groups, their rates and the form of the updates are those of karpathy/autoresearch. The [`Schedule`]
+//! gives a factor on every rate and decay, and the momentum, at the progress of the step.
 
 mod adamw;
 mod muon;
@@ -25,10 +26,10 @@ use crate::{
 
 pub use step::Gradients;
 
-/// The width at which the tables' rates hold as they are written.
+/// The width for which the rates of the tables are given; other widths scale them.
 const REFERENCE_WIDTH: f64 = 768.0; // karpathy/autoresearch
 
-/// The optimizers of a run and their states.
+/// The optimizers of a run, with their states.
 #[derive(Debug)]
 pub struct Optimizer {
     schedule: Schedule,
@@ -38,14 +39,14 @@ pub struct Optimizer {
     form: Form,
 }
 
-/// How AdamW takes its steps.
+/// The form in which AdamW takes its steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// Each tensor in one pass.
+    /// Each tensor in one pass, the form for CPUs.
     Fused,
-    /// All tensors in a few passes.
+    /// All tensors together in a few passes, the form for GPUs.
     Together,
-    /// One operation after the other.
+    /// One operation of libtorch after the other.
     Plain,
 }
 
@@ -117,7 +118,8 @@ fn clip(gradients: &mut Gradients, largest: f64) {
     let squares: Vec<Tensor> =
         gradients.values().map(|gradient| gradient.square().sum(Kind::Float)).collect();
     let norm = Tensor::stack(&squares, 0).sum(Kind::Float).sqrt();
-    // On the device, so that nothing waits for the norm. The constant keeps a gradient of zeros finite.
+    // The factor stays on the device, so that nothing waits for the norm. The constant keeps a gradient of
+    // zeros finite.
     let factor = ((norm + 1e-6).reciprocal() * largest).clamp_max(1.0);
     for gradient in gradients.values_mut() {
         let _ = gradient.g_mul_(&factor);

@@ -1,4 +1,4 @@
-//! `trainer prepare`: a corpus and a tokenizer into a folder that runs read.
+//! `trainer prepare`: turns a corpus, with a tokenizer, into the folder that runs read.
 
 use std::{
     io::{self, Write},
@@ -22,7 +22,7 @@ use crate::harness::{
     tokenizer::{Tokenizer, TokenizerSpec},
 };
 
-/// Arguments of `trainer prepare`.
+/// The arguments of `trainer prepare`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Take the text from the pinned crates (`crates`), or from a folder or file of UTF-8 text
@@ -42,12 +42,12 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Where a corpus comes from.
+/// The source of a corpus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CorpusSource {
     /// The source and documentation of the pinned crates.
     Crates,
-    /// A folder or a file.
+    /// A folder of text files, or one file.
     Path(PathBuf),
 }
 
@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-/// Prepares the dataset; returns what it holds and what was left out.
+/// Prepares the dataset. Returns its manifest, and notes on what was left out.
 pub fn prepare(args: &Args, progress: Progress<'_>) -> anyhow::Result<(Manifest, Vec<String>)> {
     let (name, corpus) = read_corpus(&args.corpus, progress)?;
     corpus.check_hash(&name, args.expect_corpus)?;
@@ -82,6 +82,7 @@ pub fn prepare(args: &Args, progress: Progress<'_>) -> anyhow::Result<(Manifest,
     Ok((manifest, corpus.notes().to_vec()))
 }
 
+/// Returns the corpus, with its name for messages.
 fn read_corpus(source: &CorpusSource, progress: Progress<'_>) -> anyhow::Result<(String, Corpus)> {
     match source {
         CorpusSource::Crates => {
@@ -92,10 +93,10 @@ fn read_corpus(source: &CorpusSource, progress: Progress<'_>) -> anyhow::Result<
     }
 }
 
-/// At most this many progress events a second.
+/// The most progress events per second.
 const EVENTS_PER_SECOND: u64 = 5;
 
-/// Tells a person (bars on standard error) or a parent (JSON lines on standard output) how it goes.
+/// Reports progress: bars on standard error for a person, or JSON lines on standard output for a parent.
 struct Reporter {
     json: bool,
     stage: String,
@@ -115,7 +116,7 @@ impl Reporter {
             let due = self.last_event.is_none_or(|last| last.elapsed() >= pause);
             if new_stage || due || done == total {
                 self.last_event = Some(Instant::now());
-                // A parent that is gone ends the preparation with its own signal.
+                // A failing write is ignored: a parent that is gone ends the preparation with its own signal.
                 let _ = emit(&TrainerEvent::Preparing { stage: stage.to_owned(), done, total });
             }
         } else {

@@ -1,13 +1,13 @@
-//! What a run measured besides the metric: the loss curve, memory, and the summary block that people grep.
+//! The figures of a run besides the metric: the loss curve, memory, and the summary block that people grep.
 
 use std::{fmt::Write, fs};
 
 use autoswarm_protocol::{RunReport, outcome::CurvePoint, pruning::curve_point};
 
-/// How much of the smoothed loss a step replaces. // karpathy/autoresearch
+/// The weight of a new loss in the smoothed loss. // karpathy/autoresearch
 const SMOOTHING: f64 = 0.1;
 
-/// A loss curve in the making: the smoothed loss at even shares of the run.
+/// A loss curve under construction: the smoothed loss at even shares of the run.
 #[derive(Debug)]
 pub struct Curve {
     steps: u64,
@@ -17,13 +17,13 @@ pub struct Curve {
 }
 
 impl Curve {
-    /// Starts the curve of a run of `steps`.
+    /// Starts the curve of a run of `steps` steps.
     pub fn new(steps: u64) -> Self {
         Self { steps, smoothed: 0.0, seen: 0, points: Vec::new() }
     }
 
-    /// Adds the loss of the `step`-th step, counted from 1, after which `tokens` were seen; returns the point of the curve that it
-    /// reached, if it reached one.
+    /// Adds the loss of step `step`, counted from 1, after which `tokens` were seen. Returns the point of the
+    /// curve that this step reached, if any.
     pub fn push(&mut self, step: u64, tokens: u64, loss: f64) -> Option<u64> {
         self.smoothed += SMOOTHING * (loss - self.smoothed);
         self.seen = self.seen.saturating_add(1);
@@ -35,38 +35,40 @@ impl Curve {
         point
     }
 
-    /// Returns the smoothed loss, corrected for having started at 0.
+    /// Returns the smoothed loss, corrected for its start at 0.
     pub fn smoothed(&self) -> f64 {
         self.smoothed / (1.0 - (1.0 - SMOOTHING).powi(self.seen.max(1)))
     }
 
-    /// Returns the points, at most [`autoswarm_protocol::pruning::CURVE_POINTS`].
+    /// Returns the points of the curve, at most [`autoswarm_protocol::pruning::CURVE_POINTS`].
     pub fn into_points(self) -> Vec<CurvePoint> {
         self.points
     }
 }
 
-/// Returns the largest resident memory of this process so far, in bytes, or 0 where the system does not say.
+/// Returns the peak resident memory of this process so far, in bytes; 0 where the system does not say.
 pub fn peak_resident_bytes() -> u64 {
     status_kilobytes("VmHWM:").or_else(|| status_kilobytes("VmRSS:")).unwrap_or(0) * 1024
 }
 
+/// Returns a figure of Linux's account of this process, in kilobytes.
 fn status_kilobytes(key: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with(key))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Returns the memory that this machine could still give, in bytes, where Linux says so.
+/// Returns the memory that this machine can still give, in bytes, where Linux says so.
 pub fn available_bytes() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("MemAvailable:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
-/// Returns the summary block of karpathy/autoresearch: its keys and number formats, which notebooks and scripts read.
+/// Returns the summary block of karpathy/autoresearch. Notebooks and scripts read its keys and number
+/// formats.
 ///
-/// `mfu_percent` is 0: the peak FLOP/s of this device is not known, and a made-up one would mislead.
+/// `mfu_percent` is 0, because the peak FLOP/s of this device is not known and a made-up one would mislead.
 pub fn summary(report: &RunReport, depth: usize) -> String {
     let total = report.startup_seconds + report.training_seconds + report.evaluation_seconds;
     let mut out = String::from("---\n");

@@ -1,21 +1,22 @@
-//! Text from a trained model: a model to talk to in the morning.
+//! Sampling: continues a text with a trained model.
 
 use tch::{Kind, Tensor};
 
 use crate::{checkpoint::Loaded, failure::Failure, harness::budget::Deadline, model::init};
 
-/// How to sample.
+/// The settings of a sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// Tokens to make.
+    /// The most tokens to make.
     pub tokens: usize,
     /// Divides the logits; 0 takes the likeliest token each time.
     pub temperature: f64,
-    /// Decides every draw.
+    /// The seed that decides every draw.
     pub seed: u64,
 }
 
-/// Hands the bytes of each token that follows `prompt` to `write`, which fails when nobody reads any more.
+/// Passes the bytes of each token that follows `prompt` to `write`. Stops early if `write` fails, which it
+/// does when nobody reads any more.
 pub fn sample(
     loaded: &Loaded,
     prompt: &str,

@@ -1,12 +1,15 @@
-//! Rates, momenta and decays as pure functions of progress: tokens done before a step over tokens in all, in [0, 1).
+//! The schedules: rates, momenta and decays as pure functions of progress.
 //!
-//! **Never of step counts or seconds**, so that a run of another length, or on another machine, follows the same curve.
+//! Progress is the number of tokens done before a step, divided by all tokens of the run, in [0, 1).
+//!
+//! **They never depend on step counts or seconds**, so a run of another length, or on another machine,
+//! follows the same curve.
 
 use std::f64::consts::PI;
 
 use autoswarm_protocol::{Knob, TrainConfig};
 
-/// How the rates fall at the end of a run.
+/// The shape in which the rates fall at the end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fall {
     Linear,
@@ -14,7 +17,7 @@ enum Fall {
     SquareRoot,
 }
 
-/// How weight decay falls over a run.
+/// The shape in which weight decay falls over a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DecayFall {
     Linear,
@@ -36,7 +39,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Reads the schedules' knobs.
+    /// Reads the knobs of the schedules.
     pub fn new(config: &TrainConfig) -> Self {
         Self {
             warmup: config.number(Knob::Warmup),
@@ -58,12 +61,14 @@ impl Schedule {
         }
     }
 
-    /// Returns the factor on every learning rate. Where warm-up and warm-down overlap, the smaller one counts.
+    /// Returns the factor on every learning rate. Where warm-up and warm-down overlap, the smaller one
+    /// applies.
     pub fn rate(&self, progress: f64) -> f64 {
         let rise = if progress < self.warmup { progress / self.warmup } else { 1.0 };
         rise.min(self.fallen(progress))
     }
 
+    /// Returns the factor of the warm-down alone.
     fn fallen(&self, progress: f64) -> f64 {
         let start = 1.0 - self.warmdown;
         if progress <= start {
@@ -87,7 +92,7 @@ impl Schedule {
         }
     }
 
-    /// Returns Muon's momentum.
+    /// Returns the momentum of Muon, which rises linearly during its warm-up.
     pub fn momentum(&self, progress: f64) -> f64 {
         if progress >= self.momentum_warmup {
             return self.momentum;

@@ -1,7 +1,11 @@
-//! The fused operations of `shim/`, one pass over memory where libtorch takes one per operator, with gradients of their own. A CPU has all
-//! of them in f32 and bf16, a GPU those of the model in bf16 once [`cuda::open`] has succeeded.
+//! The fused operations of `shim/`: one pass over memory where libtorch takes one per operator, with their
+//! own gradients.
 //!
-//! Each is what a few plain operations compute, to rounding; the plain ones stay, as the reference and for other devices.
+//! A CPU has all of them, in f32 and bf16. A GPU has those of the model, in bf16, once [`cuda::open`] has
+//! succeeded.
+//!
+//! Each computes the same as a few plain operations, up to rounding. The plain ones stay, as the reference
+//! and for other devices.
 #![allow(unsafe_code)] // with a SAFETY comment each: calls into the C++ that build.rs compiles
 
 pub mod cuda;
@@ -88,48 +92,55 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// The longest sequence of [`attention`] on a CPU: its scratch, a block of rows of scores, stays in a core's cache.
+/// The longest sequence that [`attention`] takes on a CPU. Its scratch, a block of rows of scores, then stays
+/// in the cache of a core.
 const LONGEST: i64 = 2048;
 
-/// Returns whether [`attention`] takes sequences as long as that.
+/// Returns whether [`attention`] takes sequences of this length on this device.
 pub fn takes_length(device: Device, length: i64) -> bool {
     device != Device::Cpu || length <= LONGEST
 }
 
-/// Prepares this process for training on the CPU, once: freed memory is kept, and f32 products take the fastest exact way.
+/// Prepares this process for training on the CPU, once. Freed memory is kept in the process, and f32 products
+/// take the fastest exact way.
 pub fn prepare() {
     static ONCE: Once = Once::new();
     // SAFETY: takes nothing; it sets process-wide options before this crate's first product.
     ONCE.call_once(|| unsafe { autoswarm_prepare() });
 }
 
-/// Returns the x86-64 level whose instructions the operations use: 4, 3 or 0 for what every machine has.
+/// Returns the x86-64 level whose instructions the operations use: 4, 3, or 0 for those that every machine
+/// has.
 pub fn level() -> i32 {
     // SAFETY: takes nothing and reads what the CPU is.
     unsafe { autoswarm_level() }
 }
 
-/// Turns the status of a call into a panic with its message: a wrong size here is a bug, as in tch's own operations.
+/// Turns a failed status into a panic with its message. A wrong size here is a bug, as in the operations of
+/// tch.
 fn check(status: c_int) {
     if status != 0 {
-        // SAFETY: after a failed call in this thread, the message is a C string that lives until the next one.
+        // SAFETY: after a failed call in this thread, the message is a C string that lives until the next
+        // failed call.
         let message = unsafe { CStr::from_ptr(autoswarm_message()) };
         panic!("a fused operation failed: {}", message.to_string_lossy());
     }
 }
 
-/// Calls what writes `N` new tensors.
+/// Runs `call`, which writes `N` new tensors, and returns them.
 fn made<const N: usize>(call: impl FnOnce(*mut *mut C_tensor) -> c_int) -> [Tensor; N] {
     let mut out = [ptr::null_mut(); N];
     check(call(out.as_mut_ptr()));
-    // SAFETY: a call that succeeded has written N tensors that are ours.
+    // SAFETY: a call that succeeded has written N tensors, which we own.
     out.map(|tensor| unsafe { Tensor::from_ptr(tensor) })
 }
 
+/// Returns the pointer to a tensor; null for none.
 fn pointer(tensor: Option<&Tensor>) -> *const C_tensor {
     tensor.map_or(ptr::null(), Tensor::as_ptr)
 }
 
+/// Fails unless all tensors are contiguous, of one kind, and on a CPU or a CUDA GPU.
 fn assert_whole(tensors: &[Option<&Tensor>], kind: Kind) {
     for tensor in tensors.iter().flatten() {
         let device = tensor.device();
@@ -140,18 +151,19 @@ fn assert_whole(tensors: &[Option<&Tensor>], kind: Kind) {
     }
 }
 
-/// Fails unless all tensors lie on one device.
+/// Fails unless all tensors are on one device.
 fn assert_together(tensors: &[Option<&Tensor>]) {
     let mut devices = tensors.iter().flatten().map(|tensor| tensor.device());
     let first = devices.next();
     assert!(devices.all(|device| Some(device) == first), "a fused operation takes tensors of one device");
 }
 
-/// The embedding that joins the residual stream: what it is, the factor on the stream, and its own.
+/// The embedding that is mixed into the residual stream: its values, the factor on the stream, and its own
+/// factor.
 pub type Feedback<'a> = (&'a Tensor, &'a Tensor, &'a Tensor);
 
-/// Returns `x`, with `delta` added and then mixed with the embedding where given, and that divided by its root mean square
-/// over the last dimension: (normalised, stream).
+/// Adds `delta` to `x` and mixes in the embedding, where they are given; that is the stream. Then divides the
+/// stream by its root mean square over the last dimension. Returns (normalised, stream).
 pub fn mix_norm(
     x: &Tensor,
     delta: Option<&Tensor>,
@@ -170,32 +182,34 @@ pub fn mix_norm(
     (normalised, stream)
 }
 
-/// What [`attention`] needs to know beside its tensors.
+/// The sizes and factors of [`attention`].
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
-    /// Sequences.
+    /// The number of sequences.
     pub batch: i64,
-    /// Tokens each.
+    /// The number of tokens of each sequence.
     pub length: i64,
-    /// Query heads.
+    /// The number of query heads.
     pub heads: i64,
-    /// Key and value heads.
+    /// The number of key heads, which is also that of value heads.
     pub kv_heads: i64,
-    /// Width of a head.
+    /// The width of one head.
     pub head_dim: i64,
-    /// Tokens that a query sees, itself included.
+    /// The number of tokens that a query sees, itself included.
     pub window: i64,
-    /// Whether queries and keys are normalised, and with what added to the mean square.
+    /// What is added to the mean square when queries and keys are normalised; none if they are not.
     pub norm: Option<f64>,
-    /// Factor on the gate of value embeddings.
+    /// The factor on the gates of value embeddings.
     pub gate_scale: f64,
-    /// Factor on the scores.
+    /// The factor on the scores, before the softmax.
     pub scale: f64,
 }
 
-/// Returns causal attention `[N, H · head_dim]` over the joint projection `qkv` `[N, (H + 2 · kv heads) · head_dim]`, its
-/// queries and keys rotated by `(cosine, sine)` `[positions, head_dim / 2]` in f32, and value embeddings
-/// `(value [N, kv heads · head_dim], gate [N, kv heads])` added to its values.
+/// Returns causal attention `[N, H · head_dim]` over the joint projection `qkv`, which is
+/// `[N, (H + 2 · kv heads) · head_dim]`.
+///
+/// Queries and keys are rotated by `(cosine, sine)`, each `[positions, head_dim / 2]` in f32. Value
+/// embeddings `(value [N, kv heads · head_dim], gate [N, kv heads])` are added to the values.
 pub fn attention(
     qkv: &Tensor,
     value: Option<(&Tensor, &Tensor)>,
@@ -216,7 +230,8 @@ pub fn attention(
     let sizes = [batch, length, query_heads, kv_heads, head_dim, window, i64::from(norm.is_some())];
     let scales = [gate_scale, scale, norm.unwrap_or(0.0)];
     let angles = (cosine.as_ptr(), sine.as_ptr());
-    // SAFETY: tensors that live for the call, of the sizes and kinds that were just checked; as many numbers as it reads.
+    // SAFETY: tensors that live for the call, of the sizes and kinds that were just checked, and as many
+    // numbers as the call reads.
     let [attended] = made(|out| unsafe {
         let (value, gate) = (pointer(value), pointer(gate));
         autoswarm_attention(
@@ -233,15 +248,19 @@ pub fn attention(
     attended
 }
 
-/// Returns the cross-entropy in nats of `targets` `[N]`, each below V, by `logits` `[N, V]` under a softcap (0: none): their
-/// mean times a weight above 0, or without one each, and no gradient.
+/// Returns the cross-entropy, in nats, of `targets` `[N]` under `logits` `[N, V]`. Each target is below V. A
+/// softcap of 0 means none.
+///
+/// With a weight, which is above 0, the result is their mean times the weight. Without one it is the loss of
+/// each token, which has no gradient.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, softcap: f64, weight: Option<f64>) -> Tensor {
     assert!(weight.is_none_or(|weight| weight > 0.0));
     assert_whole(&[Some(logits)], logits.kind());
     assert_whole(&[Some(targets)], Kind::Int64);
     assert_together(&[Some(logits), Some(targets)]);
     assert_eq!(logits.size()[0], targets.numel() as i64);
-    // SAFETY: tensors that live for the call, of the sizes and kinds that were just checked; it checks the targets itself.
+    // SAFETY: tensors that live for the call, of the sizes and kinds that were just checked. The call checks
+    // the targets itself.
     let [loss] = made(|out| unsafe {
         autoswarm_cross_entropy(out, logits.as_ptr(), targets.as_ptr(), softcap, weight.unwrap_or(0.0))
     });
@@ -265,44 +284,45 @@ pub fn swiglu(x: &Tensor) -> Tensor {
     gated
 }
 
-/// Returns the rows `tokens` `[N]` of an f32 `table` `[V, C]` in `kind`; tokens are below V.
+/// Returns the rows `tokens` `[N]` of an f32 `table` `[V, C]`, in `kind`. Each token is below V.
 pub fn gather(table: &Tensor, tokens: &Tensor, kind: Kind) -> Tensor {
     assert_whole(&[Some(table)], Kind::Float);
     assert_whole(&[Some(tokens)], Kind::Int64);
     assert_together(&[Some(table), Some(tokens)]);
     assert!(table.device() == Device::Cpu || kind == Kind::BFloat16, "a GPU gathers bf16");
-    // SAFETY: tensors that live for the call, of kinds that were just checked; it checks the tokens itself.
+    // SAFETY: tensors that live for the call, of kinds that were just checked. The call checks the tokens
+    // itself.
     let [rows] = made(|out| unsafe {
         autoswarm_gather(out, table.as_ptr(), tokens.as_ptr(), c_int::from(kind == Kind::BFloat16))
     });
     rows
 }
 
-/// The numbers of an AdamW step, as [`crate::optimizer`] has them.
+/// The numbers of an AdamW step, as [`crate::optimizer`] computes them.
 #[derive(Debug, Clone, Copy)]
 pub struct Adam {
-    /// Decay of the first moment.
+    /// Decay of the first moment, β1.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay of the second moment, β2.
     pub beta2: f64,
-    /// What the parameter loses.
+    /// The share of the parameter that decay takes away.
     pub decay: f64,
-    /// Factor on the root of the second moment.
+    /// Factor on the root of the second moment, with the learning rate and the bias corrections in it.
     pub corrected: f64,
-    /// Added to that.
+    /// Added to the scaled root, with the same constants in it.
     pub epsilon: f64,
-    /// Decay an entry only where the update shrinks it.
+    /// Whether an entry decays only where the update shrinks it.
     pub cautious: bool,
-    /// Whether the parameter moves at all.
+    /// Whether the parameter moves at all; the moments always do.
     pub moves: bool,
 }
 
-/// Takes an AdamW step: moments, decay and update in one pass.
+/// Takes an AdamW step of one tensor: moments, decay and update in one pass.
 pub fn adam(parameter: &mut Tensor, gradient: &Tensor, first: &mut Tensor, second: &mut Tensor, step: Adam) {
     assert_whole(&[Some(parameter), Some(gradient), Some(first), Some(second)], Kind::Float);
     assert!([gradient, first, second].iter().all(|other| other.numel() == parameter.numel()));
     let numbers = [step.beta1, step.beta2, step.decay, step.corrected, step.epsilon];
-    // SAFETY: tensors of one length, which was just checked, and as many numbers as it reads.
+    // SAFETY: tensors of one length, which was just checked, and as many numbers as the call reads.
     check(unsafe {
         autoswarm_adam(
             parameter.as_mut_ptr(),
@@ -316,13 +336,13 @@ pub fn adam(parameter: &mut Tensor, gradient: &Tensor, first: &mut Tensor, secon
     });
 }
 
-/// Returns whether each matrix of a stack `[n, rows, columns]` is dense, wherever the next begins.
+/// Returns whether each matrix of a stack `[n, rows, columns]` is dense in f32, wherever the next one begins.
 fn dense_matrices(stack: &Tensor) -> bool {
     let (size, stride) = (stack.size(), stack.stride());
     stack.kind() == Kind::Float && size.len() == 3 && stride[2] == 1 && stride[1] == size[2]
 }
 
-/// Moves Muon's `momentum` towards a stack of gradients, and writes the `direction` to go.
+/// Moves Muon's `momentum` towards a stack of gradients, and writes the `direction` of the step.
 pub fn muon_momentum(
     gradient: &Tensor,
     momentum: &mut Tensor,
@@ -341,24 +361,29 @@ pub fn muon_momentum(
     });
 }
 
-/// The longest short side of matrices for which [`orthogonalise`] was measured to be faster than libtorch's products.
+/// The largest short side of matrices for which [`orthogonalise`] was measured to be faster than libtorch's
+/// products.
 // measured 2026-11: 1.2 to 2.2 times as fast from 32 × 32 to 256 × 1024, AVX2
 pub const LARGEST_MATRIX: i64 = 256;
 
-/// Replaces each of a stack of matrices `[n, rows, columns]` by the nearest one with all singular values about 1, with an
-/// odd quintic a·x + b·x³ + c·x⁵ an iteration.
+/// Replaces each matrix of a stack `[n, rows, columns]` by the nearest one whose singular values are all
+/// about 1. Each iteration applies an odd quintic a·x + b·x³ + c·x⁵.
 pub fn orthogonalise(matrices: &mut Tensor, quintics: &[[f64; 3]]) {
     assert_whole(&[Some(matrices)], Kind::Float);
     assert!(matrices.dim() == 3, "matrices are stacked");
     let quintics = quintics.as_flattened();
-    // SAFETY: a stack that lives for the call, of a kind and size that were just checked, and as many numbers as it reads.
+    // SAFETY: a stack that lives for the call, of a kind and size that were just checked, and as many numbers
+    // as the call reads.
     check(unsafe {
         autoswarm_orthogonalise(matrices.as_mut_ptr(), quintics.as_ptr(), quintics.len() as i64 / 3)
     });
 }
 
-/// Moves NorMuon's running mean squares `second` towards those of a stack `[n, rows, columns]`, by row (`[n, rows, 1]`) unless the
-/// matrices are wider than tall (`[n, 1, columns]`), and returns the factors that divide by their roots and restore each matrix's norm.
+/// Moves NorMuon's running mean squares `second` towards those of a stack `[n, rows, columns]`. Returns the
+/// factors that divide by their roots and restore the norm of each matrix.
+///
+/// The means are by row (`[n, rows, 1]`), or by column (`[n, 1, columns]`) if the matrices are wider than
+/// tall.
 pub fn muon_normalise(update: &Tensor, second: &mut Tensor, beta2: f64) -> Tensor {
     assert_whole(&[Some(update), Some(second)], Kind::Float);
     let [n, rows, columns] = update.size()[..] else { panic!("updates are stacked by matrix") };
@@ -369,8 +394,8 @@ pub fn muon_normalise(update: &Tensor, second: &mut Tensor, beta2: f64) -> Tenso
     factor
 }
 
-/// Moves a stack of matrices by `-rate · (u + decay · parameter)` with u = `update` · `factor` `[n, rows, 1]` or
-/// `[n, 1, columns]`, and the decay, if cautious, only where u shrinks the entry.
+/// Moves a stack of matrices by `-rate · (u + decay · parameter)`, where u = `update` · `factor`. The factor
+/// is `[n, rows, 1]` or `[n, 1, columns]`. A cautious decay applies only where u shrinks the entry.
 pub fn muon_apply(
     parameter: &mut Tensor,
     update: &Tensor,

@@ -25,53 +25,54 @@ use crate::{
     report::{self, Curve},
 };
 
-/// The loss, in nats per token, from which on a run counts as diverged. // karpathy/autoresearch
+/// The loss, in nats per token, above which a run counts as diverged. // karpathy/autoresearch
 const DIVERGED: f64 = 100.0;
 
-/// The cap that is reported where there is none: 31 years.
+/// The cap in seconds that is reported if there is none: 31 years.
 const NO_CAP: f64 = 1e9;
 
-/// What one run is given.
+/// The settings of one run.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The config as requested.
+    /// The config as it was requested.
     pub config: TrainConfig,
-    /// A prepared dataset.
+    /// The folder of a prepared dataset.
     pub data: PathBuf,
-    /// What the run may spend.
+    /// The budget of training.
     pub budget: Budget,
-    /// Decides initial values, the order of the data and dropout.
+    /// The seed of the initial values, the order of the data and dropout.
     pub seed: u64,
-    /// Where to compute.
+    /// The device to compute on.
     pub device: DeviceName,
     /// Threads on a CPU; by default one per core.
     pub threads: Option<u16>,
-    /// Number format of the products.
+    /// Number format of the matrix products.
     pub dtype: Dtype,
-    /// Seconds of training after which the run has failed; by default the budget and a little more.
+    /// The hard cap of training, in seconds, after which the run has failed. By default it is a budget of
+    /// seconds and a little more; a budget of tokens has none.
     pub cap_seconds: Option<f64>,
-    /// Splits to evaluate; validation always is.
+    /// The splits to evaluate; validation always is.
     pub splits: Vec<Split>,
-    /// The evaluation rule.
+    /// The context and the number of tokens of an evaluation.
     pub rule: Rule,
-    /// Steps that a budget of seconds must buy.
+    /// The smallest number of steps that a budget of seconds must buy.
     pub min_steps: u64,
-    /// Where to save the model.
+    /// The file to save the model to, if any.
     pub save: Option<PathBuf>,
-    /// How far behind a run may be; none for a run that is not pruned.
+    /// The bounds of pruning; none for a run that is not pruned.
     pub prune: Option<PruneBounds>,
 }
 
-/// How a run ended that did not fail.
+/// The end of a run that did not fail.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ended {
-    /// It gave a number.
+    /// The run gave a number.
     Finished(Box<RunReport>),
-    /// It was too far behind.
+    /// The run was too far behind and was stopped early.
     Pruned(Pruned),
 }
 
-/// A run that is set up: its input read, its device open.
+/// A run that is set up: its input is read and its device is open.
 #[derive(Debug)]
 struct Run<'a> {
     settings: &'a Settings,
@@ -84,7 +85,7 @@ struct Run<'a> {
     started: Instant,
 }
 
-/// What training measured.
+/// The measurements of a whole training.
 struct Trained {
     steps: u64,
     tokens: u64,
@@ -95,13 +96,14 @@ struct Trained {
     curve: Curve,
 }
 
-/// How training ended.
+/// The end of training that did not fail.
 enum Training {
     Done(Trained),
     Pruned(Pruned),
 }
 
-/// Runs one experiment and returns how it ended; `emit` hears of everything but the end.
+/// Runs one experiment and returns how it ended. `emit` receives every event but the last, which is left to
+/// the caller.
 pub fn run(settings: &Settings, watch: &Watch, emit: Sink<'_>) -> Result<Ended, Failure> {
     let run = Run::new(settings, watch, emit)?;
     let price = match settings.budget {
@@ -116,7 +118,7 @@ pub fn run(settings: &Settings, watch: &Watch, emit: Sink<'_>) -> Result<Ended, 
     }
 }
 
-/// Only prices a config: the node does that with the machine's lock held.
+/// Prices a config without training it. The node does this while it holds the machine's lock.
 pub fn price_only(settings: &Settings, watch: &Watch, emit: Sink<'_>) -> Result<(), Failure> {
     let run = Run::new(settings, watch, emit)?;
     match settings.budget {
@@ -158,7 +160,7 @@ impl<'a> Run<'a> {
         Learner::new(&self.config, &self.dataset, rule.context, seed, self.kind, self.device)
     }
 
-    /// Prices the config with a learner that is thrown away.
+    /// Prices the config with a learner that is then thrown away.
     fn price(&self, seconds: f64, emit: Sink<'_>) -> Result<Price, Failure> {
         let mut learner = self.learner()?;
         let mut step = |deadline: &Deadline| {
@@ -193,7 +195,7 @@ impl<'a> Run<'a> {
         Ok(price)
     }
 
-    /// Returns the steps to take and the seconds after which they have failed.
+    /// Returns the number of steps, and the hard cap of training in seconds, if there is one.
     fn plan(&self, price: Option<&Price>) -> (u64, Option<f64>) {
         let default_cap = |seconds| Some(budget::hard_cap(seconds));
         let (steps, cap) = match (self.settings.budget, price) {
@@ -208,6 +210,7 @@ impl<'a> Run<'a> {
         (steps, self.settings.cap_seconds.or(cap))
     }
 
+    /// Trains a new learner, reading losses and telling progress, until the last step or until it is pruned.
     fn train(&self, price: Option<&Price>, emit: Sink<'_>) -> Result<(Learner<'_>, Training), Failure> {
         let mut learner = self.learner()?;
         let (steps, cap) = self.plan(price);
@@ -228,6 +231,7 @@ impl<'a> Run<'a> {
                 break;
             }
         }
+        // The log reads one step late, so the last loss is still to be read.
         if log.passed.is_none() {
             log.read_pending(emit)?;
         }
@@ -251,7 +255,7 @@ impl<'a> Run<'a> {
         Ok((learner, Training::Done(trained)))
     }
 
-    /// Evaluates and saves a trained model.
+    /// Evaluates a trained model, and saves it if asked. Returns the report of the run.
     fn finish(&self, model: &Model, trained: Trained, emit: Sink<'_>) -> Result<RunReport, Failure> {
         let started = Instant::now();
         let cap = budget::evaluation_cap(trained.seconds);
@@ -306,7 +310,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Refuses a model whose weights, gradients and two moments alone do not fit.
+/// Refuses a model whose weights, gradients and two moments alone do not fit into memory.
 fn check_memory(parameters: u64, available: Option<u64>) -> Result<(), Failure> {
     let needed = parameters.saturating_mul(4 * 4);
     match available {
@@ -323,14 +327,14 @@ fn check_memory(parameters: u64, available: Option<u64>) -> Result<(), Failure> 
     }
 }
 
-/// A run that is too far behind.
+/// The point at which a run was above its bound.
 struct Passed {
     step: u64,
     loss: f64,
     bound: f64,
 }
 
-/// Reads losses one step late, so that a GPU always has its next step queued, and tells of them.
+/// Reads and reports losses one step late, so that a GPU always has its next step queued.
 struct Log {
     curve: Curve,
     prune: Option<PruneBounds>,
@@ -391,6 +395,7 @@ impl Log {
     }
 }
 
+/// Fails if a loss is not finite or is above [`DIVERGED`].
 fn check_loss(step: u64, loss: f64) -> Result<(), Failure> {
     if !loss.is_finite() {
         return Err(Failure::new(CrashClass::NotANumber, format!("the loss of step {step} is {loss}")));

@@ -1,4 +1,4 @@
-//! What the time of a whole run goes to: a trainer is started as a node starts it, and its events are timed as they come.
+//! The benchmark of a whole run: it starts a trainer as a node does, and times its events as they arrive.
 
 use std::{
     ffi::OsStr,
@@ -20,61 +20,62 @@ use crate::{
     shim::listen,
 };
 
-/// Steps of which the parts are timed, after as many that are not.
+/// Steps whose parts are timed, after as many warm-up steps.
 const LISTENED_STEPS: u64 = 50;
 
-/// What to run.
+/// The run to measure.
 #[derive(Debug, Clone)]
 pub struct RunSettings<'a> {
-    /// The file of the config, and what stands in it.
+    /// The path of the config file, and the config read from it.
     pub config: (&'a Path, TrainConfig),
-    /// A prepared dataset.
+    /// The folder of a prepared dataset.
     pub data: &'a Path,
-    /// The budget of the run.
+    /// The budget of the run, in seconds.
     pub budget_seconds: f64,
-    /// The evaluation rule.
+    /// The context and the number of tokens of the evaluation.
     pub rule: Rule,
-    /// Where to compute.
+    /// The device to compute on.
     pub device: DeviceName,
-    /// Number format.
+    /// Number format of the matrix products.
     pub dtype: Dtype,
-    /// Threads.
+    /// Threads on a CPU; by default one per core.
     pub threads: Option<u16>,
 }
 
-/// A stage of a run.
+/// A stage of a run, between two events of the trainer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stage {
-    /// What it is.
+    /// What happens in it: `start`, `pricing`, `set-up`, `training`, `evaluation` or `end`.
     pub name: &'static str,
-    /// How long it took.
+    /// Its wall-clock seconds.
     pub seconds: f64,
 }
 
-/// What a run measured.
+/// What was measured of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunResult {
-    /// The budget.
+    /// The budget that was given, in seconds.
     pub budget_seconds: f64,
-    /// From before the process started until after it had ended.
+    /// Wall-clock seconds from before the process started until after it had ended.
     pub total_seconds: f64,
-    /// What that went to, in order.
+    /// The stages that make up that time, in order.
     pub stages: Vec<Stage>,
-    /// Training tokens.
+    /// Number of tokens trained on.
     pub tokens: u64,
-    /// Training throughput.
+    /// Tokens per second of training.
     pub tokens_per_second: f64,
-    /// Tokens evaluated.
+    /// Number of tokens evaluated.
     pub evaluation_tokens: u64,
-    /// Evaluation throughput.
+    /// Tokens per second of evaluation.
     pub evaluation_tokens_per_second: f64,
-    /// What the run measured of its text; speed must not move it.
+    /// Validation bits per byte of the run. A change that only affects speed must not move it.
     pub bpb: f64,
-    /// Mean seconds of a training step by what they were spent on; on a CPU alone.
+    /// Mean seconds of a training step by part. Empty unless the device is a CPU.
     pub parts: Vec<PartSeconds>,
 }
 
-/// Runs a config for a budget in a process of its own, then some steps of it in this one.
+/// Runs a config for a budget in a process of its own, then takes some steps of it in this process to time
+/// the parts.
 pub fn measure(settings: &RunSettings<'_>) -> Result<RunResult, Failure> {
     let (stages, report) = timed_run(settings)?;
     Ok(RunResult {
@@ -90,7 +91,7 @@ pub fn measure(settings: &RunSettings<'_>) -> Result<RunResult, Failure> {
     })
 }
 
-/// Runs a trainer, and times the stages that its events divide the run into.
+/// Runs a trainer and times the stages into which its events divide the run.
 fn timed_run(settings: &RunSettings<'_>) -> Result<(Vec<Stage>, RunReport), Failure> {
     let failed = |reason: String| Failure::own(format!("the run to be timed failed: {reason}"));
     let trainer = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
@@ -135,6 +136,7 @@ fn timed_run(settings: &RunSettings<'_>) -> Result<(Vec<Stage>, RunReport), Fail
     Ok((stages, report.ok_or_else(|| failed("it ended without a report".to_owned()))?))
 }
 
+/// Returns the command-line arguments of `trainer train` for these settings.
 fn arguments(settings: &RunSettings<'_>) -> Vec<String> {
     let dtype = match settings.dtype {
         Dtype::F32 => "f32",
@@ -143,7 +145,7 @@ fn arguments(settings: &RunSettings<'_>) -> Vec<String> {
     };
     let mut arguments = vec![
         format!("--budget-seconds={}", settings.budget_seconds),
-        // A busy machine makes a benchmark slow, and is no reason to have none.
+        // The cap is generous: on a busy machine a benchmark is slow, but it should still give a result.
         format!("--cap-seconds={}", 60.0 + 20.0 * settings.budget_seconds),
         "--min-steps=1".to_owned(),
         format!("--context={}", settings.rule.context),
@@ -155,7 +157,7 @@ fn arguments(settings: &RunSettings<'_>) -> Vec<String> {
     arguments
 }
 
-/// Returns what steps of the config spend on each part, the reading of their data included.
+/// Returns the mean seconds per step of each part, including the reading of the data.
 fn parts(settings: &RunSettings<'_>) -> Result<Vec<PartSeconds>, Failure> {
     let dataset = Dataset::open(settings.data)?;
     let device = settings.device.open()?;
@@ -169,6 +171,7 @@ fn parts(settings: &RunSettings<'_>) -> Result<Vec<PartSeconds>, Failure> {
             Ok::<(), Failure>(())
         })
     };
+    // Warm-up: the first steps pay for allocations and for kernels chosen on first use.
     steps()?;
     let (done, heard) = listen::listen(steps);
     done?;

@@ -1,12 +1,13 @@
-//! Results as lines for a person.
+//! Benchmark results as lines of text for a person. The JSON form is written in [`crate::cli`].
 
 use super::{BenchResult, PartSeconds, run::RunResult};
 
-/// Returns a shape's line, and one for each part of its step.
+/// Returns a shape's line, followed by one line for each part of its step.
 pub fn shape(result: &BenchResult) -> String {
     let phases = result.phases;
     let mut lines = vec![format!(
-        "{:<18} {:>9.0} tokens/s  {:>6.1} GFLOP/s ({:>2.0} %)  forward {:.1} backward {:.1} optimizer {:.1} ms  first step after {:.2} s  {} MB",
+        "{:<18} {:>9.0} tokens/s  {:>6.1} GFLOP/s ({:>2.0} %)  \
+         forward {:.1} backward {:.1} optimizer {:.1} ms  first step after {:.2} s  {} MB",
         result.shape.to_string(),
         result.tokens_per_second,
         result.flops_per_second / 1e9,
@@ -21,7 +22,7 @@ pub fn shape(result: &BenchResult) -> String {
     lines.join("\n")
 }
 
-/// Returns a run's lines: its stages, then the parts of its steps.
+/// Returns a run's lines: a summary, its stages, then the parts of its steps.
 pub fn run(result: &RunResult) -> String {
     let mut lines = vec![format!(
         "a run of {} s: {:.2} s, {} tokens at {:.0} tokens/s, evaluated {} at {:.0} tokens/s",

@@ -1,7 +1,7 @@
-//! The budget: seconds become tokens, and the clock stays as a hard cap.
+//! The budget of a run: seconds become tokens, and the clock is only a hard cap.
 //!
-//! A run never stops because its time is over: its price, tokens per second, fixes beforehand how many tokens it sees.
-//! The cap only ends what breaks that promise.
+//! A run never stops because its time is over. Its price, in tokens per second, fixes beforehand how many
+//! tokens it trains on. The cap only ends a run that takes much longer than its price promised.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,16 +13,17 @@ use autoswarm_protocol::CrashClass;
 use super::cpu_time::process_cpu_seconds;
 use crate::failure::Failure;
 
-/// What a run may spend.
+/// What a run may spend on training.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Budget {
-    /// Seconds, paid in tokens at the config's price on this slot.
+    /// Seconds. They become tokens at the price of the config on this slot.
     Seconds(f64),
-    /// Training tokens.
+    /// A fixed number of training tokens.
     Tokens(u64),
 }
 
-/// Returns how many steps a price buys, at least one: tokens per second × seconds, rounded to whole steps.
+/// Returns how many steps a budget of seconds buys: tokens per second × seconds, rounded to whole steps, at
+/// least one.
 pub fn affordable_steps(tokens_per_second: f64, seconds: f64, tokens_per_step: u64) -> u64 {
     steps_of((tokens_per_second * seconds) as u64, tokens_per_step)
 }
@@ -32,21 +33,22 @@ pub fn steps_of(tokens: u64, tokens_per_step: u64) -> u64 {
     ((tokens + tokens_per_step / 2) / tokens_per_step).max(1)
 }
 
-/// Returns the hard cap for a budget of seconds: 5 % more, at least 2 s, which covers a price's error and a busy machine.
+/// Returns the hard cap, in seconds, for a budget of seconds: 5 % more, at least 2 s more. The margin covers
+/// an error of the price and a busy machine.
 pub fn hard_cap(seconds: f64) -> f64 {
     seconds + (0.05 * seconds).max(2.0)
 }
 
-/// Returns the cap of an evaluation: as long as training, at least 30 s.
+/// Returns the cap of an evaluation, in seconds: the seconds that training took, at least 30.
 pub fn evaluation_cap(seconds: f64) -> f64 {
     seconds.max(30.0)
 }
 
-/// Share of one core below which a run that is late was starved: a training that is computing keeps more than a core
-/// busy, and at its low priority a busy machine leaves it a tenth and less.
+/// The share of one core below which a late run counts as starved. A training run that computes keeps more
+/// than one core busy. On a busy machine its low priority leaves it a tenth or less.
 pub const STARVED_SHARE: f64 = 0.6;
 
-/// A moment after which a phase of a run has failed.
+/// A moment after which a phase of a run has failed, and the failure that it then reports.
 #[derive(Debug, Clone)]
 pub struct Deadline {
     at: Option<Instant>,
@@ -61,9 +63,9 @@ impl Deadline {
         Self::new(Instant::now(), None, Failure::new(CrashClass::TimedOut, ""))
     }
 
-    /// Returns a deadline `seconds` from now that fails as `class` with `message`.
+    /// Returns a deadline `seconds` from now. Once it has passed, the run fails as `class` with `message`.
     pub fn after(seconds: f64, class: CrashClass, message: impl Into<String>) -> Self {
-        // A cap of years is no cap; the arithmetic of the clock need not know it.
+        // The clamp keeps the arithmetic of the clock in range; a cap of years is no cap anyway.
         let span = Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
         let now = Instant::now();
         Self::new(now, now.checked_add(span), Failure::new(class, message))
@@ -73,8 +75,8 @@ impl Deadline {
         Self { at, failure, set_at, cpu_seconds: process_cpu_seconds() }
     }
 
-    /// Returns the failure, which is nobody's fault where other work took the processor. A deadline that had come when it
-    /// was set left other work nothing to take.
+    /// Returns the failure to report: `Starved` where other work took the processor, else the deadline's own.
+    /// A deadline that had already passed when it was set is never `Starved`: other work had no time to take.
     fn failure(&self) -> Failure {
         let wall = self.set_at.elapsed().as_secs_f64();
         let share = (process_cpu_seconds() - self.cpu_seconds) / wall.max(1e-9);
@@ -82,7 +84,7 @@ impl Deadline {
         starved(share).filter(|_| had_time).unwrap_or_else(|| self.failure.clone())
     }
 
-    /// Fails once the moment has come.
+    /// Fails if the deadline has passed.
     pub fn check(&self) -> Result<(), Failure> {
         match self.at {
             Some(at) if Instant::now() >= at => Err(self.failure()),
@@ -90,14 +92,15 @@ impl Deadline {
         }
     }
 
-    /// Returns the failure if the moment passed more than `grace` ago.
+    /// Returns the failure if the deadline passed at least `grace` ago.
     fn overrun(&self, grace: Duration) -> Option<Failure> {
         let at = self.at?;
         (Instant::now() >= at + grace).then(|| self.failure())
     }
 }
 
-/// Returns the failure of a run that got only this share of one core; none if that was enough to blame the run itself.
+/// Returns a `Starved` failure if a run got less than [`STARVED_SHARE`] of one core. Returns nothing for a
+/// larger share: then the run itself is to blame.
 pub fn starved(share: f64) -> Option<Failure> {
     (share < STARVED_SHARE).then(|| {
         let message = format!("other work left the run {:.0} % of one core", 100.0 * share);
@@ -105,8 +108,9 @@ pub fn starved(share: f64) -> Option<Failure> {
     })
 }
 
-/// The deadline in force, shared with a thread that ends the process where the run itself cannot look at the clock:
-/// inside one libtorch call, such as the backward pass of a huge model.
+/// The deadline in force, shared with a thread that ends the process when the deadline has passed. The thread
+/// is needed because a run cannot look at the clock inside one libtorch call, such as the backward pass of a
+/// huge model.
 #[derive(Debug, Clone)]
 pub struct Watch(Arc<Mutex<Deadline>>);
 
@@ -120,17 +124,17 @@ impl Watch {
     /// How long a run may take to notice its deadline by itself.
     const GRACE: Duration = Duration::from_millis(200);
 
-    /// Puts a deadline in force.
+    /// Puts a deadline in force, in place of the one before.
     pub fn set(&self, deadline: &Deadline) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = deadline.clone();
     }
 
-    /// Lifts the deadline.
+    /// Lifts the deadline in force.
     pub fn lift(&self) {
         self.set(&Deadline::never());
     }
 
-    /// Returns the failure of a deadline that the run did not notice in time.
+    /// Returns the failure of a deadline that has passed and that the run did not notice in time.
     pub fn overrun(&self) -> Option<Failure> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).overrun(Self::GRACE)
     }
@@ -162,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_deadline_fails_as_its_class_once_it_has_come() {
-        // Busy until it has come: a thread that waits would be taken for a starved one.
+        // This spins until the deadline has passed: a thread that sleeps would be taken for a starved one.
         let past = Deadline::after(0.02, CrashClass::TimedOut, "over");
         while past.check().is_ok() {
             std::hint::spin_loop();
@@ -177,7 +181,8 @@ mod tests {
 
     #[test]
     fn a_deadline_that_had_come_when_it_was_set_is_nobody_elses_doing() {
-        // As if this thread had got no processor for a minute: an idle share below any bound.
+        // The deadline was set a minute ago, and this thread hardly computed since: its share is below any
+        // bound.
         let now = Instant::now();
         let set_at = now.checked_sub(Duration::from_mins(1)).expect("a clock counts from before that");
         let deadline = |at| Deadline::new(set_at, Some(at), Failure::new(CrashClass::TimedOut, "over"));

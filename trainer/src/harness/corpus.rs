@@ -1,8 +1,9 @@
 //! The text that models learn from and are measured on, split and named by its bytes.
 //!
-//! A corpus is a sorted list of documents. Its id covers every document's path, split and bytes, so equal
-//! ids mean equal data and an equal split. Line endings are made `\n`, so a checkout on another system has
-//! the same id; nothing depends on clocks, folders or the order of a directory.
+//! A corpus is a sorted list of documents. Its id covers the path, the split and the bytes of every document,
+//! so equal ids mean equal data and an equal split. Line endings are normalised to `\n`, so a checkout on
+//! another system has the same id. Nothing depends on clocks, on where the folder lies or on the order of a
+//! directory listing.
 //!
 //! Not here: tokens ([`super::tokenizer`]) and the files a run reads ([`super::dataset`]).
 
@@ -20,26 +21,26 @@ use std::{
 
 use autoswarm_protocol::{Split, id::CorpusHash};
 
-/// The least text a held-out split may have, in bytes. Below it the split says more about its few documents
-/// than about a model.
+/// The least text of a held-out split, in bytes. Below it, a measurement says more about the few documents
+/// than about the model.
 pub const MIN_HELD_OUT_BYTES: u64 = 16 * 1024;
 
-/// The least text a corpus may have, in bytes: a book. Three held-out splits of 5 % each then have
+/// The least text of a corpus, in bytes: about one book. Three held-out splits of 5 % each then reach
 /// [`MIN_HELD_OUT_BYTES`].
 pub const MIN_BYTES: u64 = 512 * 1024;
 
 /// One text of a corpus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// Where it came from, relative and with `/`; the sort key.
+    /// Its relative path with `/` between the parts; documents are sorted by it.
     pub path: String,
-    /// What it is used for.
+    /// The split it belongs to.
     pub split: Split,
     /// The text, with `\n` line endings.
     pub text: String,
 }
 
-/// A split corpus.
+/// A corpus: documents that are each assigned to a split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Corpus {
     documents: Vec<Document>,
@@ -47,7 +48,7 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Sorts the documents into a corpus. `notes` are sentences for the reader about what was left out.
+    /// Sorts the documents into a corpus. `notes` are sentences for the reader that say what was left out.
     pub fn new(mut documents: Vec<Document>, notes: Vec<String>) -> Self {
         documents.sort_by(|a, b| a.path.cmp(&b.path));
         Self { documents, notes }
@@ -63,12 +64,12 @@ impl Corpus {
         self.documents.iter().filter(move |document| document.split == split)
     }
 
-    /// Returns what was left out and why, a sentence each.
+    /// Returns sentences that say what was left out and why.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Returns the bytes of text per split.
+    /// Returns the number of bytes of text in each split.
     pub fn bytes(&self) -> BTreeMap<Split, u64> {
         let mut bytes: BTreeMap<Split, u64> = Split::ALL.into_iter().map(|split| (split, 0)).collect();
         for document in &self.documents {
@@ -77,8 +78,8 @@ impl Corpus {
         bytes
     }
 
-    /// Returns the canonical list of the documents, whose id is the corpus's: a line each with split,
-    /// length, BLAKE3 and path, separated by tabs.
+    /// Returns the canonical list of the documents, whose hash is the id of the corpus. Each line has split,
+    /// length in bytes, BLAKE3 and path, separated by tabs.
     pub fn listing(&self) -> String {
         let mut listing = String::new();
         for Document { path, split, text } in &self.documents {
@@ -88,13 +89,13 @@ impl Corpus {
         listing
     }
 
-    /// Returns the id.
+    /// Returns the id of the corpus: the hash of its [`listing`](Self::listing).
     pub fn hash(&self) -> CorpusHash {
         CorpusHash::of(self.listing().as_bytes())
     }
 
-    /// Fails if the corpus or a held-out split is too small to measure anything. `name` is what the
-    /// user gave.
+    /// Fails if the corpus or a held-out split is too small for a measurement. `name` is what the user gave,
+    /// for the message.
     pub fn check_size(&self, name: &str) -> Result<(), CorpusError> {
         let bytes = self.bytes();
         let total: u64 = bytes.values().sum();
@@ -109,7 +110,7 @@ impl Corpus {
         Ok(())
     }
 
-    /// Fails if the id is not the expected one.
+    /// Fails if an id is expected and the corpus has another one.
     pub fn check_hash(&self, name: &str, expected: Option<CorpusHash>) -> Result<(), CorpusError> {
         let found = self.hash();
         match expected {
@@ -121,7 +122,8 @@ impl Corpus {
     }
 }
 
-/// Returns a document's share of the hash space, in thousandths: a pure function of `key`.
+/// Returns a number from 0 to 999, a pure function of `domain` and `key`: the place of a document in the hash
+/// space, in thousandths.
 fn thousandth(domain: &str, key: &str) -> u64 {
     let mut hasher = blake3::Hasher::new_derive_key(domain);
     let hash = hasher.update(key.as_bytes()).finalize();
@@ -136,101 +138,104 @@ fn normalise(text: &str) -> String {
     text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// A sink for progress: the stage, the units done and the units in all (0 where unknown).
+/// A sink for progress: the name of the stage, the units done, and the units in all (0 where unknown).
 pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64);
 
-/// Why there is no corpus.
+/// The reason why a corpus cannot be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum CorpusError {
     /// A file or folder cannot be read or written.
     #[error("cannot {action} `{}`: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The verb of the action that failed, for the message.
         action: &'static str,
-        /// Where.
+        /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// Nothing in the path is text.
-    #[error("`{}` holds no text: {found}; give a folder of UTF-8 text files, or one such file", path.display())]
+    #[error(
+        "`{}` holds no text: {found}; give a folder of UTF-8 text files, or one such file",
+        path.display()
+    )]
     NoText {
-        /// The path.
+        /// The path that was given.
         path: PathBuf,
-        /// What was found instead.
+        /// Counts of the files that were left out.
         found: Skipped,
     },
-    /// The text would not carry an experiment.
+    /// The corpus has less text than [`MIN_BYTES`].
     #[error("`{name}` has {bytes} bytes of text, and at least {MIN_BYTES} are needed; add text")]
     TooSmall {
-        /// The corpus.
+        /// The corpus, as the user named it.
         name: String,
-        /// Its bytes.
+        /// Its bytes of text.
         bytes: u64,
     },
-    /// A held-out split came out too small.
+    /// A held-out split has less text than [`MIN_HELD_OUT_BYTES`].
     #[error(
         "the {split} split of `{name}` has {bytes} bytes, and at least {MIN_HELD_OUT_BYTES} are needed; \
          give more and smaller files, or one file with all the text"
     )]
     Uneven {
-        /// The corpus.
+        /// The corpus, as the user named it.
         name: String,
-        /// The split.
+        /// The split that is too small.
         split: Split,
-        /// Its bytes.
+        /// Its bytes of text.
         bytes: u64,
     },
     /// The corpus is not the one that was asked for.
     #[error(
-        "the corpus `{name}` is {found} and not {expected}; use the text that the swarm config was made with, \
-         or put the new hash into the swarm config, which makes it another objective"
+        "the corpus `{name}` is {found} and not {expected}; use the text that the swarm config was made \
+         with, or put the new hash into the swarm config, which makes it another objective"
     )]
     HashDiffers {
-        /// The corpus.
+        /// The corpus, as the user named it.
         name: String,
         /// The id asked for.
         expected: CorpusHash,
-        /// The id of what is there.
+        /// The id of the corpus that was found.
         found: CorpusHash,
     },
     /// The pinned crates do not give the pinned corpus.
     #[error(
-        "the pinned crates give the corpus {found} and not {pinned}; use the lock file and the id of one release, \
-         or report it"
+        "the pinned crates give the corpus {found} and not {pinned}; use the lock file and the id of one \
+         release, or report it"
     )]
     PinDiffers {
         /// The id in the code.
         pinned: CorpusHash,
-        /// The id of what was made.
+        /// The id of the corpus that was made.
         found: CorpusHash,
     },
     /// Cargo did not deliver the crates.
     #[error("cannot get the default corpus: {reason}; {fix}")]
     Vendor {
-        /// What went wrong.
+        /// What went wrong, in a few words.
         reason: String,
-        /// What to do.
+        /// What the user can do about it.
         fix: String,
     },
 }
 
-/// Files that are no part of a corpus, by reason.
+/// Counts of files that are not part of a corpus, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// Files seen, good ones included.
+    /// All files seen, accepted ones included.
     pub files: u64,
-    /// Empty ones.
+    /// Files with nothing but white space.
     pub empty: u64,
-    /// With a NUL byte.
+    /// Files with a NUL byte.
     pub binary: u64,
-    /// Not UTF-8.
+    /// Files that are not UTF-8.
     pub not_utf8: u64,
-    /// Larger than the bound.
+    /// Files larger than the bound.
     pub huge: u64,
-    /// That could not be read.
+    /// Files and folders that could not be read.
     pub unreadable: u64,
-    /// Links, sockets and other things that are no files.
+    /// Links, sockets, devices and folders that are too deep.
     pub special: u64,
 }
 

@@ -1,10 +1,10 @@
-//! CPU time: how much this process used, and which share of what it wanted it got.
+//! CPU time: how much this process used, and what share it got of what it could have used.
 
 use std::{fs, time::Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Measures the share of the wanted CPU time that the process got.
+/// Measures the share of the CPU time that the process wanted and got.
 pub(super) struct CpuMeter {
     started: Instant,
     thread_seconds: f64,
@@ -20,8 +20,11 @@ impl CpuMeter {
         }
     }
 
-    /// Returns running ÷ (running + waiting for a core), over all threads where the kernel counts that. Elsewhere it is
-    /// this thread's CPU time ÷ wall-clock time: it only pauses where another thread of a product is late.
+    /// Returns running time ÷ (running time + time spent waiting for a core), over all threads, where the
+    /// kernel counts both.
+    ///
+    /// Elsewhere it returns this thread's CPU time ÷ wall-clock time. This thread only pauses where another
+    /// thread of a product is late.
     pub(super) fn share(&self) -> f64 {
         if let (Some(before), Some(after)) = (self.scheduled, schedule_statistics()) {
             let (ran, waited) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
@@ -34,7 +37,7 @@ impl CpuMeter {
     }
 }
 
-/// Returns a CPU clock's seconds.
+/// Returns the time on a CPU clock, in seconds.
 fn seconds_of(clock: ClockId) -> f64 {
     let time = clock_gettime(clock);
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
@@ -45,7 +48,8 @@ pub fn process_cpu_seconds() -> f64 {
     seconds_of(ClockId::ProcessCPUTime)
 }
 
-/// Returns the nanoseconds that this process's threads ran, and waited for a core, where Linux counts them.
+/// Returns, where Linux counts it, for how many nanoseconds this process's threads ran, and for how many they
+/// waited for a core.
 fn schedule_statistics() -> Option<(u64, u64)> {
     let mut total = (0, 0);
     for task in fs::read_dir("/proc/self/task").ok()? {

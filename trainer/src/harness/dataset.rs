@@ -1,14 +1,16 @@
-//! A prepared folder of tokens: what `trainer prepare` writes and every run reads.
+//! A prepared folder of tokens: `trainer prepare` writes it, and every run reads it.
 //!
 //! | file | what |
 //! |---|---|
 //! | `dataset.json` | the [`Manifest`]: hashes, vocabulary, bytes, tokens and overlap of each split |
-//! | `tokenizer.json` | the tokenizer, whose bytes are what [`Manifest::tokenizer`] hashes |
-//! | `train.bin`, `validation.bin`, `audit.bin`, `locked.bin` | token ids, one byte each if the vocabulary has at most 256, else two, little-endian |
+//! | `tokenizer.json` | the tokenizer; [`Manifest::tokenizer`] is the hash of its bytes |
+//! | `train.bin`, `validation.bin`, `audit.bin`, `locked.bin` | the token ids of each split |
 //!
-//! Every document is preceded by one special token ([`Dataset::document_token`]), which is no bytes long
-//! and so outside the metric. Tokens are read from the file where they are needed: the operating system's
-//! page cache is the only copy, and all slots of a machine share it.
+//! A token id takes one byte if the vocabulary has at most 256 ids, else two, little-endian.
+//!
+//! Every document is preceded by one special token ([`Dataset::document_token`]). It stands for no bytes, so
+//! it is outside the metric. Tokens are read from the file where they are needed: the page cache of the
+//! operating system is the only copy, and all slots of a machine share it.
 //!
 //! Not here: how text becomes tokens ([`super::tokenizer`]) and where text comes from ([`super::corpus`]).
 
@@ -35,7 +37,7 @@ pub use batches::Batches;
 pub use windows::EvaluationWindows;
 pub use write::write;
 
-/// The number of the folder's layout; another number is refused.
+/// The number of the layout of the folder. A folder with another number is refused.
 pub const FORMAT: u32 = 1;
 
 /// Returns the name of a split's token file.
@@ -43,17 +45,17 @@ pub fn file_name(split: Split) -> String {
     format!("{}.bin", split.name())
 }
 
-/// What `dataset.json` holds.
+/// The contents of `dataset.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// The layout of the folder, [`FORMAT`].
+    /// The number of the layout of the folder, [`FORMAT`].
     pub format: u32,
-    /// The id of the corpus.
+    /// The id of the corpus that the tokens come from.
     pub corpus: CorpusHash,
-    /// The id of the bytes of `tokenizer.json`.
+    /// The hash of the bytes of `tokenizer.json`.
     pub tokenizer: TokenizerHash,
-    /// How the tokenizer was asked for: `bytes` or `bpe:N`.
+    /// The tokenizer that was asked for: `bytes` or `bpe:N`.
     pub tokenizer_kind: String,
     /// The number of token ids, the special one included.
     pub vocabulary: usize,
@@ -65,20 +67,20 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SplitManifest {
-    /// Documents, each preceded by the special token.
+    /// The number of documents, each preceded by the special token.
     pub documents: u64,
-    /// Bytes of text, special tokens not counted.
+    /// The number of bytes of text, without special tokens.
     pub bytes: u64,
-    /// Tokens in the file, special ones included.
+    /// The number of tokens in the file, special ones included.
     pub tokens: u64,
     /// The BLAKE3 of the token file, in hex.
     pub hash: String,
-    /// The share of the split's bytes in lines of 40 or more characters that stand verbatim in training;
-    /// 0 for training itself.
+    /// The overlap with training, from 0 to 1; 0 for training itself. It counts bytes in lines of 40 or more
+    /// characters that stand verbatim in training, as a share of all bytes in such lines.
     pub overlap: f64,
 }
 
-/// What can be wrong with a prepared folder or with what is asked of it.
+/// An error of a prepared folder, or of what is asked of it.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     /// The folder was never prepared.
@@ -87,37 +89,38 @@ pub enum DatasetError {
     /// A file cannot be read.
     #[error("cannot read `{}`: {source}", path.display())]
     Read {
-        /// The file.
+        /// The file that cannot be read.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The folder cannot be written.
     #[error("cannot write the dataset `{}`: {source}", path.display())]
     Write {
-        /// The folder.
+        /// The folder of the dataset.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A file does not hold what the manifest says.
     #[error("`{}` is damaged: {reason}; delete its folder and run `trainer prepare` again", path.display())]
     Damaged {
-        /// The file.
+        /// The damaged file.
         path: PathBuf,
-        /// What does not fit.
+        /// How the file differs from the manifest.
         reason: String,
     },
     /// A split is too short for the context.
     #[error(
-        "the {split} split has {tokens} tokens, and {needed} are needed; use a larger corpus or a shorter context"
+        "the {split} split has {tokens} tokens, and {needed} are needed; \
+         use a larger corpus or a shorter context"
     )]
     TooShort {
-        /// The split.
+        /// The split that is too short.
         split: Split,
-        /// The tokens it has.
+        /// The number of tokens it has.
         tokens: u64,
-        /// The tokens that would do.
+        /// The smallest number of tokens that would be enough.
         needed: u64,
     },
 }
@@ -133,8 +136,9 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens the folder and checks it against its manifest: every file's length, the tokenizer's hash and
-    /// the hashes of the held-out splits (a few MB; training is checked by `trainer prepare`).
+    /// Opens the folder and checks it against its manifest: the length of every file, the hash of the
+    /// tokenizer, and the hashes of the held-out splits (a few MB). The hash of training is checked by
+    /// `trainer prepare` alone.
     pub fn open(folder: &Path) -> Result<Self, DatasetError> {
         let manifest = read_manifest(folder)?;
         let tokenizer_path = folder.join("tokenizer.json");
@@ -160,12 +164,12 @@ impl Dataset {
         })
     }
 
-    /// Returns what `dataset.json` holds.
+    /// Returns the contents of `dataset.json`.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Returns the folder.
+    /// Returns the path of the folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -175,12 +179,12 @@ impl Dataset {
         self.manifest.vocabulary
     }
 
-    /// Returns the raw byte length of each token id; 0 for the special one.
+    /// Returns the length of each token id in raw bytes; 0 for the special one.
     pub fn token_bytes(&self) -> &[u32] {
         &self.token_bytes
     }
 
-    /// Returns the special token that precedes each document; a prompt starts with it.
+    /// Returns the special token that precedes each document. A prompt starts with it too.
     pub fn document_token(&self) -> u16 {
         self.document_token
     }
@@ -190,7 +194,7 @@ impl Dataset {
         self.manifest.splits[&split].tokens
     }
 
-    /// Fills `out` with the tokens of a split from `start` on.
+    /// Fills `out` with tokens of a split, from position `start` on.
     pub fn read(&self, split: Split, start: u64, out: &mut [i64]) -> Result<(), DatasetError> {
         let width = width(self.manifest.vocabulary);
         let mut bytes = vec![0; out.len() * width];
@@ -209,7 +213,7 @@ impl Dataset {
         Ok(())
     }
 
-    /// Checks the hash of every token file, training included (0.1 s per 100 MB).
+    /// Checks the hash of every token file, training included. It takes 0.1 s per 100 MB.
     pub fn verify(&self) -> Result<(), DatasetError> {
         for split in Split::ALL {
             let path = self.folder.join(file_name(split));
@@ -219,7 +223,7 @@ impl Dataset {
     }
 }
 
-/// Returns the bytes one token takes in a file.
+/// Returns how many bytes one token takes in a file.
 pub(crate) fn width(vocabulary: usize) -> usize {
     if vocabulary <= 256 { 1 } else { 2 }
 }

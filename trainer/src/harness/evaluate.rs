@@ -1,8 +1,8 @@
 //! The metric: bits per byte over a fixed number of tokens, in windows of a fixed context.
 //!
-//! **Nothing that an experiment may change moves it**: not the batch size it is computed in, not the training sequences'
-//! length. Tokens that stand for no bytes, the special ones, are outside both sums. Byte lengths are those of the tokens'
-//! raw bytes.
+//! **Nothing that an experiment may change affects it**: neither the batch size in which it is computed, nor
+//! the length of the training sequences. Special tokens stand for no bytes and are outside both sums, of nats
+//! and of bytes. The length of a token is that of its raw bytes.
 
 use autoswarm_protocol::{Bpb, CrashClass, Split};
 use tch::{Device, Kind, Tensor};
@@ -16,23 +16,24 @@ use crate::{failure::Failure, model::Model};
 /// The evaluation rule of an arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
-    /// Tokens that a prediction may look back on.
+    /// The number of tokens that a prediction may look back on.
     pub context: usize,
-    /// Target tokens, rounded down to whole windows.
+    /// The number of target tokens, rounded down to whole windows.
     pub tokens: u64,
 }
 
-/// Memory that the logits of one batch may take, in bytes: the largest tensor of an evaluation.
+/// The most memory for the logits of one batch, in bytes. They are the largest tensor of an evaluation.
 const LOGITS_BYTES_CPU: i64 = 32 << 20; // stays near the cache
 const LOGITS_BYTES_GPU: i64 = 1 << 30;
 
-/// Returns how many windows to evaluate at once; it changes the speed and not the result.
+/// Returns how many windows to evaluate at once. It affects the speed and not the result.
 pub fn batch_windows(model: &Model, rule: Rule) -> usize {
     let bytes = if model.device() == Device::Cpu { LOGITS_BYTES_CPU } else { LOGITS_BYTES_GPU };
     (bytes / (4 * rule.context as i64 * model.shape.vocabulary)).clamp(1, 1024) as usize
 }
 
-/// Returns a model's bits per byte on a split; `progress` hears of tokens done and in all after each batch.
+/// Returns a model's bits per byte on a split. After each batch, `progress` gets the tokens done and the
+/// tokens in all.
 pub fn evaluate(
     model: &Model,
     dataset: &Dataset,
@@ -53,8 +54,9 @@ pub fn evaluate(
         let losses = model.token_losses(&rows.to_device(model.device()), deadline)?;
         let targets = rows.narrow(1, 1, rule.context as i64).reshape([-1]);
         let lengths = lengths.index_select(0, &targets);
-        // Summed on the CPU in f64, on every device: Metal has no f64.
+        // The sums are computed on the CPU in f64 for every device, because Metal has no f64.
         let losses = losses.to_device(Device::Cpu).to_kind(Kind::Double);
+        // Special tokens have length 0, so their losses are left out.
         nats += (losses * lengths.gt(0.0)).sum(Kind::Double).double_value(&[]);
         bytes += lengths.sum(Kind::Double).double_value(&[]);
         first += rows.size()[0] as u64;

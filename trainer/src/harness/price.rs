@@ -1,4 +1,4 @@
-//! What a config costs on this slot: throw-away steps of the very same computation, timed.
+//! The price of a config on this slot: throw-away steps of the very same computation, timed.
 
 use std::time::Instant;
 
@@ -10,31 +10,32 @@ use super::{
 };
 use crate::failure::Failure;
 
-/// A price and how it was taken.
+/// A price, with the conditions under which it was measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Price {
-    /// Training throughput.
+    /// Training throughput in tokens per second.
     pub tokens_per_second: f64,
-    /// Share of its threads' CPU time that the process got meanwhile.
+    /// The share of its threads' CPU time that the process got while it was priced.
     pub cpu_share: f64,
     /// Wall-clock seconds that pricing took.
     pub seconds: f64,
 }
 
-/// Timed steps after which a price whose steps agree is good enough.
+/// The number of timed steps that are enough if they agree.
 const ENOUGH_STEPS: usize = 8;
-/// Timed steps of the slowest configs.
+/// The number of timed steps of the slowest configs.
 const FEWEST_STEPS: usize = 2;
-/// The standard error of the mean step, as a share of it, that needs no more steps.
+/// The relative standard error of the mean step time below which no more steps are needed.
 const ENOUGH_PRECISION: f64 = 0.004;
-/// A first step pays for allocations and for kernels chosen on first use; it may take this many times a later one,
-/// plus the seconds below. // Wild guess.
+/// The first step pays for allocations and for kernels chosen on first use. It may take this many times as
+/// long as a later one, plus the seconds below. // Wild guess.
 const FIRST_STEP_FACTOR: f64 = 2.0;
 const FIRST_STEP_SECONDS: f64 = 0.75;
 
 /// Prices a computation of `tokens_per_step`, for a budget of `seconds` that must buy `min_steps`.
 ///
-/// `step` runs one step until it is done on the device; `set_deadline` lets a watch enforce what `step` cannot notice.
+/// `step` runs one step until it is done on the device. `set_deadline` puts a deadline in force that also
+/// holds where `step` cannot look at the clock.
 pub fn price(
     seconds: f64,
     min_steps: u64,
@@ -44,6 +45,7 @@ pub fn price(
 ) -> Result<Price, Failure> {
     let started = Instant::now();
     let cpu = CpuMeter::start();
+    // A step that takes longer than this cannot be taken `min_steps` times within the budget.
     let longest = seconds / min_steps as f64;
     let cpu_before = process_cpu_seconds();
     let too_slow = |message: String| {
@@ -62,7 +64,7 @@ pub fn price(
     if first > FIRST_STEP_FACTOR * longest + FIRST_STEP_SECONDS {
         return Err(too_slow(slow_message(first, seconds, min_steps)));
     }
-    // A later step may take no longer than the whole of what pricing may take.
+    // The deadline for all later steps together: the time that pricing may take, and a margin of a few steps.
     let deadline = Deadline::after(
         3.0 * longest + FIRST_STEP_SECONDS + most_seconds(seconds),
         CrashClass::TooSlow,
@@ -72,6 +74,7 @@ pub fn price(
     let mut times = Vec::new();
     while !enough(&times, started.elapsed().as_secs_f64(), seconds) {
         times.push(timed(&deadline, step)?);
+        // The first timed step decides at once, so that a hopeless config costs two steps and no more.
         if times[0] > longest {
             return Err(too_slow(slow_message(times[0], seconds, min_steps)));
         }
@@ -83,6 +86,7 @@ pub fn price(
     })
 }
 
+/// Returns the message for a step time in seconds that is too long.
 fn slow_message(step: f64, seconds: f64, min_steps: u64) -> String {
     format!(
         "one step takes {step:.2} s, so the {seconds} s budget buys {:.1} steps and not {min_steps}",
@@ -90,6 +94,7 @@ fn slow_message(step: f64, seconds: f64, min_steps: u64) -> String {
     )
 }
 
+/// Returns the wall-clock seconds of one step.
 fn timed(
     deadline: &Deadline,
     step: &mut dyn FnMut(&Deadline) -> Result<(), Failure>,
@@ -99,12 +104,12 @@ fn timed(
     Ok(started.elapsed().as_secs_f64())
 }
 
-/// Returns how long pricing may take where its steps are short: 5 % of the budget, at least 1 s.
+/// Returns how long pricing may take if its steps are short, in seconds: 5 % of the budget, at least 1 s.
 fn most_seconds(budget: f64) -> f64 {
     (0.05 * budget).max(1.0)
 }
 
-/// Returns whether the step times taken so far make a price.
+/// Returns whether these step times are enough for a price.
 fn enough(times: &[f64], spent: f64, budget: f64) -> bool {
     if times.len() < FEWEST_STEPS {
         return false;
@@ -115,7 +120,7 @@ fn enough(times: &[f64], spent: f64, budget: f64) -> bool {
             && relative_error(times) <= ENOUGH_PRECISION)
 }
 
-/// Returns the standard error of the mean as a share of the mean.
+/// Returns the standard error of the mean, as a share of the mean.
 fn relative_error(times: &[f64]) -> f64 {
     let count = times.len() as f64;
     let mean = times.iter().sum::<f64>() / count;
@@ -123,7 +128,8 @@ fn relative_error(times: &[f64]) -> f64 {
     (variance / count).sqrt() / mean
 }
 
-/// Returns the mean of the steps between the quartiles: one hiccup of the machine says nothing about the run.
+/// Returns the mean of the steps between the quartiles, because a hiccup of the machine says nothing about
+/// the run.
 fn typical(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     let cut = times.len() / 4;
@@ -161,7 +167,8 @@ mod tests {
         });
         let failure = result.expect_err("too slow");
         if failure.class == CrashClass::Starved {
-            // Beside a build it may be right to say that others took the processor: then the share must excuse it.
+            // On a busy machine it may be right to report `Starved`. Then the share must be one that excuses
+            // the run.
             let share = failure.message.split_whitespace().find_map(|word| word.parse::<f64>().ok());
             assert!(share.is_some_and(|share| share <= 100.0 * STARVED_SHARE), "{failure:?}");
         } else {

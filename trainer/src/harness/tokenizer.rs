@@ -1,8 +1,8 @@
 //! Text into tokens and back, with the raw byte length of every token.
 //!
-//! The special token that precedes a document is no bytes long and outside the metric. Lengths come from
-//! the tokens' own bytes: decoding a token that is part of a character and encoding it again would count
-//! three bytes of replacement character.
+//! The special token that precedes a document is no bytes long and outside the metric. The length of a token
+//! is taken from its own bytes. Decoding it to text and encoding that again would be wrong: a token that is
+//! only part of a character would count as the three bytes of the replacement character.
 
 mod bpe;
 mod error;
@@ -19,7 +19,7 @@ use super::corpus::{Corpus, Progress};
 
 pub use error::TokenizerError;
 
-/// How a tokenizer is asked for.
+/// The tokenizer that is asked for on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenizerSpec {
     /// Each byte is its own token.
@@ -53,11 +53,11 @@ impl FromStr for TokenizerSpec {
     }
 }
 
-/// The id of the special token of [`Tokenizer::bytes`]: a byte that never occurs in UTF-8, so that the
-/// vocabulary stays a round 256 and a token one byte.
+/// The id of the special token of [`Tokenizer::bytes`]. The byte never occurs in UTF-8, so the vocabulary
+/// stays a round 256 and a token takes one byte.
 const BYTES_DOCUMENT_TOKEN: u16 = 0xff;
 
-/// A tokenizer.
+/// A tokenizer: bytes, or byte pairs learned from a corpus.
 #[derive(Clone, Debug)]
 pub struct Tokenizer(Kind);
 
@@ -67,7 +67,7 @@ enum Kind {
     Bpe(Box<Bpe>),
 }
 
-/// What `tokenizer.json` holds for a tokenizer that is not trained.
+/// The contents of `tokenizer.json` for a tokenizer that is not trained.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Untrained {
@@ -77,12 +77,12 @@ struct Untrained {
 }
 
 impl Tokenizer {
-    /// Returns the tokenizer of bytes.
+    /// Returns the tokenizer whose tokens are single bytes.
     pub fn bytes() -> Self {
         Self(Kind::Bytes)
     }
 
-    /// Makes the tokenizer that `spec` asks for, from the training split where it is learned.
+    /// Returns the tokenizer that `spec` asks for. Byte pairs are learned from the training split.
     pub fn train(
         spec: TokenizerSpec,
         corpus: &Corpus,
@@ -97,7 +97,7 @@ impl Tokenizer {
         }
     }
 
-    /// Reads what [`Tokenizer::to_json`] wrote.
+    /// Reads the bytes that [`Tokenizer::to_json`] wrote.
     pub fn from_json(json: &[u8]) -> Result<Self, TokenizerError> {
         let Ok(read) = serde_json::from_slice::<Untrained>(json) else {
             return Ok(Self(Kind::Bpe(Box::new(Bpe::from_json(json)?))));
@@ -109,7 +109,7 @@ impl Tokenizer {
         }
     }
 
-    /// Returns the bytes of `tokenizer.json`, equal for equal tokenizers.
+    /// Returns the contents of `tokenizer.json`. They are equal for equal tokenizers.
     pub fn to_json(&self) -> Vec<u8> {
         match &self.0 {
             Kind::Bytes => {
@@ -124,7 +124,7 @@ impl Tokenizer {
         }
     }
 
-    /// Returns how it is asked for.
+    /// Returns the spec that asks for this tokenizer.
     pub fn spec(&self) -> TokenizerSpec {
         match &self.0 {
             Kind::Bytes => TokenizerSpec::Bytes,
@@ -140,7 +140,7 @@ impl Tokenizer {
         }
     }
 
-    /// Returns the raw byte length of each token id; 0 for the special one.
+    /// Returns the length of each token id in raw bytes; 0 for the special one.
     pub fn token_bytes(&self) -> Vec<u32> {
         let mut lengths = match &self.0 {
             Kind::Bytes => vec![1; 256],
@@ -158,7 +158,7 @@ impl Tokenizer {
         }
     }
 
-    /// Returns the tokens of a text, the special one not among them.
+    /// Returns the tokens of a text, without the special one.
     pub fn encode(&self, text: &str) -> Vec<u16> {
         match &self.0 {
             Kind::Bytes => text.bytes().map(u16::from).collect(),
@@ -166,7 +166,7 @@ impl Tokenizer {
         }
     }
 
-    /// Returns the bytes that tokens stand for; special and unknown tokens stand for none.
+    /// Returns the bytes that tokens stand for. Special and unknown tokens stand for none.
     pub fn decode(&self, tokens: &[u16]) -> Vec<u8> {
         match &self.0 {
             Kind::Bytes => {

@@ -1,4 +1,4 @@
-//! Which earlier tokens a query sees, and the scaled dot product over them.
+//! Attention: which earlier tokens a query sees, and the scaled dot product over them.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use tch::{Device, Kind, Tensor};
 use super::shape::Shape;
 use crate::shim;
 
-/// Attention over whole or short windows; the masks of the short ones are built once.
+/// Attention over whole sequences or short windows. The masks of short windows are built once.
 #[derive(Debug)]
 pub struct Attention {
     scale: f64,
     grouped: bool,
     flash: bool,
-    /// By window: `[context, context]`, 0 where a query sees a key and −∞ elsewhere.
+    /// The mask of each window, `[context, context]`: 0 where a query sees a key and −∞ elsewhere.
     masks: BTreeMap<i64, Tensor>,
 }
 
 impl Attention {
-    /// Builds the masks of a model's windows, with `scale` as the factor on the usual 1/√head dimension. `flash` takes windows by
-    /// the flash kernels where there are any, which no mask does.
+    /// Builds the masks of a model's windows. `scale` is a factor on the usual 1/√head dimension. `flash`
+    /// asks for the flash kernels where there are any; they need no mask.
     pub fn new(shape: &Shape, scale: f64, flash: bool, kind: Kind, device: Device) -> Self {
         let windows = shape.windows.iter().flatten();
         let masks = windows.map(|&window| (window, mask(shape.context, window, kind, device)));
@@ -36,13 +36,14 @@ impl Attention {
         self.scale
     }
 
-    /// Returns the attention's output `[B, T, H, head_dim]` for q of that size, and k and v of `[B, T, kv heads, head_dim]`.
+    /// Returns the output of the attention, `[B, T, H, head_dim]`, for q of that size, and k and v of
+    /// `[B, T, kv heads, head_dim]`.
     pub fn apply(&self, q: &Tensor, k: &Tensor, v: &Tensor, window: Option<i64>) -> Tensor {
         let length = q.size()[1];
         if self.flash && shim::device::has_flash_attention(q) {
             return shim::device::flash_attention(q, k, v, window.unwrap_or(length), self.scale);
         }
-        // A window as long as the sequence hides nothing: the causal kernel is faster than a mask.
+        // A window as long as the sequence hides nothing, and the causal kernel is faster than a mask.
         let window = window.filter(|&window| window < length);
         let mask = window.map(|window| self.masks[&window].narrow(0, 0, length).narrow(1, 0, length));
         let heads_first = |x: &Tensor| x.transpose(1, 2); // [B, H, T, head_dim]

@@ -1,34 +1,37 @@
-//! Initial values that only the seed and a parameter's name decide.
+//! Initial values of the parameters. Only the seed and a parameter's name decide them.
 //!
-//! Every matrix is drawn on its own, with unit variance, from a generator seeded by (seed, name), and then scaled. So a
-//! change of scale keeps the directions, a deeper model keeps the layers it had, and two configs start as alike as
-//! they can: that is what makes paired runs comparable. All draws happen on the CPU, whatever the device.
+//! Every matrix is drawn on its own, with unit variance, from a generator seeded by (seed, name), and then
+//! scaled. So a change of scale keeps the directions, and a deeper model keeps the layers it had. Two configs
+//! start as alike as they can, which makes paired runs comparable. All draws happen on the CPU, whatever the
+//! device.
 
 use std::sync::{Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 
-/// The distribution of a block's matrices, always of mean 0 and variance 1.
+/// The distribution of the matrices of a block, always with mean 0 and variance 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Distribution {
-    /// Uniform on ±√3.
+    /// The uniform distribution on ±√3.
     Uniform,
-    /// Standard normal.
+    /// The standard normal distribution.
     Normal,
     /// Orthonormal rows or columns, whichever are fewer, scaled to unit variance.
     Orthogonal,
 }
 
-/// libtorch has one generator per process, and seeding it is only meaningful while nobody else draws from it.
+/// Held while drawing. libtorch has one generator per process, and a seed only has a meaning while nobody
+/// else draws.
 static GENERATOR: Mutex<()> = Mutex::new(());
 
-/// Runs `draw` with libtorch's generators seeded by (seed, name).
+/// Runs `draw` while libtorch's generators are seeded by (seed, name).
 pub fn seeded<T>(seed: u64, name: &str, draw: impl FnOnce() -> T) -> T {
     let mut hasher = blake3::Hasher::new_derive_key("autoswarm 1 trainer draw");
     hasher.update(&seed.to_le_bytes()).update(name.as_bytes());
     let hash = hasher.finalize();
     let key = i64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes"));
-    // A panic while drawing leaves nothing half-done: the next caller seeds again.
+    // A panic while drawing leaves nothing half-done, so a poisoned lock is fine: the next caller seeds
+    // again.
     let _guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(key);
     draw()
@@ -46,7 +49,7 @@ pub fn draw(distribution: Distribution, rows: i64, columns: i64, seed: u64, name
     }
 }
 
-/// Returns the orthogonal factor of a matrix, with entries of unit variance.
+/// Returns the orthogonal factor of a matrix, scaled so that its entries have unit variance.
 fn orthogonal(gaussian: &Tensor) -> Tensor {
     let (rows, columns) = gaussian.size2().expect("a matrix has two dimensions");
     let tall = if rows >= columns { gaussian.shallow_clone() } else { gaussian.tr() };

@@ -1,29 +1,30 @@
-//! Where a model normalises, and how.
+//! The normalisations of a model: their kind and their places.
 
 use autoswarm_protocol::{EffectiveConfig, Knob};
 use tch::{Kind, Tensor};
 
-/// Added to the mean square before its root: the distance from 1 to the next f32, as PyTorch's `rms_norm` does.
+/// Added to the mean square before its root. It is the distance from 1 to the next f32, the default of
+/// PyTorch's `rms_norm`.
 pub const EPSILON: f64 = f32::EPSILON as f64;
 
 /// Where a block normalises its sublayers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Before a sublayer.
+    /// Before a sublayer, on its input.
     Pre,
-    /// After it, before its output joins the residual stream.
+    /// After a sublayer, before its output joins the residual stream.
     Post,
-    /// Both.
+    /// Both before and after a sublayer.
     Sandwich,
 }
 
 impl Place {
-    /// Returns whether sublayers read a normalised input.
+    /// Returns whether the input of sublayers is normalised.
     pub const fn before(self) -> bool {
         matches!(self, Self::Pre | Self::Sandwich)
     }
 
-    /// Returns whether sublayers' outputs are normalised.
+    /// Returns whether the output of sublayers is normalised.
     pub const fn after(self) -> bool {
         matches!(self, Self::Post | Self::Sandwich)
     }
@@ -34,14 +35,14 @@ impl Place {
 pub enum Norm {
     /// x / √mean x², without a gain (Zhang and Sennrich 2019).
     Rms,
-    /// The same with a learned gain per channel.
+    /// Like `Rms`, with a learned gain per channel.
     RmsLearned,
     /// Mean 0 and variance 1, with a learned gain per channel and no shift.
     Layer,
 }
 
 impl Norm {
-    /// Reads the knob.
+    /// Returns the kind that the config names.
     pub fn new(config: &EffectiveConfig) -> Self {
         match config.choice(Knob::Norm) {
             "rms_learned" => Self::RmsLearned,
@@ -50,7 +51,7 @@ impl Norm {
         }
     }
 
-    /// Normalises the last dimension of `x`; `gain` is there for the kinds that learn one.
+    /// Normalises the last dimension of `x`. `gain` is given for the kinds that learn one.
     pub fn apply(self, x: &Tensor, gain: Option<&Tensor>) -> Tensor {
         match (self, gain) {
             (Self::Layer, gain) => {
@@ -64,7 +65,7 @@ impl Norm {
     }
 }
 
-/// Returns x / √mean x² over the last dimension; the statistics are f32 whatever x is.
+/// Returns x / √mean x² over the last dimension. The statistics are f32 in every number format.
 pub fn rms(x: &Tensor) -> Tensor {
     if x.kind() == Kind::Float {
         let mean = x.square().mean_dim(-1, true, None::<Kind>);
@@ -74,7 +75,7 @@ pub fn rms(x: &Tensor) -> Tensor {
     }
 }
 
-/// The rows of the gains' tensor: which normalisation has which.
+/// The layout of the gains' tensor: which row belongs to which normalisation.
 #[derive(Debug, Clone, Copy)]
 pub struct Gains {
     embedding: i64,
@@ -83,7 +84,8 @@ pub struct Gains {
 }
 
 impl Gains {
-    /// Counts the gains of a model's parts; a parallel block reads one normalised input for both sublayers.
+    /// Counts the gains of the parts of a model. A parallel block has one normalised input for both
+    /// sublayers.
     pub fn new(embedding_norm: bool, place: Place, parallel: bool) -> Self {
         let before = if parallel { 1 } else { 2 };
         Self {
@@ -93,7 +95,7 @@ impl Gains {
         }
     }
 
-    /// Returns how many gains a model of `depth` blocks has.
+    /// Returns the number of gains of a model of `depth` blocks.
     pub const fn count(self, depth: i64) -> i64 {
         1 + self.embedding + depth * (self.before + self.after)
     }
@@ -118,6 +120,7 @@ impl Gains {
         self.block(layer) + self.before + sublayer
     }
 
+    /// Returns the first row of a layer.
     const fn block(self, layer: i64) -> i64 {
         1 + self.embedding + layer * (self.before + self.after)
     }

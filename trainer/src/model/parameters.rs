@@ -1,6 +1,7 @@
-//! The trainable tensors, one per role, with the same role's tensors of all layers stacked along the first dimension.
+//! The trainable tensors: one per role, with the tensors of all layers stacked along the first dimension.
 //!
-//! Stacking makes an optimizer's step a few large operations where a tensor per layer would make hundreds of small ones.
+//! Because of the stacking, an optimizer step is a few large operations. With a tensor per layer it would be
+//! hundreds of small ones.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use super::{
     shape::Shape,
 };
 
-/// What a parameter is for; the order is that of files and lists.
+/// The role of a parameter. Files and lists have the order of the variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Token embedding, `[V, C]`.
@@ -25,11 +26,12 @@ pub enum Role {
     ValueGate,
     /// Queries, keys and values in one matrix, `[depth, C + 2 · kv width, C]`.
     AttentionIn,
-    /// From the heads back to the residual stream, `[depth, C, C]`.
+    /// The output matrix from the heads back to the residual stream, `[depth, C, C]`.
     AttentionOut,
-    /// Into the MLP (of a gated one, gate above value), `[depth, hidden, C]`.
+    /// Input matrix of the MLP, `[depth, hidden, C]`. A gated MLP has twice the rows, the gate's above the
+    /// value's.
     MlpIn,
-    /// Out of the MLP, `[depth, C, hidden]`.
+    /// Output matrix of the MLP, `[depth, C, hidden]`.
     MlpOut,
     /// Factors on the residual stream before each block, `[depth]`.
     ResidualFactor,
@@ -40,7 +42,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role.
+    /// All roles, in the order of files and lists.
     pub const ALL: [Self; 11] = [
         Self::Embedding,
         Self::Unembedding,
@@ -72,12 +74,12 @@ impl Role {
         }
     }
 
-    /// Returns whether it holds matrices of the blocks, which Muon may train.
+    /// Returns whether the role is one of the matrices of the blocks, which Muon may train.
     pub const fn is_matrix(self) -> bool {
         matches!(self, Self::ValueGate | Self::AttentionIn | Self::AttentionOut | Self::MlpIn | Self::MlpOut)
     }
 
-    /// Returns the rows of each of the matrices that one layer's tensor stacks, for roles that hold matrices.
+    /// Returns the row counts of the matrices that one layer's tensor stacks, for roles that hold matrices.
     pub fn parts(self, shape: &Shape) -> Vec<i64> {
         match self {
             Self::AttentionIn => vec![shape.width, shape.kv_width(), shape.kv_width()],
@@ -88,7 +90,7 @@ impl Role {
         }
     }
 
-    /// Returns the tensor's size, or nothing where the config has no such parameter.
+    /// Returns the size of the tensor, or nothing if the config has no such parameter.
     fn size(self, config: &EffectiveConfig, shape: &Shape, norms: i64) -> Option<Vec<i64>> {
         let embeddings = shape.value_embedding_count();
         let scalars = config.is_on(Knob::ResidualScalars).then(|| vec![shape.depth]);
@@ -124,7 +126,7 @@ impl Parameters {
         Self(tensors.collect())
     }
 
-    /// Wraps tensors that were saved; fails with the role whose tensor is missing or has another size.
+    /// Wraps saved tensors. Fails with the role whose tensor is missing or has another size.
     pub fn from_saved(
         config: &EffectiveConfig,
         shape: &Shape,
@@ -141,23 +143,23 @@ impl Parameters {
         Ok(Self(tensors))
     }
 
-    /// Counts the parameters of a model without making it.
+    /// Returns the number of parameters of a model, without building it.
     pub fn count_of(config: &EffectiveConfig, shape: &Shape, norms: i64) -> u64 {
         let sizes = Role::ALL.into_iter().filter_map(|role| role.size(config, shape, norms));
         sizes.map(|size| size.iter().product::<i64>() as u64).sum()
     }
 
-    /// Returns a role's tensor.
+    /// Returns the tensor of a role, if the config has it.
     pub fn get(&self, role: Role) -> Option<&Tensor> {
         self.0.get(&role)
     }
 
-    /// Returns a role's tensor, which this config has.
+    /// Returns the tensor of a role that this config has; panics if it does not.
     pub fn expect(&self, role: Role) -> &Tensor {
         self.0.get(&role).expect("every config has this parameter")
     }
 
-    /// Returns the roles and tensors, in the roles' order.
+    /// Returns the roles with their tensors, in the order of the roles.
     pub fn iter(&self) -> impl Iterator<Item = (Role, &Tensor)> {
         self.0.iter().map(|(&role, tensor)| (role, tensor))
     }
@@ -194,7 +196,7 @@ fn initial(role: Role, size: &[i64], config: &EffectiveConfig, shape: &Shape, se
     }
 }
 
-/// Draws every matrix that a role's tensor stacks, each under a name of its own.
+/// Draws every matrix that a role's tensor stacks, each under its own name.
 fn stack(
     role: Role,
     size: &[i64],
@@ -212,7 +214,7 @@ fn stack(
         _ => unreachable!("only matrices and stacks of matrices are drawn"),
     };
     let parts = if role.is_matrix() { role.parts(shape) } else { vec![rows] };
-    // Value embeddings count from the last layer, so that a deeper model keeps those it had.
+    // Value embeddings are numbered from the last layer, so that a deeper model keeps those it had.
     let counted = |layer| if role == Role::ValueEmbedding { layers - 1 - layer } else { layer };
     let mut drawn = Vec::new();
     for layer in 0..layers {

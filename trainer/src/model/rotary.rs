@@ -1,8 +1,8 @@
-//! Rotary position embedding (Su et al. 2021), with the halves of a head as the rotated pairs.
+//! Rotary position embedding (Su et al. 2021). The two halves of a head form the rotated pairs.
 
 use tch::{Device, Kind, Tensor};
 
-/// The rotation's factors for every position, computed once.
+/// The factors of the rotation for every position, computed once.
 #[derive(Debug)]
 pub struct Rotary {
     /// `[context, 1, head_dim]`: the cosine of each pair's angle, for both halves.
@@ -18,7 +18,7 @@ impl Rotary {
     /// Computes the factors for positions `0..context`.
     pub fn new(context: i64, head_dim: i64, base: f64, kind: Kind, device: Device) -> Self {
         let half = head_dim / 2;
-        // In f64: at position 8191 an f32 angle is off by 5e-4.
+        // Computed in f64, because at position 8191 an f32 angle is off by 5e-4.
         let pairs = Tensor::arange(half, (Kind::Double, Device::Cpu));
         let frequency = (pairs * (-base.ln() * 2.0 / head_dim as f64)).exp();
         let angle = Tensor::arange(context, (Kind::Double, Device::Cpu)).outer(&frequency); // [context, half]

@@ -5,32 +5,33 @@ use autoswarm_protocol::{EffectiveConfig, Knob};
 /// The sizes of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shape {
-    /// Distinct token ids.
+    /// The number of token ids.
     pub vocabulary: i64,
-    /// The longest sequence: the evaluation's context.
+    /// The length of the longest sequence: the context of the evaluation.
     pub context: i64,
-    /// Transformer blocks.
+    /// The number of transformer blocks.
     pub depth: i64,
-    /// Width C of the residual stream, heads × head dimension.
+    /// The width C of the residual stream, heads × head dimension.
     pub width: i64,
-    /// Query heads H.
+    /// The number of query heads H.
     pub heads: i64,
-    /// Key and value heads.
+    /// The number of key heads, which is also that of value heads.
     pub kv_heads: i64,
-    /// Width of a head.
+    /// The width of one head.
     pub head_dim: i64,
-    /// Hidden width of the MLP.
+    /// The hidden width of the MLP.
     pub hidden: i64,
     /// Whether the MLP has a gate beside its input matrix.
     pub gated_mlp: bool,
-    /// Channels that a value embedding's gate reads.
+    /// The number of channels that the gate of a value embedding reads.
     pub gate_width: i64,
-    /// Whether the head is the embedding's transpose.
+    /// Whether the output matrix is the embedding table itself.
     pub tied_head: bool,
-    /// Tokens that each layer looks back on, itself included; none is all of them. Never more than it was trained on: at
-    /// distances that it has not seen a model is worse than without them, and by how much is luck.
+    /// The number of tokens that each layer looks back on, itself included; none means all. It is never more
+    /// than the model was trained on: at distances that it has not seen, a model is worse than without them,
+    /// and how much worse is luck.
     pub windows: Vec<Option<i64>>,
-    /// For each layer, which value embedding it adds.
+    /// For each layer, the index of the value embedding that it adds, if any.
     pub value_embeddings: Vec<Option<i64>>,
 }
 
@@ -68,22 +69,23 @@ impl Shape {
         self.value_embeddings.iter().flatten().count() as i64
     }
 
-    /// Returns the width of all key heads together, which is that of the value heads.
+    /// Returns the width of all key heads together, which equals that of the value heads.
     pub fn kv_width(&self) -> i64 {
         self.kv_heads * self.head_dim
     }
 
-    /// Returns the width of what the attention's input matrix makes: queries, keys and values.
+    /// Returns the output width of the attention's input matrix: queries, keys and values.
     pub fn qkv_width(&self) -> i64 {
         self.width + 2 * self.kv_width()
     }
 
-    /// Returns the width of what the MLP's input matrix makes.
+    /// Returns the output width of the MLP's input matrix.
     pub fn mlp_in_width(&self) -> i64 {
         if self.gated_mlp { 2 * self.hidden } else { self.hidden }
     }
 
-    /// Returns the parameters that are factors of a matrix product for every token: all but look-up tables and scalars.
+    /// Returns the number of parameters that take part in a matrix product for every token: all but look-up
+    /// tables and scalars.
     fn product_parameters(&self) -> i64 {
         let attention = self.width * (self.qkv_width() + self.width);
         let mlp = self.width * (self.mlp_in_width() + self.hidden);
@@ -91,11 +93,12 @@ impl Shape {
         self.depth * (attention + mlp) + gates + self.width * self.vocabulary
     }
 
-    /// Returns the training FLOPs of one token in sequences of `sequence` tokens.
+    /// Returns the training FLOPs of one token, in sequences of `sequence` tokens.
     ///
-    /// 6 per parameter in a product (a multiplication and an addition, forward once and backward twice), and
-    /// 12 · heads · head dimension · window per layer for attention, the window counted whole although the mask hides
-    /// half of it: the convention of `PaLM` (Chowdhery et al. 2022, appendix B), which nanochat and autoresearch share.
+    /// Each parameter in a product costs 6: a multiplication and an addition, forward once and backward
+    /// twice. Attention costs 12 · heads · head dimension · window per layer. The window counts whole,
+    /// although the mask hides half of it. This is the convention of `PaLM` (Chowdhery et al. 2022, appendix
+    /// B), which nanochat and autoresearch share.
     pub fn flops_per_token(&self, sequence: usize) -> f64 {
         let sequence = sequence as i64;
         let seen: i64 = self.windows.iter().map(|window| window.unwrap_or(sequence).min(sequence)).sum();

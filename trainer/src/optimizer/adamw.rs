@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov and Hutter 2019) for one parameter tensor.
+//! AdamW (Loshchilov and Hutter 2019) for one parameter tensor, or for many tensors together.
 
 use tch::{Kind, Tensor};
 
@@ -11,24 +11,24 @@ use crate::{
     },
 };
 
-/// The settings of one group.
+/// The settings of one group of parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Settings {
     /// Peak learning rate.
     pub(super) rate: f64,
-    /// Decay of the first moment.
+    /// Decay of the first moment, β1.
     pub(super) beta1: f64,
-    /// Decay of the second moment.
+    /// Decay of the second moment, β2.
     pub(super) beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the root of the second moment, ε.
     pub(super) epsilon: f64,
     /// Peak weight decay.
     pub(super) decay: f64,
-    /// Decay an entry only where the update shrinks it.
+    /// Whether an entry decays only where the update shrinks it.
     pub(super) cautious: bool,
 }
 
-/// One parameter's state.
+/// One parameter tensor's state: its two moments and the number of steps.
 #[derive(Debug)]
 pub(super) struct AdamW {
     role: Role,
@@ -44,17 +44,19 @@ impl AdamW {
         Self { role, settings, first: zeros(), second: zeros(), steps: 0 }
     }
 
-    /// Counts a step, and returns its numbers.
+    /// Counts a step, and returns the numbers for it.
     fn advance(&mut self, factors: Factors) -> Numbers {
         let Settings { rate, beta1, beta2, decay, .. } = self.settings;
         self.steps += 1;
         let rate = rate * factors.rate;
-        // parameter −= rate / (1 − β1ᵗ) · m / (√(v / (1 − β2ᵗ)) + ε), its constants moved into the denominator.
+        // parameter −= rate / (1 − β1ᵗ) · m / (√(v / (1 − β2ᵗ)) + ε). The constants are moved into the
+        // denominator.
         let scale = -(1.0 - beta1.powi(self.steps)) / rate;
         let corrected = scale / (1.0 - beta2.powi(self.steps)).sqrt();
         Numbers { rate, decay: rate * decay * factors.decay, scale, corrected }
     }
 
+    /// Takes one step of this tensor, in one pass if `fused`.
     pub(super) fn step(
         &mut self,
         parameters: &Parameters,
@@ -90,7 +92,7 @@ impl AdamW {
     }
 }
 
-/// The numbers of one step.
+/// The numbers of one step, with the schedule and the bias correction in them.
 struct Numbers {
     rate: f64,
     decay: f64,
@@ -98,12 +100,14 @@ struct Numbers {
     corrected: f64,
 }
 
+/// Decays the entries that the update shrinks: those with the sign of the first moment.
 fn decay_cautiously(parameter: &mut Tensor, first: &Tensor, decay: f64) {
     let shrinks = (first * &*parameter).ge(0.0).to_kind(Kind::Float);
     let _ = parameter.g_mul_(&(1.0 - shrinks * decay));
 }
 
-/// Takes the same step of many parameters with few operations for all of them, except where nothing moves or decay is cautious.
+/// Takes one step of many parameters with a few operations for all of them. Parameters that do not move or
+/// that decay cautiously take the step one by one.
 pub(super) fn step_together(
     groups: &mut [AdamW],
     parameters: &Parameters,
@@ -138,7 +142,7 @@ pub(super) fn step_together(
     }
 }
 
-/// Returns what a benchmark counts a role's step as.
+/// Returns the part under which a benchmark counts the step of a role.
 fn part(role: Role) -> Part {
     match role {
         Role::Embedding | Role::Unembedding | Role::ValueEmbedding => Part::Tables,

@@ -1,7 +1,8 @@
-//! Muon (Jordan et al. 2024) for the blocks' matrices: momentum, orthogonalised by Polar Express, with `NorMuon`'s
-//! second moment and cautious decay.
+//! Muon (Jordan et al. 2024) for the matrices of the blocks.
 //!
-//! Matrices of one size are updated together as one stack `[n, rows, columns]`.
+//! The momentum is orthogonalised by Polar Express. `NorMuon`'s second moment and cautious decay follow.
+//!
+//! Matrices of one size are updated together, as one stack `[n, rows, columns]`.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +17,9 @@ use crate::{
     shim::{self, listen},
 };
 
-/// The odd quintics x ↦ a·x + b·x³ + c·x⁵ that bring singular values to 1 fastest, one per iteration
-/// (Polar Express, Amsel et al. 2025, for 5 iterations, with a safety factor of 2 %; as in nanochat).
+/// The odd quintics x ↦ a·x + b·x³ + c·x⁵ that bring singular values to 1 fastest, one per iteration. They
+/// are those of Polar Express (Amsel et al. 2025) for 5 iterations with a safety factor of 2 %, as in
+/// nanochat.
 const POLAR_EXPRESS: [[f64; 3]; 5] = [
     [8.156_554_524_902_461, -22.483_292_925_577_95, 15.878_769_915_207_462],
     [4.042_929_935_166_739, -2.808_917_465_908_714, 0.500_017_845_105_131_6],
@@ -26,7 +28,7 @@ const POLAR_EXPRESS: [[f64; 3]; 5] = [
     [2.346_541_325_859_637_7, -1.709_782_838_268_708_1, 0.423_235_511_693_053_23],
 ];
 
-/// Rows of one role's tensor, which are a matrix in every layer.
+/// A range of rows of a role's tensor that holds one matrix in every layer.
 #[derive(Debug)]
 struct Part {
     role: Role,
@@ -36,22 +38,22 @@ struct Part {
 }
 
 impl Part {
-    /// Returns the part of a role's tensor, `[layers, rows, columns]`, as a view.
+    /// Returns these rows of a role's tensor, `[layers, rows, columns]`, as a view.
     fn of(&self, tensor: &Tensor) -> Tensor {
         tensor.narrow(1, self.first_row, self.rows)
     }
 }
 
-/// All matrices of one size.
+/// The matrices of one size, with their state.
 #[derive(Debug)]
 struct Stack {
     parts: Vec<Part>,
     momentum: Tensor,
-    /// `NorMuon`'s second moment, `[n, rows, 1]` or `[n, 1, columns]`.
+    /// `NorMuon`'s second moment, `[n, rows, 1]` or `[n, 1, columns]`, if the config has one.
     second: Option<Tensor>,
 }
 
-/// The state and the settings of all matrices.
+/// The state and the settings of all matrices that Muon trains.
 #[derive(Debug)]
 pub(super) struct Muon {
     stacks: Vec<Stack>,
@@ -151,13 +153,14 @@ impl Muon {
 }
 
 impl Muon {
-    /// Returns the rate of matrices of a size: a tall one maps to more dimensions than it reads, and may move further (Jordan
-    /// et al. 2024).
+    /// Returns the rate of matrices of a size. A tall matrix maps to more dimensions than it reads, and may
+    /// move further (Jordan et al. 2024).
     fn rate_of(&self, size: &[i64], factors: Factors) -> f64 {
         self.rate * factors.rate * (size[1] as f64 / size[2] as f64).max(1.0).sqrt()
     }
 
-    /// The same step with its elementwise parts in two passes, one before the products and one after.
+    /// Takes the step of [`Self::step_stack`] with its elementwise parts in two passes: one before the
+    /// products, one after.
     fn step_fused(&mut self, index: usize, parameters: &Parameters, gradients: &Gradients, factors: Factors) {
         let size = self.stacks[index].momentum.size();
         let rate = self.rate_of(&size, factors);
@@ -198,7 +201,7 @@ impl Muon {
     }
 }
 
-/// Groups the matrices of the model by their size, in an order that only the sizes and the roles decide.
+/// Groups the matrices of the model by size, in an order that only the sizes and the roles decide.
 fn parts_by_size(model: &Model) -> BTreeMap<(i64, i64), Vec<Part>> {
     let mut by_size = BTreeMap::<_, Vec<Part>>::new();
     for (role, tensor) in model.parameters.iter().filter(|(role, _)| role.is_matrix()) {
@@ -212,13 +215,13 @@ fn parts_by_size(model: &Model) -> BTreeMap<(i64, i64), Vec<Part>> {
     by_size
 }
 
-/// Returns whether matrices stacked as `size` are best brought to orthogonality one by one: they are small, and there is one at
-/// least for each thread.
+/// Returns whether the matrices of a stack of this size are best orthogonalised one by one: they are small,
+/// and there is at least one for each thread.
 fn stays_in_cache(size: &[i64]) -> bool {
     size[1].min(size[2]) <= shim::LARGEST_MATRIX && size[0] >= i64::from(tch::get_num_threads())
 }
 
-/// Returns the nearest matrices with all singular values about 1, for a stack `[n, rows, columns]`.
+/// Returns, for a stack `[n, rows, columns]`, the nearest matrices whose singular values are all about 1.
 fn orthogonalise(matrices: &Tensor, iterations: usize) -> Tensor {
     listen::part(listen::Part::Orthogonalise);
     let norm = matrices.square().sum_dim_intlist([-2i64, -1].as_slice(), true, None::<Kind>).sqrt();
@@ -226,7 +229,7 @@ fn orthogonalise(matrices: &Tensor, iterations: usize) -> Tensor {
     let size = matrices.size();
     let tall = size[1] > size[2];
     for [a, b, c] in POLAR_EXPRESS.into_iter().take(iterations) {
-        // The Gram matrix on the short side, and the polynomial in it.
+        // The Gram matrix of the short side, then the polynomial in it.
         let gram = if tall { x.transpose(1, 2).bmm(&x) } else { x.bmm(&x.transpose(1, 2)) };
         let polynomial = gram.baddbmm(&gram, &gram, b, c);
         let scaled = |first: &Tensor, second: &Tensor| x.baddbmm(first, second, a, 1.0);
@@ -236,8 +239,8 @@ fn orthogonalise(matrices: &Tensor, iterations: usize) -> Tensor {
     x
 }
 
-/// Returns the factors that divide by the root of a running mean square per row (per column of a wide matrix) and restore
-/// the matrix's norm (`NorMuon`, Li et al. 2025).
+/// Returns the factors of `NorMuon` (Li et al. 2025). They divide by the root of a running mean square, and
+/// restore the norm of each matrix. The mean is taken per row, or per column of a wide matrix.
 fn normalise(update: &Tensor, second: &mut Tensor, beta2: f64) -> Tensor {
     let size = update.size();
     let (along, count) = if size[1] >= size[2] { (-1, size[2]) } else { (-2, size[1]) };

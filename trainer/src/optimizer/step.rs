@@ -1,4 +1,4 @@
-//! What one optimizer step works with: the gradients, and the factors that the schedule gives.
+//! The inputs of one optimizer step: the gradients, and the factors of the schedule.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,16 @@ use tch::Tensor;
 
 use crate::model::Role;
 
-/// Gradients by role.
+/// The gradient of each role's tensor.
 pub type Gradients = BTreeMap<Role, Tensor>;
 
-/// The factors that hold for one step.
+/// The factors of the schedule for one step.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Factors {
-    /// The learning rate's.
+    /// Factor on every learning rate.
     pub(super) rate: f64,
-    /// The weight decay's.
+    /// Factor on every weight decay.
     pub(super) decay: f64,
-    /// The momentum's.
+    /// The momentum of Muon.
     pub(super) momentum: f64,
 }

@@ -1,7 +1,8 @@
-//! What tch lacks for any device: fewer and larger operations where each one costs a launch, and attention by flash kernels.
+//! Operations that tch lacks, for any device: fewer and larger ones where each costs a launch, and attention
+//! by flash kernels.
 //!
-//! They compute what the plain operations do, to rounding, and run on a CPU too, where tests compare them. The flash kernels are
-//! CUDA's alone.
+//! They compute the same as the plain operations, up to rounding. They also run on a CPU, where tests compare
+//! the two. Only the flash kernels need CUDA.
 
 use std::ffi::{c_double, c_int};
 
@@ -38,52 +39,53 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// Returns the mean cross-entropy in nats of `targets` `[N]` by `logits` `[N, V]` under a softcap (0: none), computed `rows`
-/// rows at a time, so that f32 numbers exist for that many alone.
+/// Returns the mean cross-entropy, in nats, of `targets` `[N]` under `logits` `[N, V]`. A softcap of 0 means
+/// none. It is computed `rows` rows at a time, so that f32 numbers exist only for that many rows.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, softcap: f64, rows: i64) -> Tensor {
     assert!(rows > 0 && logits.dim() == 2 && targets.size() == [logits.size()[0]]);
-    // SAFETY: tensors that live for the call; libtorch's operations check the rest themselves.
+    // SAFETY: tensors that live for the call. The operations of libtorch check the rest.
     let [loss] = made(|out| unsafe {
         autoswarm_chunked_cross_entropy(out, logits.as_ptr(), targets.as_ptr(), softcap, rows)
     });
     loss
 }
 
-/// Returns a copy of a tensor on a GPU, from pinned memory, which nobody waits for: libtorch keeps the pinned memory until it was read.
+/// Returns a copy of a tensor on a GPU without waiting for it. The copy is made from pinned memory, which
+/// libtorch keeps until it was read.
 pub fn send(tensor: &Tensor, index: usize) -> Tensor {
-    // SAFETY: a tensor that lives for the call; libtorch checks the device.
+    // SAFETY: a tensor that lives for the call. libtorch checks the device.
     let [sent] = made(|out| unsafe { autoswarm_send(out, tensor.as_ptr(), index as c_int) });
     sent
 }
 
-/// Returns the bytes of an opened GPU that this process's tensors held at most.
+/// Returns the peak memory, in bytes, that tensors of this process held on an opened GPU.
 pub fn peak_bytes(index: usize) -> u64 {
     let mut bytes = 0;
-    // SAFETY: a place for the number, and libtorch checks the device.
+    // SAFETY: a place for the number. libtorch checks the device.
     check(unsafe { autoswarm_peak_bytes(&raw mut bytes, index as c_int) });
     u64::try_from(bytes).unwrap_or(0)
 }
 
-/// One tensor's part of an AdamW step, as [`crate::optimizer`] has it.
+/// The share of one tensor in an AdamW step, with the numbers that [`crate::optimizer`] computes.
 #[derive(Debug)]
 pub struct Adam<'a> {
-    /// What moves.
+    /// The parameter, which the step moves.
     pub parameter: &'a Tensor,
-    /// Its gradient.
+    /// The gradient of the parameter.
     pub gradient: &'a Tensor,
-    /// Its first moment.
+    /// The running mean of the gradients.
     pub first: &'a Tensor,
-    /// Its second moment.
+    /// The running mean of their squares.
     pub second: &'a Tensor,
-    /// Decay of the first moment.
+    /// Decay of the first moment, β1.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay of the second moment, β2.
     pub beta2: f64,
-    /// The share of the parameter that its decay leaves.
+    /// The share of the parameter that decay leaves.
     pub kept: f64,
-    /// Factor on the root of the second moment.
+    /// Factor on the root of the second moment, with the learning rate and the bias corrections in it.
     pub corrected: f64,
-    /// Added to that.
+    /// Added to the scaled root, with the same constants in it.
     pub epsilon: f64,
 }
 
@@ -98,7 +100,8 @@ pub fn adam_each(steps: &[Adam<'_>]) {
         .iter()
         .flat_map(|step| [step.beta1, step.beta2, step.kept, step.corrected, step.epsilon])
         .collect();
-    // SAFETY: as many tensors in each list, which live for the call, and five numbers for each; libtorch checks the sizes.
+    // SAFETY: each list has as many tensors, which live for the call, and there are five numbers for each.
+    // libtorch checks the sizes.
     check(unsafe {
         autoswarm_adam_each(
             parameters.as_ptr(),
@@ -111,17 +114,17 @@ pub fn adam_each(steps: &[Adam<'_>]) {
     });
 }
 
-/// Returns whether [`flash_attention`] can compute with heads of this width: what the kernels of libtorch take.
+/// Returns whether [`flash_attention`] takes queries like these: what the kernels of libtorch take.
 pub fn has_flash_attention(q: &Tensor) -> bool {
     let head_dim = q.size().last().copied().unwrap_or(0);
     let kind = matches!(q.kind(), Kind::BFloat16 | Kind::Half);
     q.device().is_cuda() && kind && head_dim % 8 == 0 && head_dim <= 256
 }
 
-/// Returns causal attention `[B, T, H, head_dim]` of `q` over the last `window` tokens of `k` and `v` `[B, T, kv heads, head_dim]`;
-/// fails on a CPU, which has no such kernel.
+/// Returns causal attention `[B, T, H, head_dim]` of `q` over the last `window` tokens of `k` and `v`, each
+/// `[B, T, kv heads, head_dim]`. Fails on a CPU, which has no such kernel.
 pub fn flash_attention(q: &Tensor, k: &Tensor, v: &Tensor, window: i64, scale: f64) -> Tensor {
-    // SAFETY: tensors that live for the call; libtorch checks their sizes and where they are.
+    // SAFETY: tensors that live for the call. libtorch checks their sizes and devices.
     let [attended] = made(|out| unsafe {
         autoswarm_flash_attention(out, q.as_ptr(), k.as_ptr(), v.as_ptr(), window, scale)
     });

@@ -1,6 +1,7 @@
-//! Which part of a model or an optimizer the next operations belong to: named as a step goes, heard by `trainer bench` alone.
+//! The clock of a benchmark: a step names the part that its next operations belong to, and `trainer bench`
+//! adds up the time.
 //!
-//! Where nobody listens, a name costs the reading of one flag.
+//! Where nobody listens, naming a part costs the reading of one flag.
 
 use std::{
     ffi::c_int,
@@ -16,19 +17,19 @@ unsafe extern "C" {
     fn autoswarm_hush();
 }
 
-/// What operations of a step belong to.
+/// The parts of a model and an optimizer that a benchmark tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// Reading a batch and bringing it to the device.
     Data,
-    /// Cutting the stacked weights into layers, and their conversion to the products' number format.
+    /// Cutting the stacked weights into layers, and converting them to the number format of the products.
     Weights,
     /// Looking up the token and value embeddings.
     Embedding,
     /// Normalisation, with the sums of the residual stream.
     Norm,
-    /// Queries, keys and values from the stream, and the heads' output back to it.
+    /// The projections: from the stream to queries, keys and values, and from the heads back to the stream.
     Projection,
     /// Rotation, QK norm, value gates and the attention itself.
     Attention,
@@ -38,15 +39,15 @@ pub enum Part {
     Head,
     /// The joint norm of the gradients.
     Clip,
-    /// AdamW of embedding, value embedding and output matrix.
+    /// AdamW of the embedding, the value embeddings and the output matrix.
     Tables,
-    /// AdamW of the factors and gains.
+    /// AdamW of the residual and feedback factors and of the gains.
     Scalars,
-    /// Muon without its products, or AdamW, of the blocks' matrices.
+    /// Muon without its products, or AdamW, of the matrices of the blocks.
     Matrices,
-    /// Muon's products.
+    /// The matrix products of Muon.
     Orthogonalise,
-    /// What belongs to none of these: libtorch's bookkeeping of gradients and what follows a step.
+    /// The rest: what libtorch spends on its graph of gradients, and what follows a step.
     Rest,
 }
 
@@ -69,7 +70,7 @@ impl Part {
         Self::Rest,
     ];
 
-    /// Returns the name in tables.
+    /// Returns the name of the part in tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Data => "data",
@@ -90,10 +91,10 @@ impl Part {
     }
 }
 
-/// How many threads listen.
+/// The number of threads that listen.
 static LISTENING: AtomicUsize = AtomicUsize::new(0);
 
-/// Says that the operations from now on belong to `part`.
+/// Declares that operations from now on belong to `part`.
 #[inline]
 pub fn part(part: Part) {
     if LISTENING.load(Ordering::Relaxed) > 0 {
@@ -102,7 +103,7 @@ pub fn part(part: Part) {
     }
 }
 
-/// Says that gradients are computed until the next part is named.
+/// Declares that gradients are computed until the next part is named.
 #[inline]
 pub fn backward() {
     if LISTENING.load(Ordering::Relaxed) > 0 {
@@ -111,20 +112,20 @@ pub fn backward() {
     }
 }
 
-/// CPU seconds of the listening thread by part.
+/// The CPU seconds of the listening thread, by part.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Heard {
-    /// Of what computes values, and of the optimizer.
+    /// Seconds of computing values, and of the optimizer.
     pub forward: [f64; Part::ALL.len()],
-    /// Of what computes their gradients.
+    /// Seconds of computing gradients.
     pub backward: [f64; Part::ALL.len()],
 }
 
-/// Runs `work` on this thread, and returns what it returns and where its seconds went.
+/// Runs `work` on this thread. Returns its result, and the seconds that it spent on each part.
 ///
-/// On a CPU alone: elsewhere operations are only queued when a part is left.
+/// The seconds have a meaning on a CPU alone: elsewhere operations may still be queued when a part is left.
 pub fn listen<T>(work: impl FnOnce() -> T) -> (T, Heard) {
-    /// Ends the listening however the work ends, so that nothing writes to sums that are gone.
+    /// Stops listening when it is dropped, however `work` ends, so that nothing writes to sums that are gone.
     struct Hush;
     impl Drop for Hush {
         fn drop(&mut self) {
@@ -134,7 +135,8 @@ pub fn listen<T>(work: impl FnOnce() -> T) -> (T, Heard) {
         }
     }
     let mut heard = Box::new(Heard::default());
-    // SAFETY: both arrays have a number per part and live until `autoswarm_hush`, which `Hush` calls before they go.
+    // SAFETY: both arrays have one number per part. They live until `autoswarm_hush`, which `Hush` calls
+    // before they are dropped.
     unsafe {
         autoswarm_listen(heard.forward.as_mut_ptr(), heard.backward.as_mut_ptr(), Part::Rest as c_int);
     }
@@ -151,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    /// The smaller of each part's seconds.
+    /// Returns the smaller seconds of each part.
     fn least(a: Heard, b: Heard) -> Heard {
         let smaller =
             |a: [f64; Part::ALL.len()], b: [f64; Part::ALL.len()]| std::array::from_fn(|k| a[k].min(b[k]));
@@ -161,7 +163,7 @@ mod tests {
     #[test]
     fn gradients_are_booked_on_the_part_that_made_their_values() {
         let large = Tensor::randn([600, 600], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-        // The first product and the first sum pay for the library's own start.
+        // The first product and the first sum also pay for the library's start.
         let _ = large.mm(&large).sum(Kind::Float);
         let once = || {
             let ((), heard) = listen(|| {
@@ -175,7 +177,8 @@ mod tests {
             });
             heard
         };
-        // The best of a few: another program may take the processor in the middle of any.
+        // The best of a few tries, because another program may take the processor in the middle of any of
+        // them.
         let heard = [once(), once(), once(), once()].into_iter().reduce(least).expect("four");
         let at = |part: Part| (heard.forward[part as usize], heard.backward[part as usize]);
         let (mlp, head) = (at(Part::Mlp), at(Part::Head));

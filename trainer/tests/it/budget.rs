@@ -1,4 +1,4 @@
-//! Seconds into tokens, and the caps that hold when a config breaks its promise.
+//! Tests of the budget: seconds become tokens, and the caps hold when a config takes longer than its price.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::support::{check_class, observe, settings, tiny};
 fn seconds_are_paid_in_tokens() {
     let mut run = settings(tiny(""), 0, 1);
     run.budget = Budget::Seconds(1.0);
-    run.cap_seconds = Some(60.0); // a busy machine is no failure of this test
+    run.cap_seconds = Some(60.0); // a busy machine must not fail this test
     let (result, events) = observe(&run);
     let report = result.expect("a run");
     let priced = events.iter().find_map(|event| match event {

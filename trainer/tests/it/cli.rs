@@ -1,4 +1,4 @@
-//! The binary: its lines, its exit codes, its files, and its end when a config is far too large.
+//! Tests of the binary: its output, its exit codes, its files, and its end when a config is far too large.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ fn write_config(name: &str, toml: &str) -> String {
     path.to_str().expect("a plain path").to_owned()
 }
 
-/// Runs `trainer COMMAND` on the tests' corpus with one thread, and `more` arguments.
+/// Runs `trainer COMMAND` on the tests' corpus with one thread and the arguments `more`.
 fn run(command: &str, config: &str, more: &[&str]) -> Output {
     let data = data().to_str().expect("a plain path");
     let mut args = vec![command, "--config", config, "--data", data, "--seed", "1", "--threads", "1"];
@@ -134,7 +134,7 @@ fn a_price_is_printed_and_nothing_is_trained() {
 
 #[test]
 fn a_config_far_too_large_ends_on_time() {
-    // One step of it takes longer than the whole budget, most of it inside one call of libtorch.
+    // One step of this model takes longer than the whole budget, most of it inside one call of libtorch.
     let config =
         write_config("giant.toml", "depth = 12\nwidth = 1024\nsequence_length = 32\nbatch_tokens = 8192");
     let started = Instant::now();
@@ -148,7 +148,7 @@ fn a_config_far_too_large_ends_on_time() {
     let (class, message) = failure(&output);
     check_class(&Failure { class, message }, CrashClass::TimedOut);
     let capped = started.elapsed().as_secs_f64();
-    // Both include building 0.6 GB of initial values, which no budget pays for.
+    // Both times include building 0.6 GB of initial values, which no budget pays for.
     assert!(priced < 20.0 && capped < 20.0, "{priced} {capped}");
 }
 
@@ -206,7 +206,7 @@ fn bench_prints_json() {
     }
 }
 
-/// Returns the seconds of a part of a benchmark's step, and those of its gradients.
+/// Returns the forward and the backward seconds of a part of a benchmark's step.
 fn part_of(line: &serde_json::Value, part: &str) -> (f64, f64) {
     let parts = line["parts"].as_array().expect("a list of parts");
     let found =

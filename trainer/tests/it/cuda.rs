@@ -1,5 +1,7 @@
-//! What a GPU computes, against the plain operations. Where there is none, nothing is compared and standard error says so; there
-//! `emulated.rs` runs these tests once more, with a CPU that passes for a GPU.
+//! Compares what a GPU computes with the plain operations.
+//!
+//! Where there is no GPU, nothing is compared and standard error says so. There `emulated.rs` runs these
+//! tests once more, with a CPU that passes for a GPU.
 
 use std::{collections::BTreeMap, io::Write, sync::LazyLock};
 
@@ -15,10 +17,11 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::support::{CONFIGS, SCALES, tiny};
 
-/// Says that the CPU passes for a GPU: `emulated.rs` sets it.
+/// The environment variable by which `emulated.rs` says that the CPU passes for a GPU.
 pub(crate) const EMULATED: &str = "AUTOSWARM_TEST_GPU_ON_CPU";
 
-/// Returns the first GPU or what passes for one, or says on standard error, which no test runner captures, that a test did not run.
+/// Returns the first GPU, or what passes for one. Else it says on standard error, which no test runner
+/// captures, that a test did not run.
 fn gpu(test: &str) -> Option<Device> {
     if std::env::var_os(EMULATED).is_some() {
         static OPENED: LazyLock<Result<(), String>> = LazyLock::new(shim::cuda::open_on_cpu);
@@ -38,6 +41,7 @@ fn norm(x: &Tensor) -> f64 {
     x.to_kind(Kind::Double).square().sum(Kind::Double).sqrt().double_value(&[])
 }
 
+/// Returns ‖ours − theirs‖ / ‖theirs‖, in f64.
 fn difference(ours: &Tensor, theirs: &Tensor) -> f64 {
     let [ours, theirs] = [ours, theirs].map(|x| x.to_kind(Kind::Double));
     norm(&(ours - &theirs)) / norm(&theirs)
@@ -70,7 +74,7 @@ fn windows_by_flash_kernels_are_those_of_the_masks() {
     }
 }
 
-/// Rows `[B, T + 1]` of tokens that only `seed` decides.
+/// Returns rows `[B, T + 1]` of tokens that only `seed` decides.
 fn drawn_rows(seed: u64, batch: i64, length: i64, vocabulary: i64, device: Device) -> Tensor {
     let mut bytes = vec![0; 2 * (batch * length) as usize];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
@@ -79,7 +83,8 @@ fn drawn_rows(seed: u64, batch: i64, length: i64, vocabulary: i64, device: Devic
     Tensor::from_slice(&tokens).view([batch, length]).to_device(device)
 }
 
-/// A loss and its gradients with some operations in some number format, for a vocabulary and rows `[B, T + 1]`.
+/// Returns a loss and its gradients for rows `[B, T + 1]`, with the given form of operations and number
+/// format.
 fn gradients(
     config: &EffectiveConfig,
     (vocabulary, rows, seed): (i64, &Tensor, u64),
@@ -97,7 +102,8 @@ fn gradients(
     (loss.double_value(&[]) / 0.5, roles.into_iter().zip(gradients).collect())
 }
 
-/// Sums, over batches, of the squares of exact gradients and of how far the fused and the plain ones in bf16 are from them.
+/// Sums over batches: the squares of the exact gradients, and the squared errors of the fused and of the
+/// plain ones in bf16.
 #[derive(Default)]
 struct Off {
     exact: f64,
@@ -105,7 +111,8 @@ struct Off {
     plain: f64,
 }
 
-/// Checks that the fused operations are as near to f32 as the plain ones in bf16 are, over so many batches and models.
+/// Checks that the fused gradients are as near to f32 as the plain ones in bf16 are. The errors are summed
+/// over `batches` batches, each with a model of its own.
 fn check_gradients(toml: &str, vocabulary: i64, context: i64, batches: u64, device: Device) {
     let config = tiny(&format!("{SCALES}{toml}")).effective(context as usize);
     let mut sums: BTreeMap<Role, Off> = BTreeMap::new();
@@ -127,7 +134,7 @@ fn check_gradients(toml: &str, vocabulary: i64, context: i64, batches: u64, devi
     for (role, sum) in sums {
         assert!(sum.exact > 1e-12, "{toml}: {role:?} has no gradient, so nothing is compared");
         let [fused, plain] = [sum.fused, sum.plain].map(|square| (square / sum.exact).sqrt());
-        // A factor's is one number a layer, the sum of every token's rounding.
+        // The gradient of a factor is one number per layer, the sum of the rounding of every token.
         let is_factor = matches!(role, Role::ResidualFactor | Role::FeedbackFactor);
         let limit = if is_factor { 2.0 * plain + 0.02 } else { 1.15 * plain + 0.001 };
         assert!(fused < limit, "{toml}: {role:?} is off by {fused:.4}, plain by {plain:.4}");
@@ -140,7 +147,7 @@ fn fused_gradients_on_a_gpu_are_as_exact_as_plain_ones() {
     for toml in CONFIGS {
         check_gradients(toml, 40, 48, 6, device);
     }
-    // Rows that are no whole number of warps or blocks, and the widest head.
+    // Rows that are not a whole number of warps or blocks, and the widest head.
     let wide =
         "width = 320\nhead_dim = 64\nvalue_gate_width = 32\nwindow_pattern = \"S\"\nshort_window = 0.3";
     check_gradients(wide, 4104, 200, 1, device);
@@ -177,7 +184,8 @@ fn losses_by_token_and_hopeless_ones_are_the_plain_ones_on_a_gpu() {
     assert!((rows.double_value(&[2, 3]) - 1.0).abs() < 1e-6);
 }
 
-/// The losses of 24 steps on one batch, at rates at which a rounding stays one: at the default ones it grows for hundreds of steps.
+/// Returns the losses of 24 steps on one batch. At these rates a rounding error stays small; at the default
+/// ones it grows for hundreds of steps.
 fn losses(seed: u64, kind: Kind, operations: Operations, device: Device) -> Vec<f64> {
     const RATES: &str =
         "warmup = 0.2\nmatrix_lr = 0.01\nembedding_lr = 0.15\nunembedding_lr = 0.001\nscalar_lr = 0.1";

@@ -1,6 +1,8 @@
-//! The tests of `cuda.rs` where there is no GPU: a CPU passes for one, with the kernels' threads as fibers, so that all of
-//! `shim/cuda.cpp` runs but CUDA's own compiler, its driver, and flash attention.
-#![cfg(target_os = "linux")] // the fibers are the C library's
+//! Runs the tests of `cuda.rs` where there is no GPU: a CPU passes for one, with the threads of the kernels
+//! as fibers.
+//!
+//! So all of `shim/cuda.cpp` runs, except for CUDA's own compiler, its driver and flash attention.
+#![cfg(target_os = "linux")] // the fibers come from the C library
 
 use std::{path::Path, process::Command};
 
@@ -12,7 +14,7 @@ use crate::{
 /// The libraries that `shim/cuda.cpp` opens, by the names that it tries first.
 const LIBRARIES: [&str; 2] = ["libcaffe2_nvrtc.so", "libcuda.so.1"];
 
-/// Compiles `tests/kernels/gpu.cpp` into a folder under every name in [`LIBRARIES`].
+/// Compiles `tests/kernels/gpu.cpp` into `folder`, under every name in [`LIBRARIES`].
 fn compile(folder: &Path) {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
     let torch = Path::new(env!("LIBTORCH_LIB"));
@@ -27,7 +29,7 @@ fn compile(folder: &Path) {
     output_of(&mut compile);
     for name in &LIBRARIES[1..] {
         let link = folder.join(name);
-        let _ = std::fs::remove_file(&link); // of an earlier run
+        let _ = std::fs::remove_file(&link); // left by an earlier run
         std::os::unix::fs::symlink(&library, link).expect("a link");
     }
 }

@@ -1,4 +1,5 @@
-//! The fused and the grouped operations compute what the plain ones do: losses, every role's gradient, and whole steps.
+//! Tests that the fused and the grouped operations compute the same as the plain ones: losses, the gradients
+//! of every role, and whole steps.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -13,11 +14,11 @@ use tch::{Device, Kind, Reduction, Tensor};
 use crate::support::{CONFIGS, SCALES, tiny};
 
 const VOCABULARY: i64 = 40;
-const CONTEXT: i64 = 48; // no multiple of the kernels' tiles
+const CONTEXT: i64 = 48; // not a multiple of the kernels' tiles
 
-/// A model with some operations and its plain twin.
+/// Returns a model with the given form of operations and its plain twin, each with its optimizer.
 fn models(toml: &str, operations: Operations, kind: Kind) -> [(Model, Optimizer); 2] {
-    tch::set_num_threads(1); // libtorch's threads are the process's, and tests run side by side
+    tch::set_num_threads(1); // libtorch's threads belong to the process, and tests run side by side
     let config = tiny(&format!("{SCALES}{toml}")).effective(CONTEXT as usize);
     let model = || Model::new(&config, VOCABULARY as usize, CONTEXT as usize, 7, kind, Device::Cpu);
     assert!(model().is_fused(), "unset AUTOSWARM_OPERATIONS");
@@ -78,7 +79,8 @@ fn older_instruction_sets_compute_the_same() {
 #[test]
 fn fused_gradients_in_bf16_are_within_its_rounding() {
     for toml in CONFIGS {
-        check_gradients(toml, Operations::Fused, Kind::BFloat16, 0.15); // a scalar sums bf16 roundings of every token
+        // The tolerance is for scalars, whose gradients sum the bf16 rounding of every token.
+        check_gradients(toml, Operations::Fused, Kind::BFloat16, 0.15);
     }
 }
 
@@ -89,7 +91,7 @@ fn grouped_gradients_are_the_plain_ones() {
     }
 }
 
-/// Compares the losses of six steps.
+/// Compares the losses of six steps with those of plain steps.
 fn check_steps(toml: &str, operations: Operations, tolerance: f64) {
     let losses = models(toml, operations, Kind::Float).map(|(model, mut optimizer)| {
         let mut losses = Vec::new();
@@ -107,8 +109,11 @@ fn check_steps(toml: &str, operations: Operations, tolerance: f64) {
     assert!(worst < tolerance, "{toml}: {ours:?}, plain {plain:?}");
 }
 
-/// Compares the losses of six grouped steps with those of plain ones on the same gradients: AdamW takes one near zero for a whole step,
-/// so gradients that differ in their last bits, as they do beside tests that change the threads, lead elsewhere (2e-4 was seen).
+/// Compares the losses of six grouped steps with those of plain steps on the same gradients.
+///
+/// The gradients must be the same, because AdamW takes a whole step even for a gradient near zero. Gradients
+/// that differ in their last bits, as they do beside tests that change the threads, therefore lead elsewhere
+/// (2e-4 was seen).
 fn check_optimizers(toml: &str, tolerance: f64) {
     let [(ours, mut grouped), (plain, mut reference)] = models(toml, Operations::Grouped, Kind::Float);
     let (first, _) = gradients(&plain);
@@ -136,7 +141,8 @@ fn grouped_steps_are_the_plain_ones() {
     for toml in CONFIGS {
         check_steps(toml, Operations::Grouped, 1e-4);
     }
-    // A rate of 0, as a warm-up begins with, is a step that nothing takes; decay that looks at the update is one that each tensor takes alone.
+    // At a rate of 0, as at the start of a warm-up, no parameter moves. Cautious decay is a step that each
+    // tensor takes alone.
     check_steps("warmup = 0.5", Operations::Grouped, 1e-4);
     check_optimizers("matrix_optimizer = \"adamw\"\nmatrix_lr = 0.01\nmatrix_decay = 0.5", 1e-4);
 }

@@ -1,19 +1,20 @@
-//! The trainer's semantics, pinned.
+//! Golden tests that pin the semantics of the trainer.
 //!
-//! **When a change moves these numbers, `TRAINER_SEMANTICS` moves with them**: results before and after it are no
-//! longer comparable, and every arena changes.
+//! **When a change moves these numbers, `TRAINER_SEMANTICS` moves with them**: results before and after it
+//! are no longer comparable, and every arena changes.
 
 use autoswarm_protocol::outcome::TRAINER_SEMANTICS;
 
 use crate::support::{report, settings, tiny};
 
-/// The golden losses' tolerance: above the differences between instruction sets, far below any change of meaning.
+/// The tolerance of the golden losses: above the differences between instruction sets, far below any change
+/// of meaning.
 const TOLERANCE: f64 = 1e-4;
 
 #[track_caller]
 fn check(toml: &str, expected: [f64; 3], bpb: f64) {
     let report = report(&settings(tiny(toml), 512 * 3, 42));
-    // The curve is smoothed; undo that: s₁ = l₁, s₂ = (.9 s₁·w₁ + .1 l₂)…, each divided by 1 − .9ⁿ.
+    // The curve is smoothed. This undoes it: s₁ = l₁, s₂ = (.9 s₁·w₁ + .1 l₂)…, each divided by 1 − .9ⁿ.
     let mut raw = 0.0;
     let mut losses = Vec::new();
     for (point, seen) in report.curve.iter().zip(1..) {
@@ -35,8 +36,11 @@ fn golden_losses_of_the_default_parts() {
 
 #[test]
 fn golden_losses_of_the_other_parts() {
-    let toml = "norm = \"rms_learned\"\nnorm_place = \"sandwich\"\nactivation = \"swiglu\"\nblock = \"parallel\"
-        head = \"tied\"\nembedding_init = 0.05\nwindow_pattern = \"S\"\nkv_group = 2\nmatrix_optimizer = \"adamw\"
-        matrix_lr = 0.01\ngradient_clip = 0.5\ninit_kind = \"orthogonal\"\nprojection_init = 0.5\ndropout = 0.1";
+    let toml = "norm = \"rms_learned\"\nnorm_place = \"sandwich\"\nactivation = \"swiglu\"\n\
+        block = \"parallel\"
+        head = \"tied\"\nembedding_init = 0.05\nwindow_pattern = \"S\"\nkv_group = 2\n\
+        matrix_optimizer = \"adamw\"
+        matrix_lr = 0.01\ngradient_clip = 0.5\ninit_kind = \"orthogonal\"\nprojection_init = 0.5\n\
+        dropout = 0.1";
     check(toml, [5.626_162, 6.824_184, 3.396_249], 4.552_728);
 }

@@ -1,11 +1,12 @@
-//! The GPU's kernels, run on a CPU by `tests/kernels`: what they compute, where there is no GPU to run them.
-#![cfg(target_os = "linux")] // the fibers that stand for a GPU's threads are the C library's
+//! Tests of the GPU kernels where there is no GPU: `tests/kernels` runs them on a CPU and checks what they
+//! compute.
+#![cfg(target_os = "linux")] // the fibers that stand for GPU threads come from the C library
 
 use std::{path::Path, process::Command};
 
 use crate::support::{compiler, output_of};
 
-/// Compiles and runs the kernels for one part and size, and fails with what it says.
+/// Compiles and runs the kernels for one part and one size; fails with their output if they are wrong.
 #[track_caller]
 fn check(defines: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -19,7 +20,8 @@ fn check(defines: &[&str]) {
 
 #[test]
 fn norms_compute_what_they_should() {
-    // Rows of less than a warp, of no whole number of warps, and of several vectors a lane.
+    // Rows of less than a warp, of a number of vectors that is not a whole number of warps, and of several
+    // vectors per lane.
     for columns in ["-DCOLUMNS=32", "-DCOLUMNS=72", "-DCOLUMNS=320"] {
         check(&[columns]);
     }

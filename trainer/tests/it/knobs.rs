@@ -1,4 +1,6 @@
-//! Every knob of the table, at its lowest, its highest and each of its names: it builds, trains, evaluates and matters.
+//! Tests every knob of the table, at its lowest value, its highest value and each of its names.
+//!
+//! Each value builds, trains and evaluates, and each knob changes the result.
 
 use autoswarm_protocol::{
     Knob, TrainConfig, Value,
@@ -7,7 +9,7 @@ use autoswarm_protocol::{
 
 use crate::support::{RULE, report, settings, tiny, trajectory};
 
-/// Returns what else must be set so that a knob has an effect.
+/// Returns the other settings that a knob needs to have an effect.
 fn companion(knob: Knob) -> &'static str {
     use Knob as K;
     match knob {
@@ -21,21 +23,21 @@ fn companion(knob: Knob) -> &'static str {
     }
 }
 
-/// Returns the values to try: the ends of the range and every name, but nothing that a test cannot afford.
+/// Returns the values to try: both ends of the range and every name, except what a test cannot afford.
 fn values(row: &KnobRow) -> Vec<Value> {
     let (low, high) = row.domain.bounds();
     match (row.knob, row.domain) {
         (Knob::Width, _) => vec![low, Value::Integer(256)], // 4096 take minutes and 4 GB
         (Knob::BatchTokens, _) => vec![low, Value::Integer(4096)], // 2,097,152 take minutes
         (Knob::Depth, _) => vec![low, Value::Integer(12)],
-        // The highest norm may be above all that occur.
+        // The highest bound may be above all norms that occur.
         (Knob::GradientClip, _) => vec![low, Value::Number(0.1), high],
         (_, Domain::Choice(names)) => (0..names.len() as u8).map(Value::Choice).collect(),
         _ => vec![low, high],
     }
 }
 
-/// Runs three steps, and returns what was executed and what came of it.
+/// Runs three steps. Returns the hash of the executed config, and the trajectory.
 fn outcome(config: &TrainConfig) -> (String, (Vec<u64>, u64)) {
     let effective = config.effective(RULE.context);
     let tokens = effective.sequences_per_step() * effective.integer(Knob::SequenceLength);

@@ -1,4 +1,4 @@
-//! That a model learns, that the seed decides everything, and that the report adds up.
+//! Tests that a model learns, that the seed decides everything, and that the report adds up.
 
 use autoswarm_protocol::{
     Knob, RunReport, Split, TrainerEvent,
@@ -18,7 +18,7 @@ use tch::{Device, Kind};
 
 use crate::support::{RULE, config, data, observe, report, settings, tiny, trajectory};
 
-/// Runs of this many tokens have a step for each point of their curve.
+/// The number of tokens of a run that has one step for each point of its curve.
 const LONG: u64 = 512 * 64;
 
 #[test]
@@ -29,7 +29,7 @@ fn a_run_that_is_behind_stops_at_that_look_and_one_that_is_not_is_the_same() {
         let settings = Settings { prune: Some(PruneBounds(bounds)), ..settings(tiny(""), LONG, 1) };
         train::run(&settings, &Watch::default(), &mut |_| {}).expect("no failure")
     };
-    // Just above its own losses it goes on, and nothing else changes.
+    // With bounds just above its own losses the run goes on, and nothing else changes.
     let Ended::Finished(kept) = pruned(early.map(|loss| loss + 1e-9)) else { panic!("it was stopped") };
     assert_eq!(trajectory(&whole), trajectory(&kept));
     let Ended::Pruned(stopped) = pruned([f64::INFINITY, early[1] - 1e-9, f64::INFINITY]) else {
@@ -157,7 +157,7 @@ fn parameter(toml: &str, role: Role) -> tch::Tensor {
 
 #[test]
 fn initial_values_survive_changes_elsewhere() {
-    // A scale scales, and other knobs leave every bit.
+    // A change of scale only scales, and other knobs leave every bit as it was.
     assert!(
         parameter("", Role::MlpIn).equal(&parameter("activation = \"gelu\"\nmatrix_lr = 0.01", Role::MlpIn))
     );
@@ -181,7 +181,8 @@ fn initial_values_survive_changes_elsewhere() {
 fn the_default_config_has_the_parameters_of_its_table() {
     let config = config("").effective(256);
     let shape = Shape::new(&config, 256, 256);
-    // Four blocks of 12 · 128², two tables of 256 · 128, two value embeddings, their gates, two factors per block.
+    // Four blocks of 12 · 128², two tables of 256 · 128, two value embeddings, their gates, and two factors
+    // per block.
     let expected = 4 * 12 * 128 * 128 + 2 * 256 * 128 + 2 * 256 * 128 + 2 * 4 * 32 + 8;
     assert_eq!(Model::parameter_count(&config, &shape), expected);
     assert_eq!(config.integer(Knob::Depth), 4);

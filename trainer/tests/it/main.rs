@@ -1,4 +1,4 @@
-//! The trainer as a whole, with real libtorch: tiny models on a corpus made up here.
+//! Tests of the trainer as a whole, with real libtorch: tiny models on a made-up corpus.
 
 mod budget;
 mod cli;

@@ -1,4 +1,4 @@
-//! The metric, against a computation by hand.
+//! Tests of the metric, against a computation by hand.
 
 use std::f64::consts::LN_2;
 
@@ -36,7 +36,7 @@ fn bits_per_byte_by_hand() {
     let _no_gradients = tch::no_grad_guard();
     let model = model("unembedding_init = 0.5");
     let dataset = Dataset::open(data()).expect("prepared");
-    // The whole validation split but its end: both of its documents, so that a special token is a target.
+    // The whole validation split except its end. It has both documents, so that a special token is a target.
     let rule = Rule { context: 32, tokens: dataset.token_count(Split::Validation) - 33 };
     let windows = rule.tokens / 32;
     let (mut nats, mut bytes, mut special) = (0.0, 0, 0);

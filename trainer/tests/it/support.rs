@@ -1,4 +1,4 @@
-//! A made-up corpus, prepared once, and runs on it.
+//! Shared by the tests: a made-up corpus that is prepared once, and runs on it.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,10 +26,11 @@ pub(crate) const RULE: Rule = Rule { context: 32, tokens: 512 };
 pub(crate) const TINY: &str =
     "depth = 2\nwidth = 32\nhead_dim = 8\nsequence_length = 32\nbatch_tokens = 512\nvalue_gate_width = 8\n";
 
-/// Scales under which every parameter has a gradient, as in examples/parity.rs.
-pub(crate) const SCALES: &str = "projection_init = 0.5\nunembedding_init = 0.3\nvalue_gate_init = 0.5\nresidual_init = 0.9\nfeedback_init = 0.2\n";
+/// Initial scales with which every parameter has a gradient, as in `examples/parity.rs`.
+pub(crate) const SCALES: &str = "projection_init = 0.5\nunembedding_init = 0.3\nvalue_gate_init = 0.5\n\
+     residual_init = 0.9\nfeedback_init = 0.2\n";
 
-/// Configs that between them reach every fused operation and every way around one.
+/// Configs that together reach every fused operation and every path around one.
 pub(crate) const CONFIGS: [&str; 8] = [
     "",
     "head_dim = 16\nkv_group = 2\nwindow_pattern = \"S\"\nshort_window = 0.3",
@@ -41,7 +42,7 @@ pub(crate) const CONFIGS: [&str; 8] = [
     "cautious_decay = false\nnormuon_beta2 = 0.0\nmuon_nesterov = false\nmatrix_decay = 0.1",
 ];
 
-/// Returns the C++ compiler that building this crate needs too.
+/// Returns the C++ compiler, which building this crate needs too.
 #[cfg(target_os = "linux")]
 pub(crate) fn compiler() -> std::process::Command {
     let mut compiler = std::process::Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()));
@@ -49,7 +50,7 @@ pub(crate) fn compiler() -> std::process::Command {
     compiler
 }
 
-/// Runs a command, fails with what it says where it fails, and returns that.
+/// Runs a command and returns its output; fails with the output if the command fails.
 #[cfg(target_os = "linux")]
 #[track_caller]
 pub(crate) fn output_of(command: &mut std::process::Command) -> String {
@@ -60,8 +61,8 @@ pub(crate) fn output_of(command: &mut std::process::Command) -> String {
     said
 }
 
-/// Returns `bytes` of made-up text: words of a small vocabulary in an order drawn from `seed`, so that there is
-/// something to learn. Some lines have letters of two bytes.
+/// Returns `bytes` of made-up text: words of a small vocabulary in an order drawn from `seed`, so that there
+/// is something to learn. Some lines have letters of two bytes.
 fn text(seed: u8, bytes: usize) -> String {
     const WORDS: [&str; 12] =
         ["let", "x", "=", "fn", "(", ")", "{", "}", "return", "straße", "loop", "value"];
@@ -78,7 +79,8 @@ fn text(seed: u8, bytes: usize) -> String {
     text
 }
 
-/// Returns the folder of the prepared corpus; it lives as long as the test process's target folder.
+/// Returns the folder of the prepared corpus. It lies in the target folder and is reused by later runs of the
+/// tests.
 pub(crate) fn data() -> &'static Path {
     static DATA: OnceLock<PathBuf> = OnceLock::new();
     DATA.get_or_init(|| {
@@ -106,7 +108,7 @@ pub(crate) fn config(toml: &str) -> TrainConfig {
     TrainConfig::from_toml(toml).expect("a valid config")
 }
 
-/// Returns the tiny config with lines of TOML on top, which may repeat its keys.
+/// Returns the tiny config, changed by lines of TOML, which may repeat its keys.
 pub(crate) fn tiny(more: &str) -> TrainConfig {
     let mut table: toml::Table = TINY.parse().expect("valid TOML");
     table.extend(more.parse::<toml::Table>().expect("valid TOML"));
@@ -121,7 +123,7 @@ pub(crate) fn settings(config: TrainConfig, tokens: u64, seed: u64) -> Settings 
         budget: Budget::Tokens(tokens),
         seed,
         device: DeviceName::Cpu,
-        threads: Some(1), // libtorch's threads are the process's, and tests run side by side
+        threads: Some(1), // libtorch's threads belong to the process, and tests run side by side
         dtype: Dtype::F32,
         cap_seconds: None,
         splits: Vec::new(),
@@ -132,7 +134,7 @@ pub(crate) fn settings(config: TrainConfig, tokens: u64, seed: u64) -> Settings 
     }
 }
 
-/// Runs an experiment, and returns its end and what it told before.
+/// Runs an experiment. Returns how it ended, and the events before that.
 pub(crate) fn observe(settings: &Settings) -> (Result<RunReport, Failure>, Vec<TrainerEvent>) {
     let mut events = Vec::new();
     let watch = Watch::default();
@@ -144,20 +146,20 @@ pub(crate) fn observe(settings: &Settings) -> (Result<RunReport, Failure>, Vec<T
     (result.map(report), events)
 }
 
-/// Runs an experiment that ends well.
+/// Runs an experiment that must succeed, and returns its report.
 #[track_caller]
 pub(crate) fn report(settings: &Settings) -> RunReport {
     observe(settings).0.unwrap_or_else(|failure| panic!("{:?}: {failure}", failure.class))
 }
 
-/// What two runs have in common if and only if they computed the same.
+/// Returns the loss curve and the metric as bits: equal for two runs if and only if they computed the same.
 pub(crate) fn trajectory(report: &RunReport) -> (Vec<u64>, u64) {
     let losses = report.curve.iter().map(|point| point.loss.to_bits()).collect();
     (losses, report.validation.get().to_bits())
 }
 
-/// Checks why a run ended. Where other work really took the processor, as beside a build, the run is right to say so: then the
-/// share that it names must be one that excuses it.
+/// Checks the class of a failure. Where other work really took the processor, for example a build, the run is
+/// right to say so. Then the share that it names must be one that excuses it.
 #[track_caller]
 pub(crate) fn check_class(failure: &Failure, expected: CrashClass) {
     if failure.class == CrashClass::Starved {

@@ -1,14 +1,16 @@
 //! The default corpus: the source and documentation of a pinned list of crates.
 //!
-//! `crates/crates.toml` lists the crates and `crates/crates.lock` pins them, what they need, and the hash of each;
-//! any machine that can build this project can get them. From the listed crates the chain is:
+//! `crates/crates.toml` lists the crates. `crates/crates.lock` pins them and their dependencies, with the
+//! hash of each. Any machine that can build this project can download them. From the listed crates, the text
+//! is made in four steps:
 //!
-//! 1. [`select`]: permissive licences only; `.rs` and `.md` files that people wrote; at most [`CRATE_BYTES`] each.
+//! 1. [`select`]: crates with permissive licences only; their `.rs` and `.md` files that people wrote; at
+//!    most [`CRATE_BYTES`] of each crate.
 //! 2. [`duplicates`]: files that mostly repeat other files are dropped.
-//! 3. [`families`]: crates of one name prefix or one repository are a family, and a family is in one split.
-//! 4. Held-out files that mostly stand in training are dropped ([`MAX_DOCUMENT_OVERLAP`]).
+//! 3. [`families`]: crates that share a name prefix or a repository are a family. A family is in one split.
+//! 4. Held-out files that overlap too much with training are dropped ([`MAX_DOCUMENT_OVERLAP`]).
 //!
-//! The result is kept once per user and checked against the pinned id at every use.
+//! The result is kept once per user, and checked against the pinned id each time it is used.
 //!
 //! | 2fd05693… | crates | documents | MB | also in training |
 //! |---|---|---|---|---|
@@ -17,11 +19,11 @@
 //! | audit | 27 families | 350 | 3.8 | 3.2 % |
 //! | locked | 20 families | 319 | 3.3 | 4.9 % |
 //!
-//! It takes 62 MB of downloads, 0.7 GB of disk meanwhile and 150 MB for good, and 12 CPU seconds.
+//! Making it takes 62 MB of downloads, 0.7 GB of disk temporarily, 150 MB permanently, and 12 CPU seconds.
 //!
-//! **To change the list**: edit `crates.toml`, run `cargo generate-lockfile` on a copy, put the result into
-//! `crates.lock`, run `trainer prepare --corpus crates`, and copy the id that it names into `crates.blake3` and
-//! the swarm configs. It is another corpus, hence another objective.
+//! **To change the list**: edit `crates.toml`, run `cargo generate-lockfile` on a copy, and put the result
+//! into `crates.lock`. Then run `trainer prepare --corpus crates`, and copy the id that it names into
+//! `crates.blake3` and the swarm configs. The result is another corpus, hence another objective.
 
 pub mod duplicates;
 pub mod families;
@@ -37,16 +39,17 @@ use super::{Corpus, CorpusError, Document, Progress, overlap::TrainingLines, sto
 pub use select::CRATE_BYTES;
 pub use vendor::{LOCK, MANIFEST};
 
-/// A held-out file of whose long lines more than this share stands in training is dropped. Chosen so that the
-/// splits' overlap falls well below 5 %; it costs less than a tenth of their bytes.
+/// The largest share of a held-out file's long lines that may also stand in training; a file above it is
+/// dropped. The value keeps the overlap of the splits well below 5 %, and costs less than a tenth of their
+/// bytes.
 pub const MAX_DOCUMENT_OVERLAP: f64 = 0.2;
 
-/// Returns the pinned id.
+/// Returns the pinned id of the default corpus.
 pub fn pinned_hash() -> CorpusHash {
     include_str!("crates/crates.blake3").trim().parse().expect("the committed id is 64 hexadecimal digits")
 }
 
-/// Returns the default corpus: from the user's cache, or downloaded into it.
+/// Returns the default corpus from the user's cache, after making it there if it is missing or damaged.
 pub fn read(cache: &Path, progress: Progress<'_>) -> Result<Corpus, CorpusError> {
     let pinned = pinned_hash();
     let name = format!("crates-{pinned}");
@@ -66,11 +69,12 @@ pub fn read(cache: &Path, progress: Progress<'_>) -> Result<Corpus, CorpusError>
         return Err(CorpusError::PinDiffers { pinned, found });
     }
     store::save(cache, &name, &corpus)?;
+    // The lock is held until here, so that two processes do not prepare at the same time.
     drop(lock);
     Ok(corpus)
 }
 
-/// Makes the corpus of a folder of vendored crates.
+/// Makes the corpus from a folder of vendored crates.
 pub fn build(vendored: &Path, progress: Progress<'_>) -> Result<Corpus, CorpusError> {
     let mut crates = select::select(vendored, &vendor::listed(), progress)?;
     progress("filter", 0, 0);
@@ -86,7 +90,7 @@ pub fn build(vendored: &Path, progress: Progress<'_>) -> Result<Corpus, CorpusEr
     Ok(Corpus::new(drop_overlapping(documents), Vec::new()))
 }
 
-/// Drops held-out documents of which too much stands in training.
+/// Drops held-out documents that overlap too much with training.
 fn drop_overlapping(mut documents: Vec<Document>) -> Vec<Document> {
     let training = TrainingLines::new(&documents);
     documents.retain(|document| {
@@ -96,7 +100,8 @@ fn drop_overlapping(mut documents: Vec<Document>) -> Vec<Document> {
     documents
 }
 
-/// Returns the bytes of each crate's text in a corpus, by the first part of the documents' paths.
+/// Returns the bytes of text of each crate in a corpus. A crate is named by the first part of a document's
+/// path.
 pub fn bytes_per_crate(corpus: &Corpus) -> BTreeMap<&str, u64> {
     let mut bytes = BTreeMap::new();
     for document in corpus.documents() {

@@ -1,9 +1,13 @@
 //! A corpus from the user's own folder or file of UTF-8 text.
 //!
-//! A folder is split by file, by a hash of the file's path alone, so adding a file moves no other file to
-//! another split. A single file is cut into blocks, of which every twentieth goes to each held-out split,
-//! so appending to it moves no earlier block. Hidden files and folders are left out, and links are not followed,
-//! so nothing is read twice and no loop is walked.
+//! A folder is split by file. The hash of a file's path alone decides its split, so adding a file moves no
+//! other file to another split.
+//!
+//! A single file is cut into blocks. Every twentieth block goes to each held-out split, so appending to the
+//! file moves no earlier block.
+//!
+//! Hidden files and folders are left out. Links are not followed, so nothing is read twice and there is no
+//! endless loop.
 
 use std::{
     fs, io,
@@ -14,26 +18,29 @@ use autoswarm_protocol::Split;
 
 use super::{Corpus, CorpusError, Document, Progress, Skipped, normalise, thousandth};
 
-/// Files larger than this are left out of a folder: 256 MiB, the text of a year of training on a CPU.
+/// The largest file that is read from a folder, in bytes; larger ones are left out. 256 MiB is the text of a
+/// year of training on a CPU.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// More text than this is refused, so that a wrong path (`/`) ends with an error and not with a full memory.
+/// The most text of a corpus, in bytes. More is refused, so that a wrong path (`/`) ends with an error and
+/// not with a full memory.
 const MAX_TOTAL_BYTES: u64 = 4 << 30;
 
-/// More files than this are refused, likewise.
+/// The most files of a corpus. More are refused, for the same reason.
 const MAX_FILES: u64 = 1_000_000;
 
-/// The deepest folder below the corpus.
+/// The greatest depth of a folder below the corpus.
 const MAX_DEPTH: usize = 64;
 
-/// A single file is cut, at line ends, into blocks of about this many bytes: large enough that few sentences
-/// straddle a border between splits, small enough that the smallest corpus has three blocks in each.
+/// The size of the blocks into which a single file is cut at line ends, in bytes. It is large enough that few
+/// sentences straddle a border between splits, and small enough that the smallest corpus has three blocks in
+/// each split.
 const BLOCK_BYTES: usize = 8 * 1024;
 
-/// The domain of the hash that splits files and blocks.
+/// The domain of the hash that assigns files to splits.
 const SPLIT_DOMAIN: &str = "autoswarm 1 folder corpus split";
 
-/// Thousandths of the parts that each held-out split gets.
+/// The share of the files that each held-out split gets, in thousandths.
 const HELD_OUT_THOUSANDTHS: u64 = 50;
 
 /// Reads a folder or a file into a corpus.
@@ -42,6 +49,7 @@ pub fn read(path: &Path, progress: Progress<'_>) -> Result<Corpus, CorpusError> 
     if metadata.is_dir() { read_folder(path, progress) } else { read_single(path, metadata.len()) }
 }
 
+/// Reads all text files below a folder, each as one document.
 fn read_folder(root: &Path, progress: Progress<'_>) -> Result<Corpus, CorpusError> {
     let mut skipped = Skipped::default();
     let files = list(root, &mut skipped)?;
@@ -64,6 +72,7 @@ fn read_folder(root: &Path, progress: Progress<'_>) -> Result<Corpus, CorpusErro
     finish(root, documents, skipped)
 }
 
+/// Reads one file, each block of it as one document.
 fn read_single(path: &Path, length: u64) -> Result<Corpus, CorpusError> {
     let mut skipped = Skipped { files: 1, ..Skipped::default() };
     if length > MAX_TOTAL_BYTES {
@@ -84,6 +93,7 @@ fn read_single(path: &Path, length: u64) -> Result<Corpus, CorpusError> {
     finish(path, documents, skipped)
 }
 
+/// Makes the corpus, with a note on what was left out; fails if nothing is text.
 fn finish(path: &Path, documents: Vec<Document>, skipped: Skipped) -> Result<Corpus, CorpusError> {
     if documents.is_empty() {
         return Err(CorpusError::NoText { path: path.to_owned(), found: skipped });
@@ -95,7 +105,7 @@ fn finish(path: &Path, documents: Vec<Document>, skipped: Skipped) -> Result<Cor
     Ok(Corpus::new(documents, notes))
 }
 
-/// Returns the regular files below `root`, in no particular order, without following links.
+/// Returns the regular files below `root`, sorted by path, without following links.
 fn list(root: &Path, skipped: &mut Skipped) -> Result<Vec<PathBuf>, CorpusError> {
     let mut files = Vec::new();
     let mut folders = vec![(root.to_owned(), 0)];
@@ -138,6 +148,7 @@ fn list(root: &Path, skipped: &mut Skipped) -> Result<Vec<PathBuf>, CorpusError>
     Ok(files)
 }
 
+/// Returns the text of a file, or counts why it has none.
 fn read_text(file: &Path, skipped: &mut Skipped) -> Option<String> {
     let length = fs::metadata(file).map_or(0, |metadata| metadata.len());
     if length > MAX_FILE_BYTES {
@@ -151,7 +162,7 @@ fn read_text(file: &Path, skipped: &mut Skipped) -> Option<String> {
     to_text(bytes, skipped)
 }
 
-/// Returns the text that the bytes are, or counts why they are none.
+/// Returns the bytes as normalised text, or counts why they are not text.
 fn to_text(bytes: Vec<u8>, skipped: &mut Skipped) -> Option<String> {
     if bytes.contains(&0) {
         skipped.binary += 1;
@@ -197,7 +208,8 @@ fn split_of(path: &str) -> Split {
     }
 }
 
-/// Returns the split of a block of a single file: spread out, and each held-out split with 5 % of the blocks.
+/// Returns the split of a block of a single file. The blocks of a held-out split are spread evenly, and each
+/// held-out split gets 5 % of them.
 fn split_of_block(index: usize) -> Split {
     match index % 20 {
         4 => Split::Validation,
@@ -207,7 +219,8 @@ fn split_of_block(index: usize) -> Split {
     }
 }
 
-/// Returns the path below `root` with `/` between its parts; a name that is not UTF-8 is escaped.
+/// Returns the path below `root` with `/` between its parts. Bytes that are not UTF-8, tabs and line ends are
+/// replaced.
 fn relative(root: &Path, file: &Path) -> String {
     let below = file.strip_prefix(root).unwrap_or(file);
     let parts: Vec<String> = below

@@ -1,7 +1,8 @@
-//! The user's one copy of a corpus that is expensive to make.
+//! The cache of corpora that are expensive to make: one copy per user.
 //!
-//! A stored corpus is a folder with `listing.tsv` ([`Corpus::listing`]) and `text`, the documents one after the
-//! other. It appears at once, and is checked byte for byte whenever it is read.
+//! A stored corpus is a folder with two files: `listing.tsv` ([`Corpus::listing`]), and `text`, the documents
+//! one after the other. The folder appears complete or not at all. It is checked byte for byte whenever it is
+//! read.
 
 use std::{
     env,
@@ -14,7 +15,8 @@ use autoswarm_protocol::{Split, id::CorpusHash};
 
 use super::{Corpus, CorpusError, Document, Progress};
 
-/// Returns the folder of stored corpora: below `AUTOSWARM_CACHE` if it is set, else in the platform's cache.
+/// Returns the folder of stored corpora: below `AUTOSWARM_CACHE` if it is set, else in the platform's cache
+/// folder.
 pub fn default_cache() -> Result<PathBuf, CorpusError> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = set("AUTOSWARM_CACHE").or_else(|| Some(platform_cache(&set)?.join("autoswarm")));
@@ -34,7 +36,8 @@ fn platform_cache(set: &impl Fn(&'static str) -> Option<PathBuf>) -> Option<Path
     }
 }
 
-/// Locks the cache, so that one process at a time prepares; the lock ends with the file.
+/// Locks the cache, so that one process at a time prepares a corpus. The lock ends when the returned file is
+/// closed.
 pub fn lock(cache: &Path, progress: Progress<'_>) -> Result<File, CorpusError> {
     let path = cache.join(".lock");
     let fail = |source| CorpusError::Io { action: "lock", path: path.clone(), source };
@@ -47,7 +50,7 @@ pub fn lock(cache: &Path, progress: Progress<'_>) -> Result<File, CorpusError> {
     Ok(file)
 }
 
-/// Returns the corpus stored under `name` if it is there, whole, and has this id.
+/// Returns the corpus stored under `name` if it is there, undamaged, and has this id.
 pub fn load(cache: &Path, name: &str, hash: CorpusHash, progress: Progress<'_>) -> Option<Corpus> {
     let folder = cache.join(name);
     let listing = fs::read_to_string(folder.join("listing.tsv")).ok()?;
@@ -56,7 +59,7 @@ pub fn load(cache: &Path, name: &str, hash: CorpusHash, progress: Progress<'_>) 
     }
     progress("load", 0, 0);
     let mut text = String::from_utf8(fs::read(folder.join("text")).ok()?).ok()?;
-    // Taken from the end, so that each document's bytes move once.
+    // Documents are cut off from the end of the text, so that the bytes of each move only once.
     let mut documents = Vec::new();
     for line in listing.lines().rev() {
         let mut fields = line.splitn(4, '\t');
@@ -75,7 +78,7 @@ pub fn load(cache: &Path, name: &str, hash: CorpusHash, progress: Progress<'_>) 
     text.is_empty().then(|| Corpus::new(documents, Vec::new()))
 }
 
-/// Stores a corpus under `name`, replacing what is there.
+/// Stores a corpus under `name`, and replaces what is there.
 pub fn save(cache: &Path, name: &str, corpus: &Corpus) -> Result<(), CorpusError> {
     let folder = cache.join(name);
     let partial = cache.join(format!("{name}.partial"));

@@ -1,4 +1,4 @@
-//! Tables for corpora made in temporary folders.
+//! Tests of corpora from folders and files, made in temporary folders.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -129,7 +129,8 @@ fn a_binary_folder_says_what_was_found() {
     fs::write(folder.path().join("b.bin"), b"\xff").unwrap();
     check_error(
         folder.path(),
-        "`PATH` holds no text: 2 files, 1 binary, 1 not UTF-8; give a folder of UTF-8 text files, or one such file",
+        "`PATH` holds no text: 2 files, 1 binary, 1 not UTF-8; \
+         give a folder of UTF-8 text files, or one such file",
     );
 }
 

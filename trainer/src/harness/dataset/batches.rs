@@ -1,16 +1,18 @@
-//! Training rows in an order that only the seed decides.
+//! The training rows, in an order that only the seed decides.
 //!
 //! **Row `i` is a pure function of (seed, i)**: the sizes of batches and micro-batches only group rows.
-//! The training split is cut into windows that do not overlap; an epoch visits each of them once, in an
-//! order drawn from the seed, so nothing repeats before everything was seen. Each epoch cuts at another
-//! offset, so a second pass does not show the same rows. The order is a keyed permutation computed per
-//! row (a Feistel network walked until it lands in range) and not a shuffled list: it needs no memory and
-//! no state, and a run can start at any row.
+//!
+//! The training split is cut into windows that do not overlap. An epoch visits each window once, in an order
+//! drawn from the seed, so nothing repeats before everything was seen. Each epoch cuts at another offset, so
+//! a second pass shows other rows.
+//!
+//! The order is not a shuffled list but a keyed permutation that is computed per row: a Feistel network,
+//! walked until it lands in range. It needs no memory and no state, and a run can start at any row.
 
 use super::{Dataset, DatasetError, Split};
 
-/// Rounds of the Feistel network; four make a random-looking permutation from random-looking rounds
-/// (Luby and Rackoff 1988), two more cost nothing.
+/// Rounds of the Feistel network. Four make a random-looking permutation from random-looking rounds (Luby and
+/// Rackoff 1988); two more cost nothing.
 const ROUNDS: u64 = 6;
 
 /// The training rows of one run.
@@ -28,7 +30,8 @@ impl<'a> Batches<'a> {
     pub fn new(dataset: &'a Dataset, seed: u64, context: usize) -> Result<Self, DatasetError> {
         let context = context as u64;
         let tokens = dataset.token_count(Split::Train);
-        // One window less than fits: the offset of an epoch moves all of them by up to a context.
+        // One window less than would fit, because the offset of an epoch moves all of them by up to a
+        // context.
         let windows = (tokens.saturating_sub(1) / context).saturating_sub(1);
         if windows == 0 {
             let needed = 2 * context + 1;
@@ -37,12 +40,12 @@ impl<'a> Batches<'a> {
         Ok(Self { dataset, seed, context, windows, tokens })
     }
 
-    /// Returns the rows after which every window was seen once.
+    /// Returns the number of rows in an epoch, after which every window was seen once.
     pub fn rows_per_epoch(&self) -> u64 {
         self.windows
     }
 
-    /// Returns `count` rows from row `first` on, each `context + 1` tokens, one after the other.
+    /// Returns `count` rows from row `first` on, one after the other. Each has `context + 1` tokens.
     pub fn rows(&self, first: u64, count: usize) -> Result<Vec<i64>, DatasetError> {
         let length = self.context as usize + 1;
         let mut rows = vec![0; count * length];
@@ -52,10 +55,11 @@ impl<'a> Batches<'a> {
         Ok(rows)
     }
 
-    /// Returns where row `index` starts in the training split.
+    /// Returns the position in the training split at which row `index` starts.
     fn start(&self, index: u64) -> u64 {
         let epoch = index / self.windows;
         let key = mix(mix(self.seed).wrapping_add(epoch));
+        // Each epoch shifts all windows by its own offset, as far as the tokens left over allow.
         let slack = self.tokens - 1 - self.windows * self.context;
         let offset = mix(key) % (slack.min(self.context - 1) + 1);
         offset + permute(index % self.windows, self.windows, key) * self.context
@@ -74,14 +78,15 @@ fn permute(index: u64, count: u64, key: u64) -> u64 {
             (left, right) = (right, left ^ value);
         }
         place = (left << half) | right;
-        // The network permutes the next power of four; walking its cycle stays inside `0..count`.
+        // The network permutes `0..4^half`, which contains `0..count`. Walking its cycle until it lands in
+        // `0..count` gives a permutation of that range.
         if place < count {
             return place;
         }
     }
 }
 
-/// Returns a well-mixed function of `value` (the finaliser of `SplitMix64`).
+/// Returns a well-mixed function of `value`: the finaliser of `SplitMix64`.
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -117,7 +122,7 @@ mod tests {
         assert_eq!(places, GOLDEN);
     }
 
-    /// Moves only together with the trainer's semantics number.
+    /// These values change only together with `TRAINER_SEMANTICS`.
     const GOLDEN: [u64; 8] = [725, 948, 259, 533, 553, 180, 222, 25];
 
     #[test]

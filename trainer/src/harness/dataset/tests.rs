@@ -1,4 +1,5 @@
-//! Prepared folders: what is written is read, rows and windows are what they promise, damage is named.
+//! Tests of prepared folders: what is written is read back, rows and windows are as promised, damage is
+//! named.
 
 use std::fs;
 
@@ -98,7 +99,8 @@ fn no_token_repeats_within_an_epoch() {
         windows.extend(rows.chunks_exact(CONTEXT + 1));
         windows.sort_unstable();
         windows.dedup();
-        // The text repeats each line three times, but no window of 17 bytes at a distance of a multiple of 16.
+        // The text repeats each line three times, but no window of 17 bytes repeats at a distance that is a
+        // multiple of 16.
         assert_eq!(windows.len() as u64, epoch);
         assert!(windows.iter().all(|window| tokens.windows(CONTEXT + 1).any(|there| &there == window)));
     }
@@ -125,7 +127,7 @@ fn evaluation_predicts_the_same_tokens_for_any_grouping() {
     }
 }
 
-/// Returns where, in windows, those of an evaluation lie.
+/// Returns the positions of an evaluation's windows, counted in windows.
 fn spread(dataset: &Dataset, count: u64) -> Vec<usize> {
     let windows =
         EvaluationWindows::new(dataset, Split::Validation, CONTEXT, count * CONTEXT as u64).unwrap();

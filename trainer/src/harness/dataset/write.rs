@@ -1,4 +1,4 @@
-//! Writing a prepared folder, whole or not at all.
+//! The writer of a prepared folder, which appears complete or not at all.
 
 use std::{
     collections::BTreeMap,
@@ -15,8 +15,8 @@ use crate::harness::{
     tokenizer::Tokenizer,
 };
 
-/// Encodes a corpus into `folder`, which appears at once and complete. A folder that holds this very dataset
-/// is left as it is; another dataset there is replaced.
+/// Encodes a corpus into `folder`, which appears at once and complete. If the folder already holds this very
+/// dataset, it is left as it is. Another dataset there is replaced.
 pub fn write(
     folder: &Path,
     corpus: &Corpus,
@@ -32,7 +32,8 @@ pub fn write(
     if let Some(parent) = folder.parent() {
         fs::create_dir_all(parent).map_err(fail)?;
     }
-    // One writer at a time; the lock ends with the process, and what a killed one left is removed.
+    // One writer at a time. The lock ends with the process, and the next writer removes what a killed one
+    // left.
     let lock = fs::File::create(beside("lock")).map_err(fail)?;
     lock.lock().map_err(fail)?;
     if let Some(manifest) = reusable(folder, corpus, tokenizer) {
@@ -56,6 +57,7 @@ fn reusable(folder: &Path, corpus: &Corpus, tokenizer: &Tokenizer) -> Option<Man
     (same && dataset.verify().is_ok()).then(|| manifest.clone())
 }
 
+/// Writes all files of the dataset into an empty folder.
 fn write_into(
     folder: &Path,
     corpus: &Corpus,
@@ -92,7 +94,7 @@ fn write_into(
     Ok(manifest)
 }
 
-/// One token file being written.
+/// The token file of one split while it is written.
 struct SplitWriter<'a> {
     tokenizer: &'a Tokenizer,
     file: BufWriter<fs::File>,
@@ -131,14 +133,15 @@ impl<'a> SplitWriter<'a> {
     }
 }
 
+/// Writes a file and waits until it is on disk.
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = fs::File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// Moves `staging` to `folder`. Only what a dataset may hold is removed from an old folder, so that a wrong
-/// `--out` costs nobody their files.
+/// Moves `staging` to `folder`. An old folder is removed only if it holds nothing but files of a dataset, so
+/// that a wrong `--out` costs nobody their files.
 fn replace(folder: &Path, staging: &Path) -> io::Result<()> {
     if folder.exists() {
         let ours = |name: &str| {

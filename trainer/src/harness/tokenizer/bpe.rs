@@ -1,9 +1,11 @@
 //! Byte-pair encoding, trained and run by the `tokenizers` crate.
 //!
-//! The model works on bytes (GPT-2's alphabet of 256 printable stand-ins), so any text has tokens and none is
-//! unknown. The special document token is no part of the model: it is the id after the model's last, so no text
-//! can spell it. Training is deterministic: the library breaks ties between pairs by their ids and sums counts,
-//! so neither hash order nor threads show in the result; a test holds it to that.
+//! The model works on bytes, written as GPT-2's alphabet of 256 printable stand-ins. So every text has tokens
+//! and none is unknown. The special document token is not part of the model: it is the id after the model's
+//! last one, so no text can spell it.
+//!
+//! Training is deterministic. The library breaks ties between pairs by their ids and sums counts, so neither
+//! hash order nor threads affect the result. A test checks this.
 
 use autoswarm_protocol::Split;
 use tokenizers::{
@@ -15,11 +17,12 @@ use tokenizers::{
 use super::error::{MAX_VOCABULARY, MIN_VOCABULARY, TokenizerError};
 use crate::harness::corpus::{Corpus, Document};
 
-/// Text that merges are learned from, in bytes. Wild guess: merges of a vocabulary of 8192 occur thousands of
-/// times in it.
+/// The amount of text that merges are learned from, in bytes. Wild guess: merges of a vocabulary of 8192
+/// occur thousands of times in it.
 const SAMPLE_BYTES: usize = 20_000_000;
 
-/// A longer document is encoded in parts, cut at line ends, to bound the library's memory.
+/// The largest part of a text that is encoded at once, in bytes. Longer texts are cut at line ends, to bound
+/// the library's memory.
 const PART_BYTES: usize = 1 << 20;
 
 /// A trained byte-pair encoding.
@@ -30,7 +33,7 @@ pub(super) struct Bpe {
 }
 
 impl Bpe {
-    /// Learns `vocabulary - 1` tokens from a sample of the training split.
+    /// Learns `vocabulary - 1` tokens from a sample of the training split. The document token is the last id.
     pub(super) fn train(vocabulary: usize, corpus: &Corpus) -> Result<Self, TokenizerError> {
         if !(MIN_VOCABULARY..=MAX_VOCABULARY).contains(&vocabulary) {
             return Err(TokenizerError::Vocabulary(vocabulary));
@@ -68,7 +71,7 @@ impl Bpe {
         }
     }
 
-    /// Reads the library's own format.
+    /// Reads a tokenizer in the library's own format.
     pub(super) fn from_json(json: &[u8]) -> Result<Self, TokenizerError> {
         let unreadable = |reason: String| TokenizerError::Unreadable(reason);
         let library = Library::from_bytes(json).map_err(|error| unreadable(error.to_string()))?;
@@ -92,7 +95,7 @@ impl Bpe {
         Ok(Self { library, token_bytes })
     }
 
-    /// Returns the library's own format, which other programs read too.
+    /// Returns the tokenizer in the library's own format, which other programs can read too.
     pub(super) fn to_json(&self) -> Vec<u8> {
         self.library.to_string(true).expect("a tokenizer that was read can be written").into_bytes()
     }
@@ -102,7 +105,7 @@ impl Bpe {
         self.token_bytes.len() + 1
     }
 
-    /// Returns the raw bytes of each id but the document token.
+    /// Returns the raw bytes of each id, without the document token.
     pub(super) fn token_bytes(&self) -> &[Vec<u8>] {
         &self.token_bytes
     }
@@ -121,7 +124,7 @@ impl Bpe {
     }
 }
 
-/// Returns training documents up to [`SAMPLE_BYTES`], in the order of their paths' hashes.
+/// Returns the text of training documents, in the order of the hashes of their paths, up to [`SAMPLE_BYTES`].
 fn sample(corpus: &Corpus) -> Vec<&str> {
     let mut documents: Vec<&Document> = corpus.split(Split::Train).collect();
     documents.sort_by_cached_key(|document| *blake3::hash(document.path.as_bytes()).as_bytes());
@@ -158,8 +161,8 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Returns the character that stands for each byte: itself where Latin-1 prints it, else the next from U+0100 on.
-/// GPT-2's table, which the library uses and does not export.
+/// Returns the character that stands for each byte: the byte itself where Latin-1 prints it, else the next
+/// character from U+0100 on. This is GPT-2's table, which the library uses and does not export.
 fn stand_ins() -> [char; 256] {
     let mut next = 0x100;
     std::array::from_fn(|byte| {

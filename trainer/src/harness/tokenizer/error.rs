@@ -1,12 +1,12 @@
-//! What can be wrong with a tokenizer, and how large a vocabulary may be.
+//! Errors of tokenizers, and the bounds of a vocabulary.
 
 /// The smallest vocabulary: the 256 bytes, the document token and one merge.
 pub(super) const MIN_VOCABULARY: usize = 258;
 
-/// The largest vocabulary two bytes can number.
+/// The largest vocabulary whose ids fit into two bytes.
 pub(super) const MAX_VOCABULARY: usize = 1 << 16;
 
-/// What can be wrong with a tokenizer.
+/// An error of a tokenizer or of its spec.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     /// `tokenizer.json` is not one that this trainer writes.
@@ -21,12 +21,12 @@ pub enum TokenizerError {
     /// The text has too few different pairs.
     #[error("the training text gives only {learned} tokens and not {vocabulary}; ask for fewer or add text")]
     TooFewPairs {
-        /// The vocabulary asked for.
+        /// The number of ids that was asked for.
         vocabulary: usize,
-        /// The vocabulary learned.
+        /// The number of ids that the text gave.
         learned: usize,
     },
-    /// The library failed.
+    /// The `tokenizers` crate failed.
     #[error("the tokenizer cannot be trained: {0}")]
     Library(String),
 }

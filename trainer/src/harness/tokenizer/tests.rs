@@ -1,4 +1,4 @@
-//! Tables for both tokenizers.
+//! Tests of both tokenizers.
 
 use super::*;
 use crate::harness::corpus::Document;
@@ -58,7 +58,8 @@ fn pairs_are_lossless() {
 
 #[test]
 fn a_token_that_is_part_of_a_character_counts_its_own_bytes() {
-    // With one merge, nearly every byte of `語` is a token that is no text of its own.
+    // With only one merge, nearly every byte of `語` is a token of its own, and such a token is not valid
+    // text.
     let tokenizer = train(MIN_VOCABULARY);
     let tokens = tokenizer.encode("語");
     assert!(tokens.len() > 1);
@@ -82,7 +83,8 @@ fn the_trained_file_is_golden() {
     assert_eq!(blake3::hash(&train(600).to_json()).to_hex().as_str(), GOLDEN);
 }
 
-/// Moves only if the library's training changes, which makes another objective of every config that uses it.
+/// This value changes only if the training of the library changes. Then every config that uses it becomes
+/// another objective.
 const GOLDEN: &str = "55e5a89eb91e3da566d16188fd91d9dc426252854d23fb1cab786bae870d8f16";
 
 #[test]

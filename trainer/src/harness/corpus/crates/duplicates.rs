@@ -1,21 +1,24 @@
-//! Files that mostly repeat other files.
+//! Near-duplicates: drops the files that mostly repeat other files.
 //!
-//! Crates copy from each other, several versions of one file live side by side, and macros written out by hand
-//! repeat themselves. A file is dropped if more than half of the bytes of its lines of
-//! 20 bytes or more stood already in a file that was kept, or earlier in itself.
+//! Crates copy from each other, several versions of a file exist side by side, and macros written out by hand
+//! repeat themselves. So a file is dropped if more than half of its text was seen before. That half is
+//! counted in bytes, over lines of 20 bytes or more. A line was seen before if it stands in a file that was
+//! kept, or earlier in the same file.
 
 use std::collections::HashSet;
 
 use super::select::SelectedCrate;
 use crate::harness::corpus::overlap::line_hash;
 
-/// The largest share of a kept file that was seen before.
+/// The largest share of seen text in a file that is kept.
 const MAX_SEEN: f64 = 0.5;
 
-/// Shorter lines, trimmed and in bytes, are alike everywhere.
+/// The shortest line that counts, in bytes without surrounding white space. Shorter lines are alike
+/// everywhere.
 const LINE_BYTES: usize = 20;
 
-/// Drops the near-duplicates among the crates' files, first come (by crate, then path) first kept.
+/// Drops the near-duplicates among the crates' files. The first file in the order of crates, then paths, is
+/// kept.
 pub fn drop_duplicates(crates: &mut [SelectedCrate]) {
     let mut seen = HashSet::new();
     for selected in crates {
@@ -23,7 +26,7 @@ pub fn drop_duplicates(crates: &mut [SelectedCrate]) {
     }
 }
 
-/// Returns whether a text is new enough, and remembers its lines if so.
+/// Returns whether a text is new enough to keep, and remembers its lines if so.
 fn keep(text: &str, seen: &mut HashSet<u64>) -> bool {
     let (mut all, mut repeated) = (0, 0);
     let mut own = HashSet::new();

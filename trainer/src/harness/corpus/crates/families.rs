@@ -1,7 +1,8 @@
-//! Families of crates, and the split each family is in.
+//! Families of crates, and the split of each family.
 //!
-//! Crates that share a repository or the first part of their name share authors, idioms and often text. A split
-//! by family asks what a model learned about code, not whether it saw the neighbouring file.
+//! Crates that share a repository or the first part of their name share authors, idioms and often text. With
+//! a split by family, a held-out split measures what a model learned about code, and not whether it saw a
+//! neighbouring file.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +11,15 @@ use autoswarm_protocol::Split;
 use super::select::SelectedCrate;
 use crate::harness::corpus::thousandth;
 
-/// The domain of the hash that assigns families. Its last number was chosen, before any model was trained, as the
-/// first for which each held-out split gets between 1.9 % and 2.8 % of the text.
+/// The domain of the hash that assigns families to splits. Its last number was chosen before any model was
+/// trained: it is the first for which each held-out split gets between 1.9 % and 2.8 % of the text.
 const SPLIT_DOMAIN: &str = "autoswarm 1 crate family split 16";
 
-/// A family with a larger share of the text trains, so that a held-out split speaks for many authors.
+/// The largest share of the text of a family that may be held out. Larger families are trained on, so that a
+/// held-out split speaks for many authors.
 const MAX_HELD_OUT_SHARE: f64 = 0.004;
 
-/// Thousandths of the smaller families that each held-out split gets.
+/// The share of the smaller families that each held-out split gets, in thousandths.
 const HELD_OUT_THOUSANDTHS: u64 = 100;
 
 /// Returns the split of each crate.
@@ -42,9 +44,10 @@ fn split_of(family: &str) -> Split {
     }
 }
 
-/// Returns the families, named by the first of their members' names.
+/// Returns the families, each under the name of its first member.
 pub fn families(crates: &[SelectedCrate]) -> BTreeMap<&str, Vec<&SelectedCrate>> {
-    // Crates that share a key are joined; a crate points at an earlier one of its family, the first at itself.
+    // A union-find over the crates: crates that share a key are joined. A crate points at an earlier one of
+    // its family, the first one at itself.
     let mut parents: Vec<usize> = (0..crates.len()).collect();
     let mut first_with: BTreeMap<String, usize> = BTreeMap::new();
     for (index, selected) in crates.iter().enumerate() {
@@ -61,6 +64,7 @@ pub fn families(crates: &[SelectedCrate]) -> BTreeMap<&str, Vec<&SelectedCrate>>
     families
 }
 
+/// Returns the first crate of the family of crate `index`.
 fn root(parents: &[usize], mut index: usize) -> usize {
     while parents[index] != index {
         index = parents[index];
@@ -68,7 +72,7 @@ fn root(parents: &[usize], mut index: usize) -> usize {
     index
 }
 
-/// Returns what makes a crate a member of a family: its name up to the first `-` or `_`, and its repository.
+/// Returns the keys by which a crate joins a family: its name up to the first `-` or `_`, and its repository.
 fn keys(selected: &SelectedCrate) -> Vec<String> {
     let name = selected.name.to_lowercase();
     let prefix = name.split(['-', '_']).next().unwrap_or_default();
@@ -77,7 +81,7 @@ fn keys(selected: &SelectedCrate) -> Vec<String> {
     keys
 }
 
-/// Returns host, owner and project of a repository's address, in lower case.
+/// Returns host, owner and project of a repository address, in lower case.
 fn repository(address: &str) -> Option<String> {
     let (_, place) = address.split_once("://")?;
     let place = place.to_lowercase();

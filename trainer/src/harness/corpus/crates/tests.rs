@@ -111,7 +111,7 @@ fn every_listed_crate_is_locked() {
     assert_eq!(locked.keys().collect::<Vec<_>>(), names);
 }
 
-/// The real thing: it downloads 62 MB the first time on a machine and takes a second after that.
+/// This makes the real corpus: it downloads 62 MB the first time on a machine, and takes a second after that.
 #[test]
 fn the_default_corpus_is_what_the_design_says() {
     let cache = store::default_cache().unwrap();

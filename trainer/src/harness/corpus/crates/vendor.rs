@@ -1,6 +1,7 @@
-//! The pinned crates on disk, by `cargo vendor --locked`.
+//! The pinned crates on disk, fetched by `cargo vendor --locked`.
 //!
-//! Cargo downloads, resumes, honours the user's proxies and mirrors, and checks every crate against the lock.
+//! Cargo does the work: it downloads, resumes, honours the user's proxies and mirrors, and checks every crate
+//! against the lock file.
 
 use std::{
     collections::BTreeMap,
@@ -12,16 +13,16 @@ use std::{
 
 use crate::harness::corpus::{CorpusError, Progress};
 
-/// The listed crates, a cargo manifest.
+/// The Cargo manifest that lists the crates of the corpus.
 pub const MANIFEST: &str = include_str!("crates.toml");
 
-/// Their lock file.
+/// The lock file of [`MANIFEST`].
 pub const LOCK: &str = include_str!("crates.lock");
 
-/// Lines of cargo's last words that an error repeats.
+/// The number of last lines of cargo's output that an error repeats.
 const LAST_WORDS: usize = 4;
 
-/// Returns the listed crates' names and versions.
+/// Returns the names and versions of the crates that the manifest lists, as the lock file pins them.
 pub fn listed() -> BTreeMap<String, String> {
     let manifest: toml::Table = MANIFEST.parse().expect("the committed manifest is TOML");
     let names = manifest["dependencies"].as_table().expect("the committed manifest lists dependencies");
@@ -29,6 +30,7 @@ pub fn listed() -> BTreeMap<String, String> {
     for (name, version) in locked() {
         let Some(wanted) = names.get(&name).and_then(|entry| entry["version"].as_str()) else { continue };
         let wanted = wanted.trim_start_matches('=');
+        // The lock names the build metadata after `+`, the manifest does not.
         if version.split('+').next() == Some(wanted) {
             listed.insert(name, version);
         }
@@ -36,7 +38,7 @@ pub fn listed() -> BTreeMap<String, String> {
     listed
 }
 
-/// Returns name and version of every crate in the lock that comes from a registry.
+/// Returns name and version of every crate in the lock file that comes from a registry.
 fn locked() -> Vec<(String, String)> {
     let lock: toml::Table = LOCK.parse().expect("the committed lock is TOML");
     let packages = lock["package"].as_array().expect("the committed lock lists packages");
@@ -49,8 +51,8 @@ fn locked() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Vendors the pinned crates below `cache` and returns their folder. What an interrupted run left is removed;
-/// its downloads are in cargo's own cache and not repeated.
+/// Vendors the pinned crates below `cache` and returns their folder. Remains of an interrupted run are
+/// removed first. Its downloads are not repeated: they are in cargo's own cache.
 pub fn vendor(cache: &Path, progress: Progress<'_>) -> Result<PathBuf, CorpusError> {
     let work = cache.join("crates.partial");
     let fail = |source| CorpusError::Io { action: "write", path: work.clone(), source };
@@ -60,12 +62,14 @@ pub fn vendor(cache: &Path, progress: Progress<'_>) -> Result<PathBuf, CorpusErr
     fs::create_dir_all(&work).map_err(fail)?;
     fs::write(work.join("Cargo.toml"), MANIFEST).map_err(fail)?;
     fs::write(work.join("Cargo.lock"), LOCK).map_err(fail)?;
+    // The manifest names this empty library, because a package needs a target.
     fs::write(work.join("lib.rs"), "").map_err(fail)?;
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
         .args(["vendor", "--locked", "--versioned-dirs", "--color", "never", "vendor"])
         .current_dir(&work)
+        // Progress is read from cargo's output, which this variable would silence.
         .env_remove("CARGO_TERM_QUIET")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -74,7 +78,7 @@ pub fn vendor(cache: &Path, progress: Progress<'_>) -> Result<PathBuf, CorpusErr
     Ok(work)
 }
 
-/// Runs cargo and turns its narration into progress.
+/// Runs cargo and turns its output on standard error into progress.
 fn run(command: &mut Command, progress: Progress<'_>) -> Result<(), CorpusError> {
     let mut child = command.spawn().map_err(|error| CorpusError::Vendor {
         reason: format!("cannot run cargo: {error}"),
