@@ -1,5 +1,5 @@
-// What tch lacks for any device, made of libtorch's own operations: a loss that keeps no f32 logits, AdamW of many tensors in
-// a few launches, and attention over a window by the flash kernels.
+// Operations that tch lacks, for any device, made of libtorch's own. They are a loss that keeps no f32
+// logits, AdamW of many tensors in a few launches, and windowed attention by the flash kernels.
 #include "guard.h"
 
 #include <ATen/ATen.h>
@@ -17,11 +17,11 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Mean cross-entropy under a softcap (0: none), `rows` of the logits at a time: what is kept for backward is the gradient, in the
-// logits' number format, and f32 numbers exist for one chunk alone.
+// The mean cross-entropy under a softcap (0: none), for `rows` rows of the logits at a time. Backward keeps
+// only the gradient, in the number format of the logits. f32 numbers exist for one chunk alone.
 struct ChunkedCrossEntropy : torch::autograd::Function<ChunkedCrossEntropy> {
-    static Tensor forward(AutogradContext* context, const Tensor& logits, const Tensor& targets, double softcap,
-                          int64_t rows, bool learns) {
+    static Tensor forward(AutogradContext* context, const Tensor& logits, const Tensor& targets,
+                          double softcap, int64_t rows, bool learns) {
         const int64_t all = logits.size(0);
         Tensor grad = learns ? at::empty_like(logits) : Tensor();
         Tensor sum = at::zeros({}, logits.options().dtype(at::kFloat));
@@ -49,7 +49,7 @@ struct ChunkedCrossEntropy : torch::autograd::Function<ChunkedCrossEntropy> {
 
     static variable_list backward(AutogradContext* context, const variable_list& grads) {
         const Tensor grad = context->get_saved_variables()[0];
-        // By a factor on the device: reading it would wait for all that is queued.
+        // The factor stays on the device: reading it would wait for all that is queued.
         return {grad * grads[0].to(grad.scalar_type()), Tensor(), Tensor(), Tensor(), Tensor()};
     }
 };
@@ -75,7 +75,8 @@ int autoswarm_chunked_cross_entropy(Tensor** out, const Tensor* logits, const Te
     });
 }
 
-// One AdamW step of `count` tensors; numbers holds beta1, beta2, kept (1 − decay), corrected and epsilon of each.
+// Takes one AdamW step of `count` tensors. `numbers` holds beta1, beta2, kept (1 − decay), corrected and
+// epsilon of each.
 int autoswarm_adam_each(Tensor* const* parameters, Tensor* const* gradients, Tensor* const* firsts,
                         Tensor* const* seconds, const double* numbers, int64_t count) {
     return guarded([&] {
@@ -96,28 +97,33 @@ int autoswarm_adam_each(Tensor* const* parameters, Tensor* const* gradients, Ten
     });
 }
 
-// A copy of `tensor` on a GPU, from pinned memory, which nobody waits for.
+// Copies `tensor` to a GPU from pinned memory, without waiting for it.
 int autoswarm_send(Tensor** out, const Tensor* tensor, int device) {
     return guarded([&] {
-        *out = new Tensor(tensor->pin_memory().to(at::Device(at::kCUDA, c10::DeviceIndex(device)), tensor->scalar_type(), true));
+        *out = new Tensor(tensor->pin_memory().to(at::Device(at::kCUDA, c10::DeviceIndex(device)),
+                                                  tensor->scalar_type(), true));
     });
 }
 
-// Bytes of a GPU that tensors of this process held at most.
+// Writes the peak of the bytes that tensors of this process held on a GPU.
 int autoswarm_peak_bytes(int64_t* bytes, int device) {
     return guarded([&] {
         const auto all = size_t(c10::CachingAllocator::StatType::AGGREGATE);
-        *bytes = c10::getDeviceAllocator(at::kCUDA)->getDeviceStats(c10::DeviceIndex(device)).allocated_bytes[all].peak;
+        *bytes = c10::getDeviceAllocator(at::kCUDA)
+                     ->getDeviceStats(c10::DeviceIndex(device))
+                     .allocated_bytes[all]
+                     .peak;
     });
 }
 
-// Causal attention of q [B, T, H, D] over the last `window` tokens of k and v [B, T, K, D], by a kernel that CUDA alone has.
+// Causal attention of q [B, T, H, D] over the last `window` tokens of k and v [B, T, K, D]. Only CUDA has the
+// kernel.
 int autoswarm_flash_attention(Tensor** out, const Tensor* q, const Tensor* k, const Tensor* v, int64_t window,
                               double scale) {
     return guarded([&] {
         const int64_t length = q->size(1);
-        *out = new Tensor(std::get<0>(at::_flash_attention_forward(*q, *k, *v, {}, {}, length, length, 0.0, true, false,
-                                                                   scale, window - 1, 0)));
+        *out = new Tensor(std::get<0>(at::_flash_attention_forward(*q, *k, *v, {}, {}, length, length, 0.0,
+                                                                   true, false, scale, window - 1, 0)));
     });
 }
 }

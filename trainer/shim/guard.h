@@ -1,4 +1,4 @@
-// How C++ tells Rust that it failed: a status, and a message by `autoswarm_message`.
+// How C++ reports a failure to Rust: by a status, and a message that `autoswarm_message` returns.
 #pragma once
 
 #include <exception>
@@ -6,10 +6,10 @@
 
 namespace autoswarm {
 
-// Of this thread's last failure.
+// The message of this thread's last failure.
 extern thread_local std::string message;
 
-// Runs `of`, and keeps the message of what it throws.
+// Runs `of`. Returns 0, or 1 after an exception, whose message is kept.
 template <class F>
 int guarded(F of) {
     try {

@@ -1,11 +1,13 @@
-// The inner loops of shim.h, written so that the compiler vectorises them; LEVEL names the instruction set.
+// The inner loops declared in shim.h, written so that the compiler vectorises them. LEVEL names the
+// instruction set.
 #include "product.h"
 #include "shim.h"
 
 namespace autoswarm {
 namespace {
 
-constexpr int64_t QUERIES = 32; // rows of a block of attention: small, so that little above the diagonal is computed
+// Queries of a block of attention: few, so that little above the diagonal is computed.
+constexpr int64_t QUERIES = 32;
 
 INLINE float bits_to_float(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 INLINE uint32_t float_to_bits(float x) { return __builtin_bit_cast(uint32_t, x); }
@@ -23,7 +25,7 @@ INLINE Brain store<Brain>(float x) {
     return Brain{uint16_t(x != x ? 0x7fc0 : even)};
 }
 
-// e^x to 2 ulp, of x clamped to where the result is a normal number; NaN stays NaN.
+// Returns e^x to 2 ulp. x is clamped to where the result is a normal number; NaN stays NaN.
 INLINE float exponential(float x) {
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
@@ -72,7 +74,7 @@ void mix_norm_rows(const MixNorm<T>& o, int64_t first, int64_t last) {
             if (MIX) value = a * value + b * load(x0[i]);
             const T rounded = store<T>(value);
             if (DELTA || MIX) out[i] = rounded;
-            squares += load(rounded) * load(rounded);
+            squares += load(rounded) * load(rounded); // the norm is of the stream as it is stored
         }
         const float scale = 1.0f / __builtin_sqrtf(squares / float(o.columns) + o.epsilon);
         o.scale[row] = scale;
@@ -93,7 +95,8 @@ template <class T, bool DELTA, bool MIX, bool OUT>
 void mix_norm_backward_rows(const MixNormBackward<T>& o, int64_t first, int64_t last, double* sums) {
     for (int64_t row = first; row < last; row++) {
         const int64_t at = row * o.columns;
-        const T *x = o.x + (MIX ? at : 0), *delta = o.delta + (MIX && DELTA ? at : 0), *x0 = o.x0 + (MIX ? at : 0);
+        const T *x = o.x + (MIX ? at : 0), *delta = o.delta + (MIX && DELTA ? at : 0),
+                *x0 = o.x0 + (MIX ? at : 0);
         const T *y = o.y + at, *grad_y = o.grad_y + at, *grad_out = o.grad_out + (OUT ? at : 0);
         T *__restrict grad_x = o.grad_x + at, *__restrict grad_x0 = o.grad_x0 + (MIX ? at : 0);
         const float a = o.a, b = o.b, scale = o.scale[row];
@@ -132,7 +135,8 @@ void mix_norm_backward(const MixNormBackward<T>& o, int64_t first, int64_t last,
     else mix_norm_backward_with<T, false>(o, first, last, sums);
 }
 
-// Rotates, and where asked normalises, every query and key head of some tokens, and adds value embeddings.
+// Rotates every query and key head of some tokens, and normalises it if asked; adds value embeddings to the
+// values.
 template <class T, int DIM>
 void heads_of(const Attention<T>& o, int64_t first, int64_t last) {
     const int64_t dim = DIM ? DIM : o.dim, half = dim / 2, all = o.heads + 2 * o.kv_heads;
@@ -194,7 +198,8 @@ void heads_backward_of(const Attention<T>& o, int64_t first, int64_t last) {
                 scale = o.heads_scale[token * (o.heads + o.kv_heads) + h];
             }
             for (int64_t i = 0; i < half; i++) {
-                const float one = scale * (grad[i] - y[i] * dot), two = scale * (grad[i + half] - y[i + half] * dot);
+                const float one = scale * (grad[i] - y[i] * dot),
+                            two = scale * (grad[i + half] - y[i + half] * dot);
                 to[i] = store<T>(one * cosine[i] - two * sine[i]);
                 to[i + half] = store<T>(one * sine[i] + two * cosine[i]);
             }
@@ -233,21 +238,23 @@ void heads_backward(const Attention<T>& o, int64_t first, int64_t last) {
     else heads_backward_of<T, 0>(o, first, last);
 }
 
-// to[d][j] = from[j][d], with zeros from `count` to `padded_count`.
-INLINE void transpose(const float* from, int64_t count, int64_t dim, int64_t stride, float* to, int64_t padded_count) {
+// to[d][j] = from[j][d], with zeros for j from `count` to `padded_count`.
+INLINE void transpose(const float* from, int64_t count, int64_t dim, int64_t stride, float* to,
+                      int64_t padded_count) {
     for (int64_t j = 0; j < count; j++)
         for (int64_t d = 0; d < dim; d++) to[d * padded_count + j] = from[j * stride + d];
     for (int64_t d = 0; d < dim; d++)
         for (int64_t j = count; j < padded_count; j++) to[d * padded_count + j] = 0;
 }
 
-// Queries of a block: fewer where a window is short, since a block computes all keys that any of its queries sees.
+// Returns the queries of a block. There are fewer for a short window, because a block computes all keys that
+// any of its queries sees.
 template <class T>
 INLINE int64_t block_of(const Attention<T>& o) {
     return o.window <= QUERIES ? QUERIES / 2 : QUERIES;
 }
 
-// The keys that queries first..first + rows see, widened to whole tiles.
+// The range of keys that queries first..first + rows see, widened to whole tiles.
 struct Span {
     int64_t begin, end;
 };
@@ -276,10 +283,12 @@ void attention(const Attention<T>& o, int64_t task, float* scratch) {
             const int64_t rows = length - first < queries ? length - first : queries;
             const Span seen = span(o, first, rows);
             const int64_t wide = seen.end - seen.begin;
-            product(rows, wide, o.dim, q + first * padded, padded, 1, k_columns + seen.begin, keys, scores, keys, false);
+            product(rows, wide, o.dim, q + first * padded, padded, 1, k_columns + seen.begin, keys, scores,
+                    keys, false);
             float inverse[QUERIES];
             for (int64_t r = 0; r < rows; r++) {
-                const int64_t query = first + r, low = lowest_key(o, query) - seen.begin, high = query + 1 - seen.begin;
+                const int64_t query = first + r, low = lowest_key(o, query) - seen.begin,
+                              high = query + 1 - seen.begin;
                 float* row = scores + r * keys;
                 const float top = largest(row + low, high - low) * o.scale, scale = o.scale;
                 float sum = 0;
@@ -287,13 +296,15 @@ void attention(const Attention<T>& o, int64_t task, float* scratch) {
                     row[j] = exponential(row[j] * scale - top);
                     sum += row[j];
                 }
+                // Zeros where this query does not look: the product below runs over all keys of the block.
                 for (int64_t j = 0; j < low; j++) row[j] = 0;
                 for (int64_t j = high; j < wide; j++) row[j] = 0;
                 inverse[r] = 1.0f / sum;
                 o.log_sum[(b * o.heads + head) * length + query] = top + __builtin_logf(sum);
             }
             const int64_t deep = first + rows - seen.begin;
-            product(rows, padded, deep, scores, keys, 1, v + seen.begin * padded, padded, block, padded, false);
+            product(rows, padded, deep, scores, keys, 1, v + seen.begin * padded, padded, block, padded,
+                    false);
             for (int64_t r = 0; r < rows; r++) {
                 T* __restrict out = o.out + ((b * length + first + r) * o.heads + head) * o.dim;
                 for (int64_t d = 0; d < o.dim; d++) out[d] = store<T>(block[r * padded + d] * inverse[r]);
@@ -321,6 +332,7 @@ void attention_backward(const Attention<T>& o, int64_t task, float* scratch) {
             const int64_t rows = length - first < queries ? length - first : queries;
             const Span seen = span(o, first, rows);
             const int64_t wide = seen.end - seen.begin, deep = first + rows - seen.begin;
+            // Σ grad_out · out by row: the gradient of a softmax subtracts it from the slope of each weight.
             float deltas[QUERIES];
             for (int64_t r = 0; r < rows; r++) {
                 const int64_t row = ((b * length + first + r) * o.heads + head) * o.dim;
@@ -333,10 +345,13 @@ void attention_backward(const Attention<T>& o, int64_t task, float* scratch) {
                 for (int64_t d = o.dim; d < padded; d++) to[d] = 0;
                 deltas[r] = dot;
             }
-            product(rows, wide, o.dim, q + first * padded, padded, 1, k_columns + seen.begin, keys, weights, keys, false);
-            product(rows, wide, o.dim, grad_block, padded, 1, v_columns + seen.begin, keys, slopes, keys, false);
+            product(rows, wide, o.dim, q + first * padded, padded, 1, k_columns + seen.begin, keys, weights,
+                    keys, false);
+            product(rows, wide, o.dim, grad_block, padded, 1, v_columns + seen.begin, keys, slopes, keys,
+                    false);
             for (int64_t r = 0; r < rows; r++) {
-                const int64_t query = first + r, low = lowest_key(o, query) - seen.begin, high = query + 1 - seen.begin;
+                const int64_t query = first + r, low = lowest_key(o, query) - seen.begin,
+                              high = query + 1 - seen.begin;
                 float *__restrict weight = weights + r * keys, *__restrict slope = slopes + r * keys;
                 const float sum = o.log_sum[at_head + query], delta = deltas[r], scale = o.scale;
                 for (int64_t j = low; j < high; j++) {
@@ -348,9 +363,10 @@ void attention_backward(const Attention<T>& o, int64_t task, float* scratch) {
             }
             product(rows, padded, deep, slopes, keys, 1, k + seen.begin * padded, padded,
                     o.grad_q + (at_head + first) * padded, padded, false);
-            product(deep, padded, rows, slopes, 1, keys, q + first * padded, padded, grad_k + seen.begin * padded, padded,
-                    true);
-            product(deep, padded, rows, weights, 1, keys, grad_block, padded, grad_v + seen.begin * padded, padded, true);
+            product(deep, padded, rows, slopes, 1, keys, q + first * padded, padded,
+                    grad_k + seen.begin * padded, padded, true);
+            product(deep, padded, rows, weights, 1, keys, grad_block, padded, grad_v + seen.begin * padded,
+                    padded, true);
         }
     }
 }
@@ -393,7 +409,7 @@ void cross_entropy(const CrossEntropy<T>& o, int64_t first, int64_t last, float*
 template <class T>
 void relu_squared(const T* x, T* __restrict out, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
-        const float value = load(x[i]), kept = value < 0 ? 0 : value;
+        const float value = load(x[i]), kept = value < 0 ? 0 : value; // NaN is not below 0 and stays
         out[i] = store<T>(kept * kept);
     }
 }
@@ -463,8 +479,8 @@ void adam(const Adam& o, int64_t first, int64_t last) {
     }
 }
 
-void momentum(const float* gradient, float* __restrict buffer, float* __restrict direction, float keep, bool nesterov,
-              int64_t count) {
+void momentum(const float* gradient, float* __restrict buffer, float* __restrict direction, float keep,
+              bool nesterov, int64_t count) {
     const float ahead = nesterov ? keep : 1.0f;
     for (int64_t i = 0; i < count; i++) {
         buffer[i] += (1.0f - keep) * (gradient[i] - buffer[i]);
@@ -516,9 +532,10 @@ void apply(const MuonApply& o, int64_t matrix) {
 }
 
 template <class T>
-constexpr Kernels<T> kernels = {mix_norm<T>,     mix_norm_backward<T>, heads<T>,         attention<T>,
-                                attention_backward<T>, heads_backward<T>,  cross_entropy<T>, relu_squared<T>,
-                                relu_squared_backward<T>, swiglu<T>, swiglu_backward<T>, gather<T>, scatter<T>};
+constexpr Kernels<T> kernels = {
+    mix_norm<T>, mix_norm_backward<T>, heads<T>, attention<T>,
+    attention_backward<T>, heads_backward<T>, cross_entropy<T>, relu_squared<T>,
+    relu_squared_backward<T>, swiglu<T>, swiglu_backward<T>, gather<T>, scatter<T>};
 
 } // namespace
 

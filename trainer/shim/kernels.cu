@@ -1,14 +1,16 @@
-// The inner loops of cuda.cpp, in bf16 with f32 inside, one pass over memory each: what kernels.cpp is on a CPU.
+// The inner loops of cuda.cpp: bf16 in memory, f32 inside, one pass over memory each. kernels.cpp is the same
+// for a CPU.
 //
-// Compiled at run time for the GPU at hand, one part at a time and for one size, so that rows are kept in registers:
-// COLUMNS (a row of the stream), HEAD_DIM or VOCABULARY says which part. Rows are read 8 numbers at a time.
-// No header is included: there may be none where this is compiled.
+// Compiled at run time for the GPU at hand, one part at a time and for one size, so that rows are kept in
+// registers. The macro that is defined says which part: COLUMNS (a row of the stream), HEAD_DIM, VOCABULARY
+// or ELEMENTWISE. Rows are read 8 numbers at a time. No header is included, because there may be none where
+// this is compiled.
 
 using Index = long long;
 
 constexpr unsigned WHOLE_WARP = 0xffffffffu;
 
-// Eight bf16 numbers as they lie in memory, and as numbers.
+// Eight numbers, read from or written to bf16.
 struct Eight {
     float x[8];
 };
@@ -16,13 +18,13 @@ struct Eight {
 __device__ inline float low(unsigned pair) { return __uint_as_float(pair << 16); }
 __device__ inline float high(unsigned pair) { return __uint_as_float(pair & 0xffff0000u); }
 
-// Rounded to the nearest, ties to even.
+// Returns two bf16 numbers, rounded to the nearest, ties to even.
 __device__ inline unsigned pack(float low, float high) {
 #ifdef __CUDA_ARCH__
     unsigned pair;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     return pair;
-#else // where tests/kernels runs this on a CPU
+#else // for tests/kernels, which runs this on a CPU
     const auto round = [](float x) {
         const unsigned bits = __float_as_uint(x);
         return x != x ? 0x7fc0u : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -42,7 +44,7 @@ __device__ inline uint4 packed(const Eight& e) {
     return make_uint4(pack(e.x[0], e.x[1]), pack(e.x[2], e.x[3]), pack(e.x[4], e.x[5]), pack(e.x[6], e.x[7]));
 }
 
-// The sum over the `lanes` neighbouring lanes of a warp, a power of two, in each of them.
+// Returns, in each lane, the sum over `lanes` neighbouring lanes of a warp. `lanes` is a power of two.
 __device__ inline float sum_over(float x, int lanes) {
     for (int step = lanes / 2; step > 0; step /= 2) x += __shfl_xor_sync(WHOLE_WARP, x, step);
     return x;
@@ -51,13 +53,14 @@ __device__ inline float sum_over(float x, int lanes) {
 __device__ inline float sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
 
 #ifdef COLUMNS
-// A warp for each row; a lane keeps every 32nd vector of it.
+// One warp per row. A lane keeps every 32nd vector of it.
 constexpr int VECTORS = COLUMNS / 8, EACH = (VECTORS + 31) / 32;
 
-// out = a (x + delta) + b x0 and y = out / rms(out), by row. delta and x0 may be null; without either out is x and not written.
+// By row: out = a (x + delta) + b x0 and y = out / rms(out). delta and x0 may be null. Without either, out is
+// x and is not written.
 extern "C" __global__ void __launch_bounds__(256)
-mix_norm(const uint4* x, const uint4* delta, const uint4* x0, const float* a, const float* b, float epsilon, Index rows,
-         uint4* out, uint4* y, float* scale) {
+mix_norm(const uint4* x, const uint4* delta, const uint4* x0, const float* a, const float* b,
+         float epsilon, Index rows, uint4* out, uint4* y, float* scale) {
     const Index row = blockIdx.x * Index(blockDim.x / 32) + threadIdx.x / 32;
     const int lane = threadIdx.x % 32;
     if (row >= rows) return;
@@ -97,12 +100,14 @@ mix_norm(const uint4* x, const uint4* delta, const uint4* x0, const float* a, co
     }
 }
 
-// The gradients of mix_norm. grad_out may be null, and without x0 what belongs to it; each warp writes its Σ g (x + delta) and
-// Σ g x0 to two of `sums`.
+// The gradients of mix_norm. grad_out may be null. x0 may be null too, and then so may everything that only
+// serves it. Each warp writes its Σ g (x + delta) and Σ g x0 to two of `sums`.
 extern "C" __global__ void __launch_bounds__(256)
-mix_norm_backward(const uint4* x, const uint4* delta, const uint4* x0, const uint4* y, const uint4* grad_out, const uint4* grad_y,
-                  const float* scale, const float* a, const float* b, Index rows, uint4* grad_x, uint4* grad_x0, float* sums) {
-    const Index warp = blockIdx.x * Index(blockDim.x / 32) + threadIdx.x / 32, warps = gridDim.x * Index(blockDim.x / 32);
+mix_norm_backward(const uint4* x, const uint4* delta, const uint4* x0, const uint4* y,
+                  const uint4* grad_out, const uint4* grad_y, const float* scale, const float* a,
+                  const float* b, Index rows, uint4* grad_x, uint4* grad_x0, float* sums) {
+    const Index warp = blockIdx.x * Index(blockDim.x / 32) + threadIdx.x / 32,
+                warps = gridDim.x * Index(blockDim.x / 32);
     const int lane = threadIdx.x % 32;
     const float on_stream = x0 ? *a : 1.0f, on_embedding = x0 ? *b : 0.0f;
     float sum_a = 0, sum_b = 0;
@@ -157,7 +162,8 @@ mix_norm_backward(const uint4* x, const uint4* delta, const uint4* x0, const uin
 #endif
 
 #ifdef HEAD_DIM
-// A few lanes for each head of each token; a lane keeps four numbers of each half, which are pairs of the rotation.
+// A few lanes per head and token. A lane keeps four numbers of each half of the head, which are pairs of the
+// rotation.
 constexpr int HALF = HEAD_DIM / 2, LANES = HALF / 4;
 
 struct Four {
@@ -176,7 +182,7 @@ __device__ inline Four factors(const float* from) {
 }
 
 struct HeadTask {
-    bool live; // the last tasks are nobody's, and their lanes take part in the sums all the same
+    bool live; // false for lanes beyond the last task, which still take part in the sums
     Index token;
     int head, lane;
 };
@@ -186,12 +192,14 @@ __device__ inline HeadTask head_task(Index tokens, int all) {
     return {live, live ? task / all : 0, live ? int(task % all) : 0, int(threadIdx.x % LANES)};
 }
 
-// Rotates, and where asked normalises, every query and key head, and adds value embeddings, from the joint projection
-// [tokens, (heads + 2 kv_heads) HEAD_DIM]. value and gate may be null. The tables of angles are [positions, HALF].
+// Rotates every query and key head, and normalises it if `norm`; adds value embeddings to the values. The
+// input is the joint projection [tokens, (heads + 2 kv_heads) HEAD_DIM]. value and gate may be null. The
+// tables of angles are [positions, HALF].
 extern "C" __global__ void __launch_bounds__(256)
-heads_forward(const unsigned short* qkv, const unsigned short* value, const unsigned short* gate, const float* cosine,
-              const float* sine, Index tokens, int length, int heads, int kv_heads, int norm, float gate_scale, float epsilon,
-              unsigned short* q, unsigned short* k, unsigned short* v, float* scale) {
+heads_forward(const unsigned short* qkv, const unsigned short* value, const unsigned short* gate,
+              const float* cosine, const float* sine, Index tokens, int length, int heads, int kv_heads,
+              int norm, float gate_scale, float epsilon, unsigned short* q, unsigned short* k,
+              unsigned short* v, float* scale) {
     const int all = heads + 2 * kv_heads;
     const auto [live, token, head, lane] = head_task(tokens, all);
     const unsigned short* from = qkv + (token * all + head) * HEAD_DIM + lane * 4;
@@ -212,7 +220,8 @@ heads_forward(const unsigned short* qkv, const unsigned short* value, const unsi
             one_half.x[n] = a * c.x[n] + b * s.x[n];
             other_half.x[n] = b * c.x[n] - a * s.x[n];
         }
-        to = head < heads ? q + (token * heads + head) * HEAD_DIM : k + (token * kv_heads + head - heads) * HEAD_DIM;
+        to = head < heads ? q + (token * heads + head) * HEAD_DIM
+                          : k + (token * kv_heads + head - heads) * HEAD_DIM;
     } else {
         const int kv = head - heads - kv_heads;
         if (value) {
@@ -227,20 +236,24 @@ heads_forward(const unsigned short* qkv, const unsigned short* value, const unsi
     put(to + lane * 4 + HALF, other_half);
 }
 
-// The gradients of heads_forward: of the joint projection, and where there are any of the value embeddings and their gates.
+// The gradients of heads_forward: of the joint projection, and of value embeddings and their gates if there
+// are any.
 extern "C" __global__ void __launch_bounds__(256)
-heads_backward(const unsigned short* q, const unsigned short* k, const unsigned short* value, const unsigned short* gate,
-               const float* cosine, const float* sine, const float* scale, const unsigned short* grad_q,
-               const unsigned short* grad_k, const unsigned short* grad_v, Index tokens, int length, int heads, int kv_heads,
-               int norm, float gate_scale, unsigned short* grad_qkv, unsigned short* grad_value, unsigned short* grad_gate) {
+heads_backward(const unsigned short* q, const unsigned short* k, const unsigned short* value,
+               const unsigned short* gate, const float* cosine, const float* sine, const float* scale,
+               const unsigned short* grad_q, const unsigned short* grad_k, const unsigned short* grad_v,
+               Index tokens, int length, int heads, int kv_heads, int norm, float gate_scale,
+               unsigned short* grad_qkv, unsigned short* grad_value, unsigned short* grad_gate) {
     const int all = heads + 2 * kv_heads;
     const auto [live, token, head, lane] = head_task(tokens, all);
     const bool turns = head < heads + kv_heads;
     const int kv = turns ? head - heads : head - heads - kv_heads; // of keys and values
-    const Index key = (token * kv_heads + kv) * HEAD_DIM + lane * 4, query = (token * heads + head) * HEAD_DIM + lane * 4;
+    const Index key = (token * kv_heads + kv) * HEAD_DIM + lane * 4,
+                query = (token * heads + head) * HEAD_DIM + lane * 4;
     const unsigned short* from = head < heads ? grad_q + query : turns ? grad_k + key : grad_v + key;
     Four one_half = four(from), other_half = four(from + HALF);
-    // Along the head's own direction a norm passes nothing on; a value embedding's gate gets the product with that embedding.
+    // A norm passes on no gradient along the head's own direction. The gate of a value embedding gets the
+    // product with that embedding.
     Four a{}, b{};
     if (turns && norm) {
         const unsigned short* y = head < heads ? q + query : k + key;
@@ -278,10 +291,11 @@ heads_backward(const unsigned short* q, const unsigned short* k, const unsigned 
 #endif
 
 #ifdef VOCABULARY
-// A block for each row, which it keeps in registers. THREADS is a multiple of 32.
+// One block per row, which it keeps in registers. THREADS is a multiple of 32.
 constexpr int VECTORS = VOCABULARY / 8, EACH = (VECTORS + THREADS - 1) / THREADS, WARPS = THREADS / 32;
 
-// The sum or the largest of the block's numbers, in every thread; `room` is WARPS numbers of shared memory, used once.
+// Returns, in every thread, the sum or the largest of the block's numbers. `room` is WARPS numbers of shared
+// memory, used once.
 template <bool LARGEST>
 __device__ inline float over_block(float x, float* room) {
     for (int step = 16; step > 0; step /= 2) {
@@ -295,10 +309,11 @@ __device__ inline float over_block(float x, float* room) {
     return x;
 }
 
-// Softcap (0: none) and cross-entropy by row; grad may be null, and holds the gradient of factor · Σ loss. The loss of a target
-// that is no column is not a number.
+// Softcap (0: none) and cross-entropy by row. grad may be null; else it gets the gradient of factor · Σ loss.
+// If a target is outside the vocabulary, its loss is not a number.
 extern "C" __global__ void __launch_bounds__(THREADS)
-cross_entropy(const uint4* logits, const Index* targets, float softcap, float factor, float* loss, uint4* grad) {
+cross_entropy(const uint4* logits, const Index* targets, float softcap, float factor, float* loss,
+              uint4* grad) {
     __shared__ float tops[WARPS], sums[WARPS], aimed;
     const Index row = blockIdx.x, target = targets[row];
     const float bend = softcap != 0.0f ? 1.0f / softcap : 0.0f; // a division is many instructions
@@ -311,7 +326,8 @@ cross_entropy(const uint4* logits, const Index* targets, float softcap, float fa
         if (i >= VECTORS) continue;
         kept[j] = numbers(logits[row * VECTORS + i]);
         for (int n = 0; n < 8; n++) {
-            if (softcap != 0.0f) kept[j].x[n] = softcap * (1.0f - __fdividef(2.0f, 1.0f + __expf(2.0f * bend * kept[j].x[n])));
+            if (softcap != 0.0f)
+                kept[j].x[n] = softcap * (1.0f - __fdividef(2.0f, 1.0f + __expf(2.0f * bend * kept[j].x[n])));
             top = fmaxf(top, kept[j].x[n]);
         }
     }
@@ -357,7 +373,8 @@ extern "C" __global__ void relu_squared(const uint4* x, uint4* out, Index vector
     out[i] = packed(e);
 }
 
-extern "C" __global__ void relu_squared_backward(const uint4* x, const uint4* grad, uint4* out, Index vectors) {
+extern "C" __global__ void relu_squared_backward(const uint4* x, const uint4* grad, uint4* out,
+                                                 Index vectors) {
     const Index i = vector_index();
     if (i >= vectors) return;
     const Eight e = numbers(x[i]);
@@ -366,7 +383,7 @@ extern "C" __global__ void relu_squared_backward(const uint4* x, const uint4* gr
     out[i] = packed(g);
 }
 
-// silu(left half) · right half of rows of 2 · half vectors.
+// silu(left half) · right half, for rows of 2 · half vectors.
 extern "C" __global__ void swiglu(const uint4* x, uint4* out, Index vectors, Index half) {
     const Index i = vector_index();
     if (i >= vectors) return;
@@ -377,7 +394,8 @@ extern "C" __global__ void swiglu(const uint4* x, uint4* out, Index vectors, Ind
     out[i] = packed(a);
 }
 
-extern "C" __global__ void swiglu_backward(const uint4* x, const uint4* grad, uint4* out, Index vectors, Index half) {
+extern "C" __global__ void swiglu_backward(const uint4* x, const uint4* grad, uint4* out, Index vectors,
+                                           Index half) {
     const Index i = vector_index();
     if (i >= vectors) return;
     const Index at = i / half * 2 * half + i % half;
@@ -391,8 +409,10 @@ extern "C" __global__ void swiglu_backward(const uint4* x, const uint4* grad, ui
     out[at] = packed(to_a), out[at + half] = packed(to_b);
 }
 
-// The rows `tokens` of an f32 table of `count` rows of `columns` vectors; a row that is not there is not a number.
-extern "C" __global__ void gather(const float4* table, const Index* tokens, uint4* out, Index vectors, Index columns, Index count) {
+// Gathers the rows `tokens` of an f32 table, which has `count` rows of `columns` vectors. A row that is not
+// there becomes not a number.
+extern "C" __global__ void gather(const float4* table, const Index* tokens, uint4* out, Index vectors,
+                                  Index columns, Index count) {
     const Index i = vector_index();
     if (i >= vectors) return;
     const Index token = tokens[i / columns];
@@ -405,8 +425,9 @@ extern "C" __global__ void gather(const float4* table, const Index* tokens, uint
     out[i] = packed(Eight{{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}});
 }
 
-// Adds each row of `grad` to its token's row of the table; `quarters` of four numbers.
-extern "C" __global__ void scatter(const uint2* grad, const Index* tokens, float* table, Index quarters, Index columns, Index count) {
+// Adds each row of `grad` to the row of its token in the table. A quarter is four numbers.
+extern "C" __global__ void scatter(const uint2* grad, const Index* tokens, float* table, Index quarters,
+                                   Index columns, Index count) {
     const Index i = vector_index();
     if (i >= quarters) return;
     const Index token = tokens[i / columns];
@@ -417,11 +438,12 @@ extern "C" __global__ void scatter(const uint2* grad, const Index* tokens, float
     asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};"
                  :: "l"(to), "f"(low(v.x)), "f"(high(v.x)), "f"(low(v.y)), "f"(high(v.y)) : "memory");
 #else
-    atomicAdd(to, low(v.x)), atomicAdd(to + 1, high(v.x)), atomicAdd(to + 2, low(v.y)), atomicAdd(to + 3, high(v.y));
+    atomicAdd(to, low(v.x)), atomicAdd(to + 1, high(v.x)), atomicAdd(to + 2, low(v.y)),
+        atomicAdd(to + 3, high(v.y));
 #endif
 }
 
-// x · factor in place, by any number of blocks; it costs nothing where the factor is 1.
+// Multiplies x by a factor in place, with any number of blocks. It costs nothing if the factor is 1.
 extern "C" __global__ void scale(uint4* x, const float* factor, Index vectors) {
     const float by = *factor;
     if (by == 1.0f) return;

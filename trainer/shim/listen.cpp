@@ -1,8 +1,9 @@
-// Tells which part of a model the time of a training step goes to: what `trainer bench` listens with.
+// Measures how the time of a training step divides among the parts of a model, for `trainer bench`.
 //
-// The model and the optimizer name the part whose operations come next; time until the next name is that part's. Gradients are
-// computed by libtorch in an order of its own, but each node of its graph has a number from the moment it was made, so that the
-// part that was named at that moment is found again. Nothing here runs unless a benchmark listens.
+// The model and the optimizer name the part whose operations come next. Time until the next name belongs to
+// that part. libtorch computes gradients in an order of its own. But each node of its graph is numbered when
+// it is made, so the part that was named then can be found again. Nothing here runs unless a benchmark
+// listens.
 #include <ATen/SequenceNumber.h>
 #include <ATen/record_function.h>
 
@@ -13,7 +14,8 @@
 
 namespace {
 
-// CPU seconds of this thread: on a busy machine they say more than the clock on the wall, and a thread that waits for others spins.
+// Returns the CPU seconds of this thread. On a busy machine they say more than wall-clock time, and a thread
+// that waits for others spins.
 double now() {
     timespec time{};
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
@@ -24,11 +26,11 @@ struct Listener {
     double *forward, *backward; // seconds by part
     int part, rest;
     double since = now();
-    std::vector<std::pair<uint64_t, int>> named{}; // the first number of the nodes made under a name
+    std::vector<std::pair<uint64_t, int>> named{}; // number of the first node made under a name, and the part
     bool backwards = false;
-    double nodes = 0; // seconds of nodes since `since`
+    double nodes = 0; // seconds booked for nodes since `since`
 
-    // Books the time since the last name, less what was booked for nodes meanwhile.
+    // Books the time since the last name, without what was booked for nodes in the meantime.
     void book() {
         const double time = now();
         (backwards ? backward : forward)[part] += time - since - nodes;
@@ -43,14 +45,16 @@ struct Listener {
     }
 };
 
-// Of the thread that listens: on a CPU, gradients are computed by the thread that asks for them.
+// The listener of this thread. On a CPU, gradients are computed by the thread that asks for them.
 thread_local Listener* listener = nullptr;
 
 struct Started : at::ObserverContext {
     double at = now();
 };
 
-std::unique_ptr<at::ObserverContext> start_node(const at::RecordFunction&) { return std::make_unique<Started>(); }
+std::unique_ptr<at::ObserverContext> start_node(const at::RecordFunction&) {
+    return std::make_unique<Started>();
+}
 
 void end_node(const at::RecordFunction& node, at::ObserverContext* started) {
     if (!listener || node.seqNr() < 0) return;
@@ -65,24 +69,25 @@ thread_local at::CallbackHandle callback = at::INVALID_CALLBACK_HANDLE;
 
 extern "C" {
 
-// Starts to add this thread's seconds to forward[part] and backward[part]; what belongs to no part goes to `rest`.
+// Starts to add the seconds of this thread to forward[part] and backward[part]. Time that belongs to no part
+// goes to `rest`.
 void autoswarm_listen(double* forward, double* backward, int rest) {
     listener = new Listener{forward, backward, rest, rest};
     callback = at::addThreadLocalCallback(
         at::RecordFunctionCallback(start_node, end_node).scopes({at::RecordScope::BACKWARD_FUNCTION}));
 }
 
-// Says that the operations from now on belong to `part`.
+// Declares that the operations from now on belong to `part`.
 void autoswarm_part(int part) {
     if (!listener) return;
     listener->book();
-    if (listener->backwards) listener->named.clear(); // that graph is gone
+    if (listener->backwards) listener->named.clear(); // the graph of that step is gone
     listener->backwards = false;
     listener->part = part;
     listener->named.emplace_back(at::sequence_number::peek(), part);
 }
 
-// Says that gradients are computed from now on.
+// Declares that gradients are computed from now on.
 void autoswarm_backward() {
     if (!listener) return;
     listener->book();
@@ -90,7 +95,7 @@ void autoswarm_backward() {
     listener->part = listener->rest;
 }
 
-// Books what is left, and stops.
+// Books the time that is left, and stops listening.
 void autoswarm_hush() {
     if (!listener) return;
     listener->book();

@@ -1,4 +1,5 @@
-// Small products whose factors stay in a core's cache. For the kernels alone: compiled once per instruction set.
+// Small matrix products whose factors stay in the cache of a core. For the kernels alone, because it is
+// compiled once per instruction set.
 #pragma once
 
 #include <stdint.h>
@@ -10,16 +11,16 @@ namespace {
 #define LANES 4
 #endif
 constexpr int64_t WIDE = 2 * LANES; // columns of a tile of the small products
-constexpr int TALL = LANES == 16 ? 8 : LANES == 8 ? 6 : 4; // rows; the sums of a tile stay in registers
+constexpr int TALL = LANES == 16 ? 8 : LANES == 8 ? 6 : 4; // rows of a tile; its sums stay in registers
 
 typedef float Lanes __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
 #define INLINE inline __attribute__((always_inline))
 
-// One tile of c (+)= a b, its sums in registers. a is read by element, b and c by row.
+// One tile of c (+)= a b, with its sums in registers. a is read by element, b and c by row.
 template <int ROWS>
-INLINE void tile(int64_t depth, const float* a, int64_t a_row, int64_t a_column, const float* b, int64_t ldb, float* c,
-                 int64_t ldc, bool add) {
+INLINE void tile(int64_t depth, const float* a, int64_t a_row, int64_t a_column, const float* b, int64_t ldb,
+                 float* c, int64_t ldc, bool add) {
     Lanes sums[ROWS][2];
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; r++) {
@@ -42,16 +43,17 @@ INLINE void tile(int64_t depth, const float* a, int64_t a_row, int64_t a_column,
     }
 }
 
-// c (+)= a b for c of rows × columns; columns is a multiple of WIDE.
-inline void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row, int64_t a_column,
-             const float* b, int64_t ldb, float* c, int64_t ldc, bool add) {
+// c (+)= a b for c of rows × columns. columns is a multiple of WIDE.
+inline void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row,
+                    int64_t a_column, const float* b, int64_t ldb, float* c, int64_t ldc, bool add) {
     for (int64_t j = 0; j < columns; j += WIDE) {
         int64_t i = 0;
         for (; i + TALL <= rows; i += TALL)
             tile<TALL>(depth, a + i * a_row, a_row, a_column, b + j, ldb, c + i * ldc + j, ldc, add);
         for (; i + 2 <= rows; i += 2)
             tile<2>(depth, a + i * a_row, a_row, a_column, b + j, ldb, c + i * ldc + j, ldc, add);
-        for (; i < rows; i++) tile<1>(depth, a + i * a_row, a_row, a_column, b + j, ldb, c + i * ldc + j, ldc, add);
+        for (; i < rows; i++)
+            tile<1>(depth, a + i * a_row, a_row, a_column, b + j, ldb, c + i * ldc + j, ldc, add);
     }
 }
 

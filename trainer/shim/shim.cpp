@@ -1,7 +1,9 @@
-// The trainer's fused operations behind a C interface for src/shim.rs, and those of a CPU as autograd functions; a GPU's are in cuda.cpp.
+// The C interface of the trainer's fused operations for src/shim.rs, and those of a CPU as autograd
+// functions.
 //
-// Every function returns new tensors, or nothing and keeps a message. Inputs are what src/shim.rs checked: contiguous, on the
-// CPU f32 or bf16, on a GPU bf16.
+// Every function returns new tensors, or returns a failure and keeps a message. Inputs are what src/shim.rs
+// checked: contiguous, f32 or bf16 on a CPU, bf16 on a GPU. Not here: the autograd functions of a GPU
+// (cuda.cpp).
 #include "cuda.h"
 #include "guard.h"
 #include "shim.h"
@@ -33,10 +35,11 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Elements of a row-wise loop below which a second thread costs more than it brings.
+// The elements of a row-wise loop below which a second thread costs more than it brings.
 constexpr int64_t GRAIN = 16384;
 
-// The x86-64 level of the kernels: what the CPU has, or less where AUTOSWARM_CPU_LEVEL says so, for tests.
+// Returns the x86-64 level of the kernels: what the CPU has, or less if AUTOSWARM_CPU_LEVEL says so, for
+// tests.
 int level() {
 #ifdef __x86_64__
     static const int found = [] {
@@ -76,7 +79,7 @@ const Kernels<Brain>& kernels<Brain>() {
 }
 const OptimizerKernels& optimizer_kernels() { return CHOOSE(optimizer_kernels); }
 
-// Calls `of` with a value of the type that the tensor holds.
+// Calls `of` with a value of the number type of the tensor.
 template <class F>
 auto by_type(const Tensor& tensor, F of) {
     return tensor.scalar_type() == at::kBFloat16 ? of(Brain{}) : of(float{});
@@ -91,16 +94,18 @@ int64_t grain(int64_t columns) { return std::max<int64_t>(1, GRAIN / std::max<in
 
 Tensor floats(at::IntArrayRef size) { return at::empty(size, at::TensorOptions().dtype(at::kFloat)); }
 
-// Fails where a token is not a row of a table or a column of the logits: the kernels take it as an address.
+// Fails if a token is not a row of the table or a column of the logits, because the kernels use it as an
+// address.
 void check_tokens(const Tensor& tokens, int64_t count) {
     const int64_t* token = tokens.data_ptr<int64_t>();
     for (int64_t i = 0; i < tokens.numel(); i++)
-        TORCH_CHECK(token[i] >= 0 && token[i] < count, "token ", token[i], " is outside a vocabulary of ", count);
+        TORCH_CHECK(token[i] >= 0 && token[i] < count, "token ", token[i], " is outside a vocabulary of ",
+                    count);
 }
 
 struct MixNormFunction : torch::autograd::Function<MixNormFunction> {
-    static variable_list forward(AutogradContext* context, const Tensor& x, const Maybe& delta_, const Maybe& x0_,
-                                 const Maybe& a_, const Maybe& b_, double epsilon) {
+    static variable_list forward(AutogradContext* context, const Tensor& x, const Maybe& delta_,
+                                 const Maybe& x0_, const Maybe& a_, const Maybe& b_, double epsilon) {
         const Tensor delta = of(delta_), x0 = of(x0_), a = of(a_), b = of(b_);
         const int64_t columns = x.size(-1), rows = x.numel() / columns;
         const bool mixes = delta.defined() || x0.defined();
@@ -108,14 +113,15 @@ struct MixNormFunction : torch::autograd::Function<MixNormFunction> {
         Tensor out = mixes ? at::empty_like(x) : y;
         by_type(x, [&](auto type) {
             using T = decltype(type);
-            const MixNorm<T> o{data<T>(x), data<T>(delta), data<T>(x0),
-                               x0.defined() ? a.item<float>() : 1, x0.defined() ? b.item<float>() : 0, float(epsilon),
-                               columns, data<T>(out), data<T>(y), data<float>(scale)};
+            const MixNorm<T> o{data<T>(x), data<T>(delta), data<T>(x0), x0.defined() ? a.item<float>() : 1,
+                               x0.defined() ? b.item<float>() : 0, float(epsilon), columns, data<T>(out),
+                               data<T>(y), data<float>(scale)};
             at::parallel_for(0, rows, grain(columns),
                              [&](int64_t first, int64_t last) { kernels<T>().mix_norm(o, first, last); });
         });
-        // What the stream was is needed for the factors' gradients alone.
-        context->save_for_backward({x0.defined() ? x : Tensor(), x0.defined() ? delta : Tensor(), x0, a, b, y, scale});
+        // The earlier stream is needed only for the gradients of the factors.
+        context->save_for_backward(
+            {x0.defined() ? x : Tensor(), x0.defined() ? delta : Tensor(), x0, a, b, y, scale});
         context->saved_data["delta"] = delta.defined();
         context->set_materialize_grads(false);
         return mixes ? variable_list{y, out} : variable_list{y};
@@ -123,17 +129,20 @@ struct MixNormFunction : torch::autograd::Function<MixNormFunction> {
 
     static variable_list backward(AutogradContext* context, const variable_list& grads) {
         const auto saved = context->get_saved_variables();
-        const Tensor &x = saved[0], &delta = saved[1], &x0 = saved[2], &a = saved[3], &b = saved[4], &y = saved[5];
+        const Tensor &x = saved[0], &delta = saved[1], &x0 = saved[2], &a = saved[3], &b = saved[4],
+                     &y = saved[5];
         const Tensor grad_y = grads[0].defined() ? grads[0].contiguous() : at::zeros_like(y);
         const Tensor grad_out = grads.size() > 1 ? whole(grads[1]) : Tensor();
         const int64_t columns = y.size(-1), rows = y.numel() / columns;
         Tensor grad_x = at::empty_like(y), grad_x0 = x0.defined() ? at::empty_like(y) : Tensor();
-        std::vector<double> sums(16 * size_t(at::get_num_threads())); // two used of each 128 bytes
+        // Each thread has 128 bytes, so that no two write to one cache line, and uses two numbers of them.
+        std::vector<double> sums(16 * size_t(at::get_num_threads()));
         by_type(y, [&](auto type) {
             using T = decltype(type);
             const MixNormBackward<T> o{data<T>(x), data<T>(delta), data<T>(x0), data<T>(y), data<T>(grad_out),
-                                       data<T>(grad_y), data<float>(saved[6]), x0.defined() ? a.item<float>() : 1,
-                                       x0.defined() ? b.item<float>() : 0, columns, data<T>(grad_x), data<T>(grad_x0)};
+                                       data<T>(grad_y), data<float>(saved[6]),
+                                       x0.defined() ? a.item<float>() : 1, x0.defined() ? b.item<float>() : 0,
+                                       columns, data<T>(grad_x), data<T>(grad_x0)};
             at::parallel_for(0, rows, grain(columns), [&](int64_t first, int64_t last) {
                 kernels<T>().mix_norm_backward(o, first, last, &sums[16 * size_t(at::get_thread_num())]);
             });
@@ -152,19 +161,21 @@ struct MixNormFunction : torch::autograd::Function<MixNormFunction> {
 
 template <class T>
 Attention<T> attention_of(const Sizes& s, const Tensor& value, const Tensor& gate, const Tensor& cosine,
-                          const Tensor& sine, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& scale,
-                          const Tensor& log_sum, const Tensor& out) {
+                          const Tensor& sine, const Tensor& q, const Tensor& k, const Tensor& v,
+                          const Tensor& scale, const Tensor& log_sum, const Tensor& out) {
     Attention<T> o{};
-    o.value = data<T>(value), o.gate = data<T>(gate), o.cosine = data<float>(cosine), o.sine = data<float>(sine);
+    o.value = data<T>(value), o.gate = data<T>(gate), o.cosine = data<float>(cosine),
+    o.sine = data<float>(sine);
     o.batch = s.batch, o.length = s.length, o.heads = s.heads, o.kv_heads = s.kv_heads, o.dim = s.dim;
     o.padded = s.padded(), o.window = s.window;
-    o.gate_scale = float(s.gate_scale), o.scale = float(s.scale), o.epsilon = float(s.epsilon), o.norm = s.norm;
+    o.gate_scale = float(s.gate_scale), o.scale = float(s.scale), o.epsilon = float(s.epsilon),
+    o.norm = s.norm;
     o.q = data<float>(q), o.k = data<float>(k), o.v = data<float>(v);
     o.heads_scale = data<float>(scale), o.log_sum = data<float>(log_sum), o.out = data<T>(out);
     return o;
 }
 
-// Runs one task per key head of a sequence, each thread with scratch of its own.
+// Runs one task per key head of a sequence, each thread with its own scratch.
 template <class F>
 void by_key_head(const Sizes& s, F of) {
     at::parallel_for(0, s.batch * s.kv_heads, 1, [&](int64_t first, int64_t last) {
@@ -175,11 +186,12 @@ void by_key_head(const Sizes& s, F of) {
 }
 
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
-    static Tensor forward(AutogradContext* context, const Tensor& qkv, const Maybe& value_, const Maybe& gate_,
-                          const Tensor& cosine, const Tensor& sine, const Sizes& s) {
+    static Tensor forward(AutogradContext* context, const Tensor& qkv, const Maybe& value_,
+                          const Maybe& gate_, const Tensor& cosine, const Tensor& sine, const Sizes& s) {
         const Tensor value = of(value_), gate = of(gate_);
         const int64_t tokens = s.batch * s.length, padded = s.padded();
-        Tensor q = floats({s.batch, s.heads, s.length, padded}), k = floats({s.batch, s.kv_heads, s.length, padded});
+        Tensor q = floats({s.batch, s.heads, s.length, padded}),
+               k = floats({s.batch, s.kv_heads, s.length, padded});
         Tensor v = at::empty_like(k), scale = floats({tokens, s.heads + s.kv_heads});
         Tensor log_sum = floats({s.batch, s.heads, s.length});
         Tensor out = at::empty({tokens, s.heads * s.dim}, qkv.options());
@@ -203,7 +215,8 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
         const auto n = context->saved_data["sizes"].toIntVector();
         const auto d = context->saved_data["scales"].toDoubleVector();
         const Sizes s{n[0], n[1], n[2], n[3], n[4], n[5], d[0], d[1], d[2], n[6] != 0};
-        const Tensor &value = saved[0], &gate = saved[1], &q = saved[4], &k = saved[5], &v = saved[6], &out = saved[9];
+        const Tensor &value = saved[0], &gate = saved[1], &q = saved[4], &k = saved[5], &v = saved[6],
+                     &out = saved[9];
         const Tensor grad_out = grads[0].contiguous();
         const int64_t tokens = s.batch * s.length, columns = (s.heads + 2 * s.kv_heads) * s.dim;
         Tensor grad_q = at::empty_like(q), grad_k = at::empty_like(k), grad_v = at::empty_like(v);
@@ -215,24 +228,30 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
             auto o = attention_of<T>(s, value, gate, saved[2], saved[3], q, k, v, saved[7], saved[8], out);
             o.grad_out = data<T>(grad_out);
             o.grad_q = data<float>(grad_q), o.grad_k = data<float>(grad_k), o.grad_v = data<float>(grad_v);
-            o.grad_qkv = data<T>(grad_qkv), o.grad_value = data<T>(grad_value), o.grad_gate = data<T>(grad_gate);
-            by_key_head(s, [&](int64_t task, float* scratch) { kernels<T>().attention_backward(o, task, scratch); });
-            at::parallel_for(0, tokens, grain(columns),
-                             [&](int64_t first, int64_t last) { kernels<T>().heads_backward(o, first, last); });
+            o.grad_qkv = data<T>(grad_qkv), o.grad_value = data<T>(grad_value),
+            o.grad_gate = data<T>(grad_gate);
+            by_key_head(s, [&](int64_t task, float* scratch) {
+                kernels<T>().attention_backward(o, task, scratch);
+            });
+            at::parallel_for(0, tokens, grain(columns), [&](int64_t first, int64_t last) {
+                kernels<T>().heads_backward(o, first, last);
+            });
         });
         return {grad_qkv, grad_value, grad_gate, Tensor(), Tensor(), Tensor()};
     }
 };
 
-// Weighted mean cross-entropy with its gradient made on the way, or each row's without one.
-Tensor cross_entropy_rows(const Tensor& logits, const Tensor& targets, double softcap, double weight, Tensor* grad) {
+// Returns the loss of each row. If `grad` is given, it gets the gradient of the weighted mean on the way.
+Tensor cross_entropy_rows(const Tensor& logits, const Tensor& targets, double softcap, double weight,
+                          Tensor* grad) {
     const int64_t rows = logits.size(0), columns = logits.size(1);
     check_tokens(targets, columns);
     Tensor loss = floats({rows});
     by_type(logits, [&](auto type) {
         using T = decltype(type);
         const CrossEntropy<T> o{data<T>(logits), targets.data_ptr<int64_t>(), columns, float(softcap),
-                                float(weight) / float(rows), data<float>(loss), grad ? data<T>(*grad) : nullptr};
+                                float(weight) / float(rows), data<float>(loss),
+                                grad ? data<T>(*grad) : nullptr};
         at::parallel_for(0, rows, grain(columns), [&](int64_t first, int64_t last) {
             static thread_local std::vector<float> scratch;
             scratch.resize(size_t(2 * columns));
@@ -243,8 +262,8 @@ Tensor cross_entropy_rows(const Tensor& logits, const Tensor& targets, double so
 }
 
 struct CrossEntropyFunction : torch::autograd::Function<CrossEntropyFunction> {
-    static Tensor forward(AutogradContext* context, const Tensor& logits, const Tensor& targets, double softcap,
-                          double weight, bool learns) {
+    static Tensor forward(AutogradContext* context, const Tensor& logits, const Tensor& targets,
+                          double softcap, double weight, bool learns) {
         Tensor grad = learns ? at::empty_like(logits) : Tensor();
         const Tensor loss = cross_entropy_rows(logits, targets, softcap, weight, learns ? &grad : nullptr);
         context->save_for_backward({grad});
@@ -277,8 +296,8 @@ struct ReluSquaredFunction : torch::autograd::Function<ReluSquaredFunction> {
         by_type(x, [&](auto type) {
             using T = decltype(type);
             at::parallel_for(0, x.numel(), GRAIN, [&](int64_t first, int64_t last) {
-                kernels<T>().relu_squared_backward(data<T>(x) + first, data<T>(grad) + first, data<T>(out) + first,
-                                                   last - first);
+                kernels<T>().relu_squared_backward(data<T>(x) + first, data<T>(grad) + first,
+                                                   data<T>(out) + first, last - first);
             });
         });
         return {out};
@@ -292,7 +311,8 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
         by_type(x, [&](auto type) {
             using T = decltype(type);
             at::parallel_for(0, rows, grain(2 * half), [&](int64_t first, int64_t last) {
-                kernels<T>().swiglu(data<T>(x) + first * 2 * half, data<T>(out) + first * half, last - first, half);
+                kernels<T>().swiglu(data<T>(x) + first * 2 * half, data<T>(out) + first * half, last - first,
+                                    half);
             });
         });
         context->save_for_backward({x});
@@ -334,14 +354,17 @@ struct GatherFunction : torch::autograd::Function<GatherFunction> {
     static variable_list backward(AutogradContext* context, const variable_list& grads) {
         const Tensor tokens = context->get_saved_variables()[0], grad = grads[0].contiguous();
         const int64_t columns = grad.size(1), rows = grad.size(0);
-        Tensor table = at::zeros({context->saved_data["rows"].toInt(), columns}, grad.options().dtype(at::kFloat));
+        Tensor table =
+            at::zeros({context->saved_data["rows"].toInt(), columns}, grad.options().dtype(at::kFloat));
         by_type(grad, [&](auto type) {
             using T = decltype(type);
-            // By columns, in whole cache lines: tokens repeat, and so two threads would meet in a row.
+            // Divided by columns, in whole cache lines: tokens repeat, so two threads that divided the rows
+            // would meet in one row of the table.
             at::parallel_for(0, (columns + 15) / 16, std::max<int64_t>(1, GRAIN / (16 * rows)),
                              [&](int64_t first, int64_t last) {
-                                 kernels<T>().scatter(data<T>(grad), tokens.data_ptr<int64_t>(), data<float>(table),
-                                                      rows, columns, first * 16, std::min(last * 16, columns));
+                                 kernels<T>().scatter(data<T>(grad), tokens.data_ptr<int64_t>(),
+                                                      data<float>(table), rows, columns, first * 16,
+                                                      std::min(last * 16, columns));
                              });
         });
         return {table, Tensor(), Tensor()};
@@ -363,7 +386,8 @@ const char* autoswarm_message() { return message.c_str(); }
 
 int autoswarm_level() { return level(); }
 
-// Keeps freed memory in the process, and has oneDNN compute f32 products where it is faster and as exact as MKL.
+// Keeps freed memory in the process, and lets oneDNN compute f32 products where it is faster than MKL and as
+// exact.
 void autoswarm_prepare() {
 #ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, 1 << 30);
@@ -371,8 +395,9 @@ void autoswarm_prepare() {
     mallopt(M_TOP_PAD, 64 << 20);
 #endif
 #ifdef __x86_64__
-    // On other makers' CPUs MKL computes with AVX2. oneDNN's fast path is open only to those who allow bf16 inside; where the
-    // CPU has no matrix unit it computes in f32 all the same, and where it has one we do not ask.
+    // On CPUs that are not Intel's, MKL computes with AVX2. oneDNN's fast path is open only to those who
+    // allow bf16 inside. Where the CPU has no matrix unit it computes in f32 all the same; where it has one,
+    // we do not ask for it.
     unsigned a = 0, b = 0, c = 0, d = 0;
     const bool intel = __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx;
     const bool matrix_unit = __get_cpuid_count(7, 0, &a, &b, &c, &d) && ((d >> 22) & 1);
@@ -387,38 +412,44 @@ int autoswarm_mix_norm(Tensor** out, const Tensor* x, const Tensor* delta, const
     return guarded([&] {
         auto made = on_gpu(*x)
                         ? cuda::mix_norm(*x, or_none(delta), or_none(x0), or_none(a), or_none(b), epsilon)
-                        : MixNormFunction::apply(*x, optional(delta), optional(x0), optional(a), optional(b), epsilon);
+                        : MixNormFunction::apply(*x, optional(delta), optional(x0), optional(a), optional(b),
+                                                 epsilon);
         out[0] = new Tensor(made[0]);
         out[1] = new Tensor(made.size() > 1 ? made[1] : *x);
     });
 }
 
-int autoswarm_attention(Tensor** out, const Tensor* qkv, const Tensor* value, const Tensor* gate, const Tensor* cosine,
-                        const Tensor* sine, const int64_t* sizes, const double* scales) {
+int autoswarm_attention(Tensor** out, const Tensor* qkv, const Tensor* value, const Tensor* gate,
+                        const Tensor* cosine, const Tensor* sine, const int64_t* sizes,
+                        const double* scales) {
     return guarded([&] {
         const Sizes s{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5],
                       scales[0], scales[1], scales[2], sizes[6] != 0};
-        *out = new Tensor(on_gpu(*qkv)
-                              ? cuda::attention(*qkv, or_none(value), or_none(gate), *cosine, *sine, s)
-                              : AttentionFunction::apply(*qkv, optional(value), optional(gate), *cosine, *sine, s));
+        *out = new Tensor(
+            on_gpu(*qkv)
+                ? cuda::attention(*qkv, or_none(value), or_none(gate), *cosine, *sine, s)
+                : AttentionFunction::apply(*qkv, optional(value), optional(gate), *cosine, *sine, s));
     });
 }
 
-// A weight of 0 asks for each row's loss.
-int autoswarm_cross_entropy(Tensor** out, const Tensor* logits, const Tensor* targets, double softcap, double weight) {
+// A weight of 0 asks for the loss of each row.
+int autoswarm_cross_entropy(Tensor** out, const Tensor* logits, const Tensor* targets, double softcap,
+                            double weight) {
     return guarded([&] {
         const bool learns = at::GradMode::is_enabled() && logits->requires_grad();
         if (on_gpu(*logits))
             *out = new Tensor(weight != 0 ? cuda::cross_entropy(*logits, *targets, softcap, weight)
                                           : cuda::cross_entropy_rows(*logits, *targets, softcap));
         else
-            *out = new Tensor(weight != 0 ? CrossEntropyFunction::apply(*logits, *targets, softcap, weight, learns)
-                                          : cross_entropy_rows(*logits, *targets, softcap, 0, nullptr));
+            *out = new Tensor(weight != 0
+                                  ? CrossEntropyFunction::apply(*logits, *targets, softcap, weight, learns)
+                                  : cross_entropy_rows(*logits, *targets, softcap, 0, nullptr));
     });
 }
 
 int autoswarm_relu_squared(Tensor** out, const Tensor* x) {
-    return guarded([&] { *out = new Tensor(on_gpu(*x) ? cuda::relu_squared(*x) : ReluSquaredFunction::apply(*x)); });
+    return guarded(
+        [&] { *out = new Tensor(on_gpu(*x) ? cuda::relu_squared(*x) : ReluSquaredFunction::apply(*x)); });
 }
 
 int autoswarm_swiglu(Tensor** out, const Tensor* x) {
@@ -426,38 +457,45 @@ int autoswarm_swiglu(Tensor** out, const Tensor* x) {
 }
 
 int autoswarm_gather(Tensor** out, const Tensor* table, const Tensor* tokens, int brain) {
-    return guarded([&] { *out = new Tensor(cuda::takes(*table, brain ? at::kBFloat16 : at::kFloat) ? cuda::gather(*table, *tokens)
-                                           : GatherFunction::apply(*table, *tokens, brain != 0)); });
+    return guarded([&] {
+        *out = new Tensor(cuda::takes(*table, brain ? at::kBFloat16 : at::kFloat)
+                              ? cuda::gather(*table, *tokens)
+                              : GatherFunction::apply(*table, *tokens, brain != 0));
+    });
 }
 
 int autoswarm_adam(Tensor* parameter, const Tensor* gradient, Tensor* first, Tensor* second, const double* n,
                    int cautious, int moves) {
     return guarded([&] {
-        const Adam o{data<float>(*parameter), data<float>(*first), data<float>(*second), data<float>(*gradient),
-                     float(n[0]), float(n[1]), float(n[2]), float(n[3]), float(n[4]), cautious != 0, moves != 0};
+        const Adam o{data<float>(*parameter), data<float>(*first), data<float>(*second),
+                     data<float>(*gradient), float(n[0]), float(n[1]), float(n[2]), float(n[3]), float(n[4]),
+                     cautious != 0, moves != 0};
         at::parallel_for(0, parameter->numel(), GRAIN,
                          [&](int64_t begin, int64_t end) { optimizer_kernels().adam(o, begin, end); });
     });
 }
 
-// gradient [n, rows, columns], a slice of a contiguous stack; momentum and direction dense.
-int autoswarm_muon_momentum(const Tensor* gradient, Tensor* momentum, Tensor* direction, double keep, int nesterov) {
+// gradient [n, rows, columns] is a slice of a contiguous stack; momentum and direction are dense.
+int autoswarm_muon_momentum(const Tensor* gradient, Tensor* momentum, Tensor* direction, double keep,
+                            int nesterov) {
     return guarded([&] {
         const int64_t each = gradient->size(1) * gradient->size(2), stride = gradient->stride(0);
         at::parallel_for(0, gradient->size(0), grain(each), [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; i++)
-                optimizer_kernels().momentum(data<float>(*gradient) + i * stride, data<float>(*momentum) + i * each,
-                                             data<float>(*direction) + i * each, float(keep), nesterov != 0, each);
+                optimizer_kernels().momentum(
+                    data<float>(*gradient) + i * stride, data<float>(*momentum) + i * each,
+                    data<float>(*direction) + i * each, float(keep), nesterov != 0, each);
         });
     });
 }
 
-// update [n, rows, columns], second and factor [n, rows, 1] or [n, 1, columns], dense.
+// update [n, rows, columns], and second and factor [n, rows, 1] or [n, 1, columns], are dense.
 int autoswarm_muon_normalise(Tensor** out, const Tensor* update, Tensor* second, double beta2) {
     return guarded([&] {
         Tensor factor = at::empty_like(*second);
         const int64_t rows = update->size(1), columns = update->size(2);
-        const NorMuon o{data<float>(*update), data<float>(*second), data<float>(factor), rows, columns, float(1 - beta2)};
+        const NorMuon o{data<float>(*update), data<float>(*second), data<float>(factor), rows, columns,
+                        float(1 - beta2)};
         at::parallel_for(0, update->size(0), grain(rows * columns), [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; i++) optimizer_kernels().normalise(o, i);
         });
@@ -465,12 +503,14 @@ int autoswarm_muon_normalise(Tensor** out, const Tensor* update, Tensor* second,
     });
 }
 
-// matrices [n, rows, columns], dense.
+// matrices [n, rows, columns] are dense.
 int autoswarm_orthogonalise(Tensor* matrices, const double* quintics, int64_t iterations) {
     return guarded([&] {
         const int64_t rows = matrices->size(1), columns = matrices->size(2);
-        const int64_t longer = std::max(rows, columns), shorter = std::min(rows, columns), padded = (shorter + 31) / 32 * 32;
-        const Orthogonalise o{data<float>(*matrices), rows, columns, longer, shorter, padded, quintics, iterations};
+        const int64_t longer = std::max(rows, columns), shorter = std::min(rows, columns),
+                      padded = (shorter + 31) / 32 * 32;
+        const Orthogonalise o{
+            data<float>(*matrices), rows, columns, longer, shorter, padded, quintics, iterations};
         at::parallel_for(0, matrices->size(0), 1, [&](int64_t begin, int64_t end) {
             static thread_local std::vector<float> scratch;
             scratch.resize(size_t(2 * padded * (longer + padded)));
@@ -479,13 +519,15 @@ int autoswarm_orthogonalise(Tensor* matrices, const double* quintics, int64_t it
     });
 }
 
-// parameter [n, rows, columns], a slice of a contiguous stack; update dense; factor [n, rows, 1] or [n, 1, columns].
-int autoswarm_muon_apply(Tensor* parameter, const Tensor* update, const Tensor* factor, double rate, double decay,
-                         int cautious) {
+// parameter [n, rows, columns] is a slice of a contiguous stack; update is dense; factor is [n, rows, 1] or
+// [n, 1, columns].
+int autoswarm_muon_apply(Tensor* parameter, const Tensor* update, const Tensor* factor, double rate,
+                         double decay, int cautious) {
     return guarded([&] {
-        const MuonApply o{data<float>(*parameter), data<float>(*update), factor ? data<float>(*factor) : nullptr,
-                          factor && factor->size(2) == 1, cautious != 0, parameter->size(1), parameter->size(2),
-                          parameter->stride(0), float(rate), float(decay)};
+        const MuonApply o{data<float>(*parameter), data<float>(*update),
+                          factor ? data<float>(*factor) : nullptr, factor && factor->size(2) == 1,
+                          cautious != 0, parameter->size(1), parameter->size(2), parameter->stride(0),
+                          float(rate), float(decay)};
         at::parallel_for(0, parameter->size(0), grain(o.rows * o.columns), [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; i++) optimizer_kernels().apply(o, i);
         });

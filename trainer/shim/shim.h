@@ -1,19 +1,21 @@
-// The trainer's fused CPU operations: what Rust calls (shim.cpp), and the kernels below it (kernels.cpp).
+// The interface between the trainer's fused CPU operations (shim.cpp) and the kernels below them
+// (kernels.cpp).
 //
-// kernels.cpp is compiled once per instruction set and includes nothing from ATen or the standard library, so that no
-// inline function of theirs can end up in the binary compiled for a CPU that the machine does not have.
+// kernels.cpp is compiled once per instruction set, and includes nothing from ATen or the standard library.
+// So no inline function of theirs can end up in the binary in a form that needs a CPU which the machine does
+// not have.
 #pragma once
 
 #include <stdint.h>
 
 namespace autoswarm {
 
-// A bf16 number by its bits.
+// The bits of a bf16 number.
 struct Brain {
     uint16_t bits;
 };
 
-// out = a (x + delta) + b x0 and y = out / rms(out), by row. delta and x0 may be null.
+// By row: out = a (x + delta) + b x0 and y = out / rms(out). delta and x0 may be null.
 template <class T>
 struct MixNorm {
     const T *x, *delta, *x0;
@@ -23,7 +25,7 @@ struct MixNorm {
     float* scale; // 1 / rms, by row
 };
 
-// The gradients of MixNorm; grad_out and grad_y may be null, grad_x0 too, and then so are the sums.
+// The gradients of MixNorm. grad_out may be null. x0 may be null too, and then so are x, delta and grad_x0.
 template <class T>
 struct MixNormBackward {
     const T *x, *delta, *x0, *y, *grad_out, *grad_y;
@@ -33,8 +35,9 @@ struct MixNormBackward {
     T *grad_x, *grad_x0;
 };
 
-// Rotation, QK norm, value embeddings and causal attention over a window, from the joint projection [N, (H + 2 K) D].
-// Heads are kept in f32, their dimension padded with zeros to `padded`, a multiple of 32.
+// Rotation, QK norm, value embeddings and causal attention over a window. The input is the joint projection
+// [N, (H + 2 K) D]. Heads are kept in f32, and their dimension is padded with zeros to `padded`, a multiple
+// of 32.
 template <class T>
 struct Attention {
     const T *qkv, *value, *gate; // value [N, K D] and gate [N, K] may be null
@@ -46,13 +49,13 @@ struct Attention {
     float *heads_scale;    // 1 / rms of each query and key head, [N, H + K]
     float *log_sum;        // [B, H, T]
     T* out;                // [N, H D]
-    // Backward alone.
+    // For the backward pass alone.
     const T* grad_out;        // [N, H D]
     float *grad_q, *grad_k, *grad_v;
     T *grad_qkv, *grad_value, *grad_gate;
 };
 
-// Softcap and cross-entropy by row; grad may be null, and holds the gradient of factor · Σ loss.
+// Softcap and cross-entropy by row. grad may be null; else it gets the gradient of factor · Σ loss.
 template <class T>
 struct CrossEntropy {
     const T* logits;
@@ -66,11 +69,12 @@ struct CrossEntropy {
 struct Adam {
     float *parameter, *first, *second;
     const float* gradient;
-    float beta1, beta2, decay, denominator_scale, epsilon; // as in optimizer/adamw.rs
+    float beta1, beta2, decay, denominator_scale, epsilon; // as src/optimizer/adamw.rs has them
     bool cautious, moves;
 };
 
-// Rows of `columns`; `update` and the momentum are dense, the parameter's matrices lie `stride` apart.
+// Muon's update of rows of `columns` numbers. The update is dense. The matrices of the parameter lie `stride`
+// apart.
 struct MuonApply {
     float* parameter;
     const float* update;
@@ -80,21 +84,22 @@ struct MuonApply {
     float rate, decay;
 };
 
-// NorMuon: the factors by row of matrices that are no wider than tall, else by column, that divide by the root of a running mean
-// square and restore each matrix's norm. `second` is that running mean; matrices and numbers are dense.
+// NorMuon's factors, which divide by the root of a running mean square and restore the norm of each matrix.
+// They are by row for matrices that are no wider than tall, else by column. `second` is the running mean;
+// matrices and numbers are dense.
 struct NorMuon {
     const float* update;
     float *second, *factor;
     int64_t rows, columns;
-    float fresh; // the share of a new mean square
+    float fresh; // the weight of a new mean square
 };
 
-// Stacked matrices of rows × columns, each to be replaced by the nearest one with all singular values about 1; the odd quintics
-// a x + b x³ + c x⁵ that do it, one an iteration, as `iterations` triples.
+// Stacked matrices of rows × columns. Each is replaced by the nearest one whose singular values are all near
+// 1. Every iteration applies an odd quintic a x + b x³ + c x⁵; the quintics are `iterations` triples.
 struct Orthogonalise {
     float* matrices;
     int64_t rows, columns, longer, shorter;
-    int64_t padded; // the shorter side, with zeros, to a multiple of 32
+    int64_t padded; // the shorter side, padded with zeros to a multiple of 32
     const double* quintics;
     int64_t iterations;
 };
@@ -114,19 +119,20 @@ struct Kernels {
     void (*swiglu)(const T* x, T* out, int64_t rows, int64_t half);
     void (*swiglu_backward)(const T* x, const T* grad, T* out, int64_t rows, int64_t half);
     void (*gather)(const float* table, const int64_t* tokens, T* out, int64_t rows, int64_t columns);
-    // Adds columns first..last of each row to its token's row.
-    void (*scatter)(const T* grad, const int64_t* tokens, float* table, int64_t rows, int64_t columns, int64_t first,
-                    int64_t last);
+    // Adds columns first..last of each row of grad to the row of its token.
+    void (*scatter)(const T* grad, const int64_t* tokens, float* table, int64_t rows, int64_t columns,
+                    int64_t first, int64_t last);
 };
 
 struct OptimizerKernels {
     void (*adam)(const Adam&, int64_t first, int64_t last);
-    void (*momentum)(const float* gradient, float* momentum, float* direction, float keep, bool nesterov, int64_t count);
+    void (*momentum)(const float* gradient, float* momentum, float* direction, float keep, bool nesterov,
+                     int64_t count);
     void (*normalise)(const NorMuon&, int64_t matrix);
     void (*apply)(const MuonApply&, int64_t matrix);
 };
 
-// Floats of scratch that attention and its gradient need.
+// Returns the floats of scratch that attention and its gradient need.
 inline int64_t attention_scratch(int64_t length, int64_t padded) {
     const int64_t keys = (length + 31) / 32 * 32;
     return 2 * padded * keys + 2 * 32 * keys + 4 * 32 * padded;

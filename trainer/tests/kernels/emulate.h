@@ -1,4 +1,5 @@
-// Just enough of CUDA to run shim/kernels.cu on a CPU: the threads of a block as fibers that take turns, one block after the other.
+// Just enough of CUDA to run shim/kernels.cu on a CPU: the threads of a block are fibers that take turns, and
+// blocks run one after the other.
 #pragma once
 
 #include <setjmp.h>
@@ -55,11 +56,12 @@ namespace emulation {
 
 struct Fiber {
     ucontext_t begin;
-    jmp_buf rest; // a jump costs no system call, which a change of contexts does
+    jmp_buf rest; // a jump needs no system call, a change of contexts does
     std::vector<char> stack = std::vector<char>(64 << 10);
     bool begun = false, done = false;
     int syncs = 0, shuffles = 0;
-    float shared[2] = {}; // what it last gave to a shuffle, and what it gave before: a neighbour may read that yet
+    // What it gave to its last two shuffles: a neighbour may still have to read the earlier one.
+    float shared[2] = {};
 };
 
 inline std::vector<Fiber> fibers;
@@ -110,7 +112,7 @@ inline void launch(unsigned blocks, unsigned threads, std::function<void()> call
 
 } // namespace emulation
 
-// Every thread that is left waits for every other one.
+// Waits until every other thread that has not ended has come here as often.
 inline void __syncthreads() {
     const int mine = ++emulation::fibers[threadIdx.x].syncs;
     for (bool late = true; late;) {
@@ -120,7 +122,7 @@ inline void __syncthreads() {
     }
 }
 
-// The whole warp takes part, as kernels.cu always has it.
+// The whole warp takes part, as it always does in kernels.cu.
 inline float __shfl_xor_sync(unsigned, float x, int step) {
     auto& self = emulation::fibers[threadIdx.x];
     const int turn = self.shuffles++;

@@ -1,7 +1,9 @@
-// A CPU that passes for a GPU: what cuda.cpp opens of CUDA's compiler and driver, and flash attention on CPU tensors.
+// A CPU that passes for a GPU: the functions of CUDA's compiler and driver that cuda.cpp opens, and flash
+// attention on CPU tensors.
 //
-// So shim/cuda.cpp and all that stands on it run where there is no GPU. Compiled to a library by tests/it/emulated.rs, with FOLDER (this one)
-// and OUTPUT (where compiled kernels go) as strings. Every function returns 0 for success, as CUDA's do.
+// With it, shim/cuda.cpp and all that uses it run where there is no GPU. tests/it/emulated.rs compiles it to
+// a library, with two strings: FOLDER (this folder) and OUTPUT (the folder for compiled kernels). As in CUDA,
+// 0 means success.
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
@@ -19,7 +21,8 @@ struct Program {
     std::string source, library, log;
 };
 
-// The compute capability, by the numbers of CUDA's attributes; kernels.cu has other instructions from 9.0 on.
+// The compute capability, under CUDA's numbers of its attributes. It is below 9.0, from where kernels.cu has
+// other instructions.
 const std::map<int, int> attributes = {{75, 8}, {76, 0}};
 
 using Launch = void (*)(unsigned blocks, unsigned threads, void** arguments);
@@ -34,7 +37,8 @@ std::string read(const std::string& path) {
 
 extern "C" {
 
-int nvrtcCreateProgram(Program** program, const char* source, const char*, int, const char* const*, const char* const*) {
+int nvrtcCreateProgram(Program** program, const char* source, const char*, int, const char* const*,
+                       const char* const*) {
     *program = new Program{source, {}, {}};
     return 0;
 }
@@ -49,7 +53,8 @@ int nvrtcCompileProgram(Program* program, int count, const char* const* options)
     program->library = stem + ".so";
     std::ofstream(text) << program->source;
     const char* compiler = getenv("CXX");
-    const std::string command = std::string(compiler ? compiler : "c++") + " -std=c++17 -O2 -shared -fPIC -x c++ -DKERNELS='\"" + text + "\"'" +
+    const std::string command = std::string(compiler ? compiler : "c++") +
+                                " -std=c++17 -O2 -shared -fPIC -x c++ -DKERNELS='\"" + text + "\"'" +
                                 defines + " " FOLDER "/module.cpp -o " + program->library + " 2>" + log;
     const int status = system(command.c_str());
     program->log = read(log);
@@ -59,9 +64,11 @@ int nvrtcCompileProgram(Program* program, int count, const char* const* options)
 int nvrtcGetProgramLogSize(Program* program, size_t* size) { return *size = program->log.size() + 1, 0; }
 int nvrtcGetProgramLog(Program* program, char* log) { return program->log.copy(log, program->log.size()), 0; }
 int nvrtcGetCUBINSize(Program* program, size_t* size) { return *size = program->library.size() + 1, 0; }
-int nvrtcGetCUBIN(Program* program, char* code) { return program->library.copy(code, program->library.size()), 0; }
+int nvrtcGetCUBIN(Program* program, char* code) {
+    return program->library.copy(code, program->library.size()), 0;
+}
 int nvrtcDestroyProgram(Program** program) { return delete *program, *program = nullptr, 0; }
-int nvrtcVersion(int*, int*) { return 1; } // there are no built-ins to look for
+int nvrtcVersion(int*, int*) { return 1; } // a failure, so that no built-ins are looked for
 
 int cuDeviceGetAttribute(int* value, int attribute, int) { return *value = attributes.at(attribute), 0; }
 int cuDevicePrimaryCtxRetain(void** context, int) {
@@ -78,8 +85,8 @@ int cuModuleGetFunction(void** function, void* module, const char* name) {
     *function = dlsym(module, (std::string("launch_") + name).c_str());
     return *function ? 0 : 1;
 }
-int cuLaunchKernel(void* function, unsigned blocks, unsigned, unsigned, unsigned threads, unsigned, unsigned, unsigned, void*,
-                   void** arguments, void**) {
+int cuLaunchKernel(void* function, unsigned blocks, unsigned, unsigned, unsigned threads, unsigned, unsigned,
+                   unsigned, void*, void** arguments, void**) {
     if (!current) return 1;
     return reinterpret_cast<Launch>(function)(blocks, threads, arguments), 0;
 }
@@ -90,15 +97,17 @@ namespace {
 using at::Tensor;
 using Size = std::optional<c10::SymInt>;
 
-// Attention by its formula, in f32: queries [B, T, heads, head dimension], keys and values [B, T, kv heads, head dimension]; a query sees
-// `left` tokens before it.
+// Attention by its formula, in f32. Queries are [B, T, heads, head dimension], keys and values [B, T, kv
+// heads, head dimension]. A query sees `left` tokens before it.
 struct Attention {
     int64_t group;
     double scale;
     Tensor q, k, v, share; // heads first; share [B, heads, T, T]
 
-    Attention(const Tensor& q, const Tensor& k, const Tensor& v, std::optional<double> scale, const Size& left)
-        : group(q.size(2) / k.size(2)), scale(scale.value()), q(heads_first(q, 1)), k(heads_first(k, group)), v(heads_first(v, group)) {
+    Attention(const Tensor& q, const Tensor& k, const Tensor& v, std::optional<double> scale,
+              const Size& left)
+        : group(q.size(2) / k.size(2)), scale(scale.value()), q(heads_first(q, 1)), k(heads_first(k, group)),
+          v(heads_first(v, group)) {
         const int64_t length = q.size(1), reach = left ? left->expect_int() : length;
         const Tensor position = at::arange(length), back = position.unsqueeze(1) - position.unsqueeze(0);
         const Tensor hidden = back.lt(0).logical_or(back.gt(reach));
@@ -108,30 +117,39 @@ struct Attention {
     static Tensor heads_first(const Tensor& x, int64_t times) {
         return x.to(at::kFloat).repeat_interleave(times, 2).transpose(1, 2);
     }
-    // Sums over the queries' heads that share one.
+    // Sums over the query heads that share a key head.
     static Tensor heads_last(const Tensor& x, int64_t times, const Tensor& like) {
         const Tensor y = x.transpose(1, 2);
-        return y.reshape({y.size(0), y.size(1), y.size(2) / times, times, y.size(3)}).sum(3).to(like.scalar_type());
+        return y.reshape({y.size(0), y.size(1), y.size(2) / times, times, y.size(3)})
+            .sum(3)
+            .to(like.scalar_type());
     }
 };
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>&,
-                                                           const std::optional<Tensor>&, c10::SymInt, c10::SymInt, double, bool is_causal,
-                                                           bool, std::optional<double> scale, Size left, Size,
-                                                           const std::optional<Tensor>&, const std::optional<Tensor>&) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const Tensor& q, const Tensor& k, const Tensor& v,
+                                                           const std::optional<Tensor>&,
+                                                           const std::optional<Tensor>&, c10::SymInt,
+                                                           c10::SymInt, double, bool is_causal, bool,
+                                                           std::optional<double> scale, Size left, Size,
+                                                           const std::optional<Tensor>&,
+                                                           const std::optional<Tensor>&) {
     TORCH_CHECK(is_causal, "attention that sees what is to come");
     const Attention attention(q, k, v, scale, left);
     const Tensor none = at::empty({0}, q.options());
-    return {Attention::heads_last(at::matmul(attention.share, attention.v), 1, q).contiguous(), none, none, none, none};
+    return {Attention::heads_last(at::matmul(attention.share, attention.v), 1, q).contiguous(), none, none,
+            none, none};
 }
 
-std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&,
-                                            const Tensor&, const Tensor&, const Tensor&, c10::SymInt, c10::SymInt, double, bool,
-                                            const Tensor&, const Tensor&, std::optional<double> scale, Size left, Size) {
+std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad, const Tensor& q, const Tensor& k,
+                                            const Tensor& v, const Tensor&, const Tensor&, const Tensor&,
+                                            const Tensor&, c10::SymInt, c10::SymInt, double, bool,
+                                            const Tensor&, const Tensor&, std::optional<double> scale,
+                                            Size left, Size) {
     const Attention a(q, k, v, scale, left);
     const Tensor from = Attention::heads_first(grad, 1), to_share = at::matmul(from, a.v.mT());
     const Tensor to_scores = a.share * (to_share - (to_share * a.share).sum(-1, true)) * a.scale;
-    return {Attention::heads_last(at::matmul(to_scores, a.k), 1, q), Attention::heads_last(at::matmul(to_scores.mT(), a.q), a.group, k),
+    return {Attention::heads_last(at::matmul(to_scores, a.k), 1, q),
+            Attention::heads_last(at::matmul(to_scores.mT(), a.q), a.group, k),
             Attention::heads_last(at::matmul(a.share.mT(), from), a.group, v)};
 }
 

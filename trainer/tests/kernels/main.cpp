@@ -1,7 +1,9 @@
-// shim/kernels.cu run on a CPU and compared with what it should compute, in f64; gradients with differences of that.
-// What stays unknown without a GPU: that its compiler takes it (scripts/bench-gpu.sh), and how fast it is.
+// Runs shim/kernels.cu on a CPU and compares it with what it should compute, in f64. Gradients are compared
+// with differences. Without a GPU it stays unknown whether CUDA's compiler takes the file
+// (scripts/bench-gpu.sh), and how fast it is.
 //
-// Compiled for one part and size at a time, as on a GPU: with COLUMNS, HEAD_DIM, or VOCABULARY and THREADS, or ELEMENTWISE.
+// Compiled for one part and size at a time, as on a GPU: with COLUMNS, with HEAD_DIM, with VOCABULARY and
+// THREADS, or with ELEMENTWISE.
 #include "emulate.h"
 #include "../../shim/kernels.cu"
 
@@ -15,7 +17,7 @@ using Values = std::vector<double>;
 std::mt19937 source(1);
 bool failed = false;
 
-// bf16 numbers as they lie in memory, and as numbers.
+// bf16 numbers as they lie in memory; `values` returns them as f64.
 struct Brains {
     std::vector<unsigned short> bits;
 
@@ -38,9 +40,11 @@ struct Brains {
     }
 };
 
-[[maybe_unused]] Values values(const std::vector<float>& floats) { return Values(floats.begin(), floats.end()); }
+[[maybe_unused]] Values values(const std::vector<float>& floats) {
+    return Values(floats.begin(), floats.end());
+}
 
-// Fails unless ‖ours − expected‖ is at most `tolerance` of ‖expected‖, which is not nothing.
+// Fails unless ‖ours − expected‖ is at most `tolerance` · ‖expected‖, and ‖expected‖ is above 0.
 void compare(const std::string& name, const Values& ours, const Values& expected, double tolerance = 0.006) {
     double difference = 0, size = 0;
     for (size_t i = 0; i < expected.size(); i++)
@@ -56,7 +60,7 @@ void compare(const std::string& name, const Values& ours, const Values& expected
     failed |= !good;
 }
 
-// The gradient of `loss` in each of `at`, by differences.
+// Returns the gradient of `loss` with respect to each of `at`, by differences.
 template <class F>
 Values gradient(Values at, F loss) {
     Values found;
@@ -105,7 +109,8 @@ Mixed mixed(const Values& x, const Values& delta, const Values& x0, double a, do
 void run(bool has_delta, bool has_x0) {
     const std::string name = std::string("mix_norm") + (has_delta ? " delta" : "") + (has_x0 ? " x0" : "");
     const size_t count = ROWS * COLUMNS;
-    Brains x = Brains::random(count), delta = Brains::random(count), x0 = Brains::random(count), out(count), y(count);
+    Brains x = Brains::random(count), delta = Brains::random(count), x0 = Brains::random(count), out(count),
+           y(count);
     Brains grad_out = Brains::random(count), grad_y = Brains::random(count), grad_x(count), grad_x0(count);
     float a = 0.75f, b = 0.5f;
     std::vector<float> scale(ROWS);
@@ -119,19 +124,21 @@ void run(bool has_delta, bool has_x0) {
     compare(name + " y", y.values(), right.y);
     if (mixes) compare(name + " out", out.values(), right.out);
 
-    // One block, so that its warps go over several rows.
+    // One block, so that each of its warps handles several rows.
     std::vector<float> sums(16);
     emulation::launch(1, 256, [&] {
-        mix_norm_backward(x.as(), given_delta, given_x0, y.as(), mixes ? grad_out.as() : nullptr, grad_y.as(), scale.data(), &a, &b,
-                          ROWS, grad_x.as(), grad_x0.as(), sums.data());
+        mix_norm_backward(x.as(), given_delta, given_x0, y.as(), mixes ? grad_out.as() : nullptr, grad_y.as(),
+                          scale.data(), &a, &b, ROWS, grad_x.as(), grad_x0.as(), sums.data());
     });
     const auto loss = [&](const Values& x, const Values& x0, double a, double b) {
         const Mixed m = mixed(x, d, x0, a, b);
         return product(m.y, grad_y.values()) + (mixes ? product(m.out, grad_out.values()) : 0);
     };
-    compare(name + " grad x", grad_x.values(), gradient(x.values(), [&](const Values& x) { return loss(x, e, a, b); }));
+    compare(name + " grad x", grad_x.values(),
+            gradient(x.values(), [&](const Values& x) { return loss(x, e, a, b); }));
     if (!has_x0) return;
-    compare(name + " grad x0", grad_x0.values(), gradient(e, [&](const Values& e) { return loss(x.values(), e, a, b); }));
+    compare(name + " grad x0", grad_x0.values(),
+            gradient(e, [&](const Values& e) { return loss(x.values(), e, a, b); }));
     double sum_a = 0, sum_b = 0;
     for (size_t i = 0; i < sums.size(); i += 2) sum_a += sums[i], sum_b += sums[i + 1];
     const Values factors = gradient({a, b}, [&](const Values& f) { return loss(x.values(), e, f[0], f[1]); });
@@ -162,13 +169,15 @@ Heads heads(const Values& qkv, const Values& value, const Values& gate, const Va
             if (kv >= 0) {
                 if (!value.empty())
                     for (int i = 0; i < HEAD_DIM; i++)
-                        y[i] += GATE_SCALE * sigmoid64(gate[token * KEYS + kv]) * value[(token * KEYS + kv) * HEAD_DIM + i];
+                        y[i] += GATE_SCALE * sigmoid64(gate[token * KEYS + kv]) *
+                                value[(token * KEYS + kv) * HEAD_DIM + i];
                 h.v.insert(h.v.end(), y.begin(), y.end());
                 continue;
             }
             for (int i = 0; i < HALF; i++) {
                 const double t = angle[token % LENGTH * HALF + i], one = x[i], two = x[i + HALF];
-                y[i] = one * std::cos(t) + two * std::sin(t), y[i + HALF] = two * std::cos(t) - one * std::sin(t);
+                y[i] = one * std::cos(t) + two * std::sin(t),
+                y[i + HALF] = two * std::cos(t) - one * std::sin(t);
             }
             if (norm) {
                 const double rms = std::sqrt(product(y, y) / HEAD_DIM + EPSILON);
@@ -184,38 +193,48 @@ Heads heads(const Values& qkv, const Values& value, const Values& gate, const Va
 void run(bool norm, bool has_value) {
     const std::string name = std::string("heads") + (norm ? " norm" : "") + (has_value ? " value" : "");
     const size_t queries = TOKENS * QUERIES * HEAD_DIM, keys = TOKENS * KEYS * HEAD_DIM;
-    Brains qkv = Brains::random(TOKENS * ALL * HEAD_DIM), value = Brains::random(keys), gate = Brains::random(TOKENS * KEYS);
-    Brains q(queries), k(keys), v(keys), grad_q = Brains::random(queries), grad_k = Brains::random(keys), grad_v = Brains::random(keys);
+    Brains qkv = Brains::random(TOKENS * ALL * HEAD_DIM), value = Brains::random(keys),
+           gate = Brains::random(TOKENS * KEYS);
+    Brains q(queries), k(keys), v(keys), grad_q = Brains::random(queries), grad_k = Brains::random(keys),
+           grad_v = Brains::random(keys);
     Brains grad_qkv(TOKENS * ALL * HEAD_DIM), grad_value(keys), grad_gate(TOKENS * KEYS);
     std::vector<float> cosine, sine, scale(TOKENS * (QUERIES + KEYS));
     Values angle;
     for (int i = 0; i < LENGTH * HALF; i++) {
-        angle.push_back(i % 7), cosine.push_back(float(std::cos(angle.back()))), sine.push_back(float(std::sin(angle.back())));
+        angle.push_back(i % 7), cosine.push_back(float(std::cos(angle.back()))),
+            sine.push_back(float(std::sin(angle.back())));
     }
     using Bits = unsigned short;
-    Bits *given_value = has_value ? value.as<Bits>() : nullptr, *given_gate = has_value ? gate.as<Bits>() : nullptr;
+    Bits *given_value = has_value ? value.as<Bits>() : nullptr,
+         *given_gate = has_value ? gate.as<Bits>() : nullptr;
     const unsigned blocks = unsigned(TOKENS * ALL * LANES + 255) / 256;
     emulation::launch(blocks, 256, [&] {
-        heads_forward(qkv.as<Bits>(), given_value, given_gate, cosine.data(), sine.data(), TOKENS, LENGTH, QUERIES, KEYS, norm,
-                      float(GATE_SCALE), float(EPSILON), q.as<Bits>(), k.as<Bits>(), v.as<Bits>(), scale.data());
+        heads_forward(qkv.as<Bits>(), given_value, given_gate, cosine.data(), sine.data(), TOKENS, LENGTH,
+                      QUERIES, KEYS, norm, float(GATE_SCALE), float(EPSILON), q.as<Bits>(), k.as<Bits>(),
+                      v.as<Bits>(), scale.data());
     });
     const Values given = has_value ? value.values() : Values(), opens = has_value ? gate.values() : Values();
     const Heads right = heads(qkv.values(), given, opens, angle, norm);
-    compare(name + " q", q.values(), right.q), compare(name + " k", k.values(), right.k), compare(name + " v", v.values(), right.v);
+    compare(name + " q", q.values(), right.q), compare(name + " k", k.values(), right.k),
+        compare(name + " v", v.values(), right.v);
     emulation::launch(blocks, 256, [&] {
-        heads_backward(q.as<Bits>(), k.as<Bits>(), given_value, given_gate, cosine.data(), sine.data(), scale.data(), grad_q.as<Bits>(),
-                       grad_k.as<Bits>(), grad_v.as<Bits>(), TOKENS, LENGTH, QUERIES, KEYS, norm, float(GATE_SCALE),
-                       grad_qkv.as<Bits>(), grad_value.as<Bits>(), grad_gate.as<Bits>());
+        heads_backward(q.as<Bits>(), k.as<Bits>(), given_value, given_gate, cosine.data(), sine.data(),
+                       scale.data(), grad_q.as<Bits>(), grad_k.as<Bits>(), grad_v.as<Bits>(), TOKENS, LENGTH,
+                       QUERIES, KEYS, norm, float(GATE_SCALE), grad_qkv.as<Bits>(), grad_value.as<Bits>(),
+                       grad_gate.as<Bits>());
     });
     const auto loss = [&](const Values& qkv, const Values& value, const Values& gate) {
         const Heads h = heads(qkv, value, gate, angle, norm);
         return product(h.q, grad_q.values()) + product(h.k, grad_k.values()) + product(h.v, grad_v.values());
     };
     const Values at = qkv.values();
-    compare(name + " grad qkv", grad_qkv.values(), gradient(at, [&](const Values& x) { return loss(x, given, opens); }), 0.01);
+    compare(name + " grad qkv", grad_qkv.values(),
+            gradient(at, [&](const Values& x) { return loss(x, given, opens); }), 0.01);
     if (!has_value) return;
-    compare(name + " grad value", grad_value.values(), gradient(given, [&](const Values& x) { return loss(at, x, opens); }));
-    compare(name + " grad gate", grad_gate.values(), gradient(opens, [&](const Values& x) { return loss(at, given, x); }));
+    compare(name + " grad value", grad_value.values(),
+            gradient(given, [&](const Values& x) { return loss(at, x, opens); }));
+    compare(name + " grad gate", grad_gate.values(),
+            gradient(opens, [&](const Values& x) { return loss(at, given, x); }));
 }
 
 void run() {
@@ -242,7 +261,7 @@ Values losses(const Values& logits, const std::vector<Index>& targets, double so
     return all;
 }
 
-// By the formula: differences of so many numbers would take minutes.
+// Returns the gradients by their formula, because differences of so many numbers would take minutes.
 Values gradients(const Values& logits, const std::vector<Index>& targets, double softcap) {
     Values all;
     for (int row = 0; row < ROWS; row++) {
@@ -307,7 +326,8 @@ void run() {
         compare("relu² grad", back.values(), gradient(x.values(), loss));
     }
     {
-        Brains x = Brains::random(ROWS * 2 * HALF), grad = Brains::random(ROWS * HALF), out(ROWS * HALF), back(ROWS * 2 * HALF);
+        Brains x = Brains::random(ROWS * 2 * HALF), grad = Brains::random(ROWS * HALF), out(ROWS * HALF),
+               back(ROWS * 2 * HALF);
         over(15, [&] { swiglu(x.as(), out.as(), ROWS * HALF / 8, HALF / 8); });
         over(15, [&] { swiglu_backward(x.as(), grad.as(), back.as(), ROWS * HALF / 8, HALF / 8); });
         const auto gated = [](const Values& x) {
@@ -328,8 +348,12 @@ void run() {
         for (int i = 0; i < 4 * COLUMNS; i++) table.push_back(float(i));
         const std::vector<Index> tokens{3, 0, 3, -1, 4};
         Brains out(ROWS * COLUMNS), grad = Brains::random(ROWS * COLUMNS);
-        over(10, [&] { gather((float4*)table.data(), tokens.data(), out.as(), ROWS * COLUMNS / 8, COLUMNS / 8, 4); });
-        over(20, [&] { scatter(grad.as<uint2>(), tokens.data(), sums.data(), ROWS * COLUMNS / 4, COLUMNS / 4, 4); });
+        over(10, [&] {
+            gather((float4*)table.data(), tokens.data(), out.as(), ROWS * COLUMNS / 8, COLUMNS / 8, 4);
+        });
+        over(20, [&] {
+            scatter(grad.as<uint2>(), tokens.data(), sums.data(), ROWS * COLUMNS / 4, COLUMNS / 4, 4);
+        });
         const Values found = out.values(), added = grad.values();
         Values right(4 * COLUMNS);
         bool looked_up = true;

@@ -1,4 +1,4 @@
-// One part of kernels.cu for one size, as gpu.cpp has it compiled: each kernel with a function that launches it.
+// One part of kernels.cu for one size, as gpu.cpp compiles it: each kernel gets a function that launches it.
 //
 // KERNELS is the file with the text that the trainer gave to CUDA's compiler.
 #include "emulate.h"
@@ -15,13 +15,16 @@ void call(void (*kernel)(Arguments...), void** arguments, std::index_sequence<I.
 
 template <class... Arguments>
 void run(void (*kernel)(Arguments...), unsigned blocks, unsigned threads, void** arguments) {
-    emulation::launch(blocks, threads, [=] { call(kernel, arguments, std::index_sequence_for<Arguments...>()); });
+    emulation::launch(blocks, threads,
+                      [=] { call(kernel, arguments, std::index_sequence_for<Arguments...>()); });
 }
 
 } // namespace
 
-#define LAUNCHES(kernel) \
-    extern "C" void launch_##kernel(unsigned blocks, unsigned threads, void** arguments) { run(kernel, blocks, threads, arguments); }
+#define LAUNCHES(kernel)                                                                   \
+    extern "C" void launch_##kernel(unsigned blocks, unsigned threads, void** arguments) { \
+        run(kernel, blocks, threads, arguments);                                           \
+    }
 
 #ifdef COLUMNS
 LAUNCHES(mix_norm)
