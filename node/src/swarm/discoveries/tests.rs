@@ -566,7 +566,7 @@ fn re_runs_go_evenly_to_relays_and_half_to_proven_authors_whatever_they_claim() 
 }
 
 #[test]
-fn rumours_count_an_author_once_and_claims_end() {
+fn peer_reports_count_an_author_once_and_claims_end() {
     let mut node = Node::new();
     let line = |delta: f64| {
         let Body::Discovery(discovery) = found("warmup 0.1", -0.02) else { panic!("a discovery") };

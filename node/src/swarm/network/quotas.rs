@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn gossip_and_questions_have_the_rates_of_the_design() {
+    fn gossip_and_questions_have_the_rates_that_are_written_here() {
         let (mut quotas, peer) = (Quotas::default(), PeerId::random());
         let [intent, found] = [true, false].map(record);
         let count = |may: &mut dyn FnMut(Duration) -> bool, now| (0..1000).filter(|_| may(now)).count();

@@ -113,7 +113,7 @@ fn every_listed_crate_is_locked() {
 
 /// This makes the real corpus: it downloads 62 MB the first time on a machine, and takes a second after that.
 #[test]
-fn the_default_corpus_is_what_the_design_says() {
+fn the_default_corpus_is_what_its_page_says() {
     let cache = store::default_cache().unwrap();
     let corpus = read(&cache, &mut |_, _, _| {}).unwrap();
     assert_eq!(corpus.hash(), pinned_hash());
