@@ -1,4 +1,4 @@
-//! Who proposes what to try next: the built-in search, under a person's direction.
+//! The proposer of what to try next: the built-in search, which follows a person's direction.
 
 pub mod directed;
 pub mod evolve;

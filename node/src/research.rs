@@ -1,4 +1,6 @@
-//! The research core: what to try, what it showed, where to stand. Pure: events in, actions out.
+//! The research core: a pure state machine that decides which runs to make and which changes to keep.
+//!
+//! Events in, actions out. Not here: choosing changes (`proposers`), making runs (`runs`), files and clocks.
 
 pub mod active;
 pub mod beliefs;

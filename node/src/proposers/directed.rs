@@ -1,4 +1,6 @@
-//! The proposer as the driver gives it to the research: evolve, and a person's program.md read afresh each time.
+//! The proposer that the driver gives to the research: evolve, which follows a person's program.md.
+//!
+//! The file is read again for each proposal. Not here: what it may say (`program.rs`) and how evolve chooses.
 
 use std::path::{Path, PathBuf};
 
@@ -13,17 +15,17 @@ use crate::{
     research::{PeerResults, Proposal, Propose, beliefs::Importance},
 };
 
-/// Changes that the summary lists as ruled out: what a person reads.
+/// Most ruled-out changes that the summary lists: as many as a person reads.
 const LISTED: usize = 10;
 
-/// Where a person's direction may stand.
+/// Where program.md is looked for, in this order.
 #[derive(Debug, Clone)]
 pub struct ProgramPaths {
-    /// The file asked for.
+    /// The file that a person asked for, if any.
     pub asked: Option<PathBuf>,
     /// The folder that the node was started in.
     pub folder: PathBuf,
-    /// The home.
+    /// The node's home folder.
     pub home: PathBuf,
 }
 
@@ -36,17 +38,18 @@ impl ProgramPaths {
     }
 }
 
-/// Evolve under a person's direction.
+/// The built-in search, evolve, under a person's direction.
 #[derive(Debug)]
 pub struct Searcher {
     evolve: Evolve,
     paths: ProgramPaths,
+    /// What was wrong with program.md at the last look, so that each fault is noted once.
     trouble: Option<String>,
     note: Option<String>,
 }
 
 impl Searcher {
-    /// Makes a searcher; a program.md that is wrong now is an error, one that becomes wrong later a note.
+    /// Makes a searcher. A program.md that is wrong now is an error; one that becomes wrong later is noted.
     pub fn new(mut evolve: Evolve, paths: ProgramPaths) -> anyhow::Result<Self> {
         evolve.direct(paths.read()?);
         Ok(Self { evolve, paths, trouble: None, note: None })

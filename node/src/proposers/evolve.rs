@@ -1,14 +1,17 @@
-//! The built-in search: what to try next, and why. No network, no key, no language model.
+//! The built-in search: it chooses what to try next, and says why. No network, no key, no language model.
 //!
 //! ```text
 //! operators (prior art, scale, model, bracket, split, ablation, recombination)
 //!     └▶ candidates ─▶ inside the space? new? fits memory and budget? ─▶ model's belief ─▶ most promising
 //! ```
 //!
-//! Every operator lists candidates. They are ranked by the gain that the model expects of them beyond what this
-//! machine's noise lets anyone see, times the operator's weight: how well it has done here and what the moment asks
-//! for. Most proposals change one knob, some two to four; when keeps stop coming most change several, and some many.
-//! **No effective config is ever proposed twice.** Pure: everything follows from the ledger, the direction and the generator given.
+//! Every operator lists candidates. They are ranked by the expected gain beyond what this machine's noise
+//! hides, times the operator's weight. The weight says how well the operator has done here and how much the
+//! moment asks for it. Most proposals change one knob, some two to four; when keeps stop coming, most change
+//! several and some many.
+//!
+//! **No effective config is ever proposed twice.** Pure: everything follows from the ledger, the direction,
+//! peers' results and the seed.
 
 mod importance;
 pub mod ledger;
@@ -46,7 +49,7 @@ use ledger::Ledger;
 use propose::propose;
 use search::Context;
 
-/// Proposals whose patches are remembered while they run: more than slots on any machine.
+/// Most recent proposals whose patches are remembered: more than there are slots on any machine.
 const MOST_RECENT: usize = 256;
 
 /// The built-in search.
@@ -59,7 +62,7 @@ pub struct Evolve {
     direction: Direction,
     ledger: Ledger,
     peer_results: PeerResults,
-    /// Proposals of late, to know the patches of what is in flight.
+    /// The latest proposals, oldest first, to know the patches of what is in flight.
     recent: VecDeque<(ConfigHash, Patch)>,
     exhausted: Option<Exhausted>,
 }
@@ -90,12 +93,12 @@ impl Evolve {
         &self.ledger
     }
 
-    /// Returns why the last proposal was none.
+    /// Returns why the last call proposed nothing, if it did not.
     pub const fn exhausted(&self) -> Option<Exhausted> {
         self.exhausted
     }
 
-    /// Proposes with everything that the search thinks of it.
+    /// Proposes a change, with everything that the search expects of it.
     pub fn suggest(
         &mut self,
         incumbent: &EffectiveConfig,
@@ -108,7 +111,7 @@ impl Evolve {
             .filter(|(hash, _)| pending.contains(hash))
             .map(|(_, patch)| patch.clone())
             .collect();
-        // A stream per number: a restart proposes what it would have proposed.
+        // A random stream per experiment number, so that a restart proposes what it would have proposed.
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(u64::from(number));
         let suggestion = propose(&self.context(incumbent, pending, &patches), &mut rng);

@@ -9,8 +9,8 @@
 //! Prose for the language model.
 //! ```
 //!
-//! Each key is optional. Read afresh at each proposal, so that an edit steers a running node. A file without front
-//! matter is all prose. Where a group and one of its knobs disagree, the knob wins.
+//! Each key is optional. The file is read again for each proposal, so an edit steers a running node. A file
+//! without front matter is all prose. Where a group and one of its knobs disagree, the knob wins.
 
 use std::{
     collections::BTreeMap,
@@ -20,23 +20,24 @@ use std::{
 
 use autoswarm_protocol::{Knob, KnobGroup, knobs::KNOBS, train_config::nearest};
 
-/// The program.md that is used where nobody wrote another.
+/// The program.md that is used if nobody wrote another.
 pub const BUILT_IN: &str = include_str!("../../../program.md");
 
-/// What encloses the front matter.
+/// The line before and after the front matter.
 const FENCE: &str = "+++";
+/// The keys that the front matter may have.
 const KEYS: [&str; 3] = ["focus", "avoid", "scope"];
-/// Longest program.md, bytes: what a small model's context holds beside the rest of the prompt.
+/// Longest program.md, bytes: as much as a small model's context holds beside the rest of the prompt.
 const MAX_BYTES: usize = 64 * 1024;
 
 /// How many knobs a proposal changes at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// One.
+    /// One knob.
     Narrow,
-    /// Two or three.
+    /// Two or three knobs.
     Focused,
-    /// Four or more.
+    /// Four knobs or more.
     Broad,
 }
 
@@ -59,12 +60,12 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A person's direction.
+/// A person's direction, as read from a program.md.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Direction {
     /// Rank of each focused knob: 2 where it was named itself, 1 where its group was.
     focus: BTreeMap<Knob, u8>,
-    /// The same for those to leave alone.
+    /// Rank of each knob to leave alone, by the same rule.
     avoid: BTreeMap<Knob, u8>,
     /// How many knobs to change at once; none to let the search decide.
     pub scope: Option<Scope>,
@@ -76,11 +77,11 @@ pub struct Direction {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("program.md line {line}: {what}; {fix}")]
 pub struct ProgramError {
-    /// The line, from 1.
+    /// Number of the line, from 1.
     pub line: usize,
-    /// What is wrong.
+    /// What is wrong there.
     pub what: String,
-    /// What would be right.
+    /// How to put it right.
     pub fix: String,
 }
 
@@ -131,10 +132,11 @@ impl Direction {
     pub fn permits(&self, knob: Knob) -> bool {
         let focus = self.focus.get(&knob).copied().unwrap_or(0);
         let avoid = self.avoid.get(&knob).copied().unwrap_or(0);
+        // The higher rank wins: a knob that was named itself over its group.
         avoid <= focus && (focus > 0 || self.focus.is_empty())
     }
 
-    /// Returns whether there is a focus or something to avoid.
+    /// Returns whether any knob is focused or avoided.
     pub fn restricts(&self) -> bool {
         !self.focus.is_empty() || !self.avoid.is_empty()
     }
@@ -156,7 +158,7 @@ impl fmt::Display for Direction {
     }
 }
 
-/// Returns the front matter, the line it starts on, and the prose.
+/// Splits a text into the front matter, the line that it starts on, and the prose; none if all is prose.
 fn split(text: &str) -> Result<Option<(String, usize, String)>, ProgramError> {
     let mut lines = text.lines().enumerate().skip_while(|(_, line)| line.trim().is_empty());
     let Some((opening, first)) = lines.next() else { return Ok(None) };
@@ -186,13 +188,14 @@ fn split(text: &str) -> Result<Option<(String, usize, String)>, ProgramError> {
     ))
 }
 
-/// The front matter, to say where in it something is.
+/// The front matter and its first line number, for errors that name a line.
 struct Lines<'a> {
     front: &'a str,
     start: usize,
 }
 
 impl Lines<'_> {
+    /// Returns the line that sets a key.
     fn of(&self, key: &str) -> usize {
         let defines = |line: &str| {
             line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
@@ -219,6 +222,7 @@ impl Lines<'_> {
         error(self.of(key), format!("unknown key `{key}`"), fix)
     }
 
+    /// Reads a list of knobs and groups: rank 2 for a knob that is named itself, 1 for one whose group is.
     fn knobs(&self, key: &str, value: &toml::Value) -> Result<BTreeMap<Knob, u8>, ProgramError> {
         let example = format!("write {key} = [\"optimizer\", \"depth\"]");
         let Some(list) = value.as_array() else {
@@ -273,9 +277,9 @@ impl Lines<'_> {
 /// Where a program.md was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProgramSource {
-    /// A file.
+    /// A file on this machine.
     File(PathBuf),
-    /// The one that the program brings.
+    /// The one that is compiled in.
     BuiltIn,
 }
 
@@ -288,8 +292,9 @@ impl fmt::Display for ProgramSource {
     }
 }
 
-/// Returns which program.md applies: the one asked for, `./program.md`, the home's, or the built-in one. One that was
-/// asked for applies even where `exists` denies it, so that reading it says what is wrong.
+/// Returns which program.md applies: the one asked for, else the first that exists of those in `folder` and
+/// in `home`, else the built-in one. One that was asked for applies even if it does not exist, so that
+/// reading it says what is wrong.
 pub fn locate(
     asked: Option<&Path>,
     folder: &Path,

@@ -1,4 +1,4 @@
-//! Tests of program.md: what it says, and what is said about a broken one.
+//! Tests of reading program.md: what a valid one means, and what is said about a broken one.
 
 use super::*;
 
@@ -69,7 +69,8 @@ fn errors_name_line_key_and_fix() {
     );
     check(
         "+++\n\navoid = [\"the weather in March\"]\n+++",
-        "program.md line 3: `the weather in March` in `avoid` is neither a knob nor a group; the groups are shape, schedule, optimizer and init; the knobs are in node/docs/knobs.md",
+        "program.md line 3: `the weather in March` in `avoid` is neither a knob nor a group; the groups are \
+         shape, schedule, optimizer and init; the knobs are in node/docs/knobs.md",
     );
     check(
         "+++\nfocus = \"depth\"\n+++",
@@ -94,7 +95,8 @@ fn errors_name_line_key_and_fix() {
     );
     check(
         "---\nscope: narrow\n---\n",
-        "program.md line 1: the front matter is enclosed in `---`; write it as TOML between two lines of `+++`",
+        "program.md line 1: the front matter is enclosed in `---`; write it as TOML between two lines of \
+         `+++`",
     );
     check(
         "+++\nfocus = [\"depth\"]\navoid = [\"depth\"]\n+++",

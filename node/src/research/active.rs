@@ -1,4 +1,6 @@
-//! An experiment in flight: its comparisons, which of their halves are still missing, and every run so far.
+//! An experiment in flight: its comparisons, the runs that they still miss, and every run that ended so far.
+//!
+//! Not here: what its evidence means (`verdict`) and when a run is started (`core`).
 
 use autoswarm_protocol::{
     EffectiveConfig, Estimate, Experiment, Hypothesis, KnobGroup, Run, RunRole, Verdict,
@@ -14,40 +16,40 @@ use super::{
 /// Which config a run trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The change.
+    /// The config with the change.
     Child,
-    /// What it is compared with.
+    /// The parent that the child is compared with.
     Incumbent,
 }
 
 /// A run that an experiment still needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Need {
-    /// What it is for.
+    /// What the run is for.
     pub role: RunRole,
-    /// Which config.
+    /// Which of the two configs it trains.
     pub side: Side,
-    /// Which seed.
+    /// The seed that it must run on.
     pub seed: u64,
-    /// The number of the pair, of a pair's half.
+    /// Which pair of the experiment, from 0, where the run is half of a fresh pair.
     pub pair: Option<u16>,
 }
 
-/// Two runs on one seed: bits per byte on validation as far as they are known.
+/// Two runs on one seed, with their validation values (bits per byte) as far as they are known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeedPair {
-    /// The seed of both.
+    /// The seed of both runs.
     pub seed: u64,
-    /// The place of a screening seed in the fixed list.
+    /// The place of a screening seed in the arena's fixed list; none for a fresh pair.
     pub screening_index: Option<u32>,
-    /// The child's value.
+    /// The child's value, bits per byte.
     pub child: Option<f64>,
-    /// The incumbent's value.
+    /// The incumbent's value, bits per byte.
     pub incumbent: Option<f64>,
 }
 
 impl SeedPair {
-    /// A finished comparison of which only the difference matters.
+    /// Makes a finished comparison from its difference alone.
     const fn known(seed: u64, difference: f64) -> Self {
         Self { seed, screening_index: None, child: Some(difference), incumbent: Some(0.0) }
     }
@@ -60,41 +62,41 @@ impl SeedPair {
 /// An experiment in flight.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Active {
-    /// The arena.
+    /// The arena that it is measured in.
     pub arena: ArenaId,
-    /// Its number.
+    /// Its place in this node's history, from 0 for the first baseline.
     pub number: u32,
-    /// The change.
+    /// The config with the change; the config itself for a baseline.
     pub child: EffectiveConfig,
-    /// What it is compared with; none for the baseline.
+    /// The config that the child is compared with; none for a baseline.
     pub parent: Option<EffectiveConfig>,
-    /// The hash of what it is compared with, known also where the config itself is not.
+    /// The parent's hash, known also for an experiment from the journal, which does not hold the config.
     parent_hash: Option<ConfigHash>,
-    /// How often this pair of configs was tried before.
+    /// How often this child was tried on this parent before.
     pub attempt: u16,
-    /// The idea.
+    /// What is tried, and why.
     pub hypothesis: Hypothesis,
-    /// The group whose noise applies.
+    /// The knob group whose noise applies.
     pub group: KnobGroup,
-    /// Screening runs against the incumbent's cached ones.
+    /// Screening runs of the child, each beside the incumbent's cached run.
     pub screens: Vec<SeedPair>,
-    /// Fresh pairs.
+    /// Fresh pairs, in the order in which they were planned.
     pub pairs: Vec<SeedPair>,
-    /// Seeds and values of a baseline.
+    /// Seed and value (bits per byte) of each run of a baseline; empty for a child.
     baseline: Vec<(u64, Option<f64>)>,
-    /// How it is run, where it is a peer's.
+    /// The terms of a re-run; none for an experiment that is no re-run.
     #[serde(default, rename = "rerun")] // the name in `pending.json`
     pub reproduction: Option<ReproductionTerms>,
-    /// Every run that ended.
+    /// Every run that ended, in the order of their ends.
     pub runs: Vec<Run>,
-    /// Runs that were repeated through no fault of the config.
+    /// Number of runs that were spoiled through no fault of the config.
     repeats: u32,
     /// Start, seconds since 1970.
     pub started_at: u64,
 }
 
 impl Active {
-    /// Begins an experiment.
+    /// Begins an experiment, with no run planned yet.
     pub fn new(
         arena: ArenaId,
         number: u32,
@@ -122,7 +124,7 @@ impl Active {
         }
     }
 
-    /// Reads a finished experiment back, for what its runs teach.
+    /// Rebuilds a finished experiment from the journal, to learn from its runs.
     pub fn from_experiment(experiment: &Experiment) -> Self {
         let mut active = Self {
             arena: experiment.arena,
@@ -154,6 +156,7 @@ impl Active {
                 seeds.push(run.seed); // once, also where its run was repeated
             }
         }
+        // The journal holds the differences in the order of their seeds, not the cached values behind them.
         active.screens = seeds
             .into_iter()
             .zip(&experiment.screens)
@@ -163,7 +166,7 @@ impl Active {
         active
     }
 
-    /// Ends the experiment.
+    /// Ends the experiment with a verdict, as the journal keeps it. `now` is in seconds since 1970.
     pub fn into_experiment(self, verdict: Verdict, now: u64) -> Experiment {
         Experiment {
             screens: self.screens.iter().filter_map(SeedPair::difference).collect(),
@@ -181,7 +184,7 @@ impl Active {
         }
     }
 
-    /// Begins the re-run of a peer's discovery: fresh pairs on these seeds and nothing else.
+    /// Begins the re-run of a peer's discovery: fresh pairs on the ordered seeds and nothing else.
     pub(super) fn reproduction(
         arena: ArenaId,
         number: u32,
@@ -198,13 +201,13 @@ impl Active {
         active
     }
 
-    /// Returns the tokens of a side's runs that were agreed on beforehand.
+    /// Returns the training tokens that the terms of a re-run fix for a side; none where the budget decides.
     pub fn agreed_tokens(&self, side: Side) -> Option<u64> {
         let (child, parent) = self.reproduction?.tokens?;
         Some(if side == Side::Child { child } else { parent })
     }
 
-    /// Returns the config of a side.
+    /// Returns the config that runs of a side train.
     pub fn config_of(&self, side: Side) -> &EffectiveConfig {
         match (side, &self.parent) {
             (Side::Incumbent, Some(parent)) => parent,
@@ -224,12 +227,13 @@ impl Active {
         self.pairs.push(SeedPair { seed, screening_index: None, child: None, incumbent: None });
     }
 
-    /// Returns the place of a screening seed in the fixed list.
+    /// Returns the place of a screening seed in the arena's fixed list.
     pub fn screen_index(&self, seed: u64) -> Option<u32> {
         self.screens.iter().find(|screen| screen.seed == seed).and_then(|screen| screen.screening_index)
     }
 
-    /// Returns the runs still missing, in the order in which one slot makes them: A B B A.
+    /// Returns the runs still missing, in the order in which one slot makes them. For pairs that is A B B A:
+    /// every other pair begins with the incumbent.
     pub fn needs(&self) -> impl Iterator<Item = Need> + '_ {
         let baseline = self.baseline.iter().filter(|(_, value)| value.is_none()).map(|&(seed, _)| Need {
             role: RunRole::Baseline,
@@ -261,7 +265,7 @@ impl Active {
         baseline.chain(screens).chain(pairs)
     }
 
-    /// Stores a value where it is missing.
+    /// Stores a run's value, bits per byte, in the comparison that waits for it.
     pub(super) fn fill(&mut self, role: RunRole, seed: u64, value: f64) {
         let of_seed =
             |list: &mut Vec<SeedPair>| list.iter_mut().position(|comparison| comparison.seed == seed);
@@ -294,7 +298,8 @@ impl Active {
         }
     }
 
-    /// Notes that a run must be repeated; false when it was repeated too often already. A pair is repeated as a whole.
+    /// Counts a spoiled run. Returns whether it may be repeated: false from the `most`-th on. A pair is
+    /// repeated as a whole.
     pub(super) fn repeat(&mut self, order: &RunOrder, most: u32) -> bool {
         self.repeats += 1;
         if let Some(pair) = order.pair.and_then(|index| self.pairs.get_mut(usize::from(index))) {
@@ -303,7 +308,7 @@ impl Active {
         self.repeats < most
     }
 
-    /// Returns the differences so far.
+    /// Returns the differences so far, for the verdict.
     pub fn evidence(&self) -> Evidence {
         Evidence {
             screens: self
@@ -317,7 +322,7 @@ impl Active {
         }
     }
 
-    /// Returns the difference on the audit split, from the fresh pairs alone; of repeated runs the last counts.
+    /// Returns the difference on the audit split, by fresh pairs alone. Of repeated runs the last counts.
     pub fn audit_estimate(&self) -> Option<Estimate> {
         let audit = |role: RunRole, seed: u64| {
             self.runs.iter().rev().filter(|run| run.role == role && run.seed == seed).find_map(|run| {
@@ -335,7 +340,7 @@ impl Active {
     }
 }
 
-/// Pairs up the finished runs of two roles by their seeds; of repeated runs the last counts.
+/// Pairs up the finished runs of two roles by their seeds. Of repeated runs the last counts.
 fn comparisons(runs: &[Run], child: RunRole, incumbent: RunRole) -> Vec<SeedPair> {
     let mut out: Vec<SeedPair> = Vec::new();
     for run in runs.iter().filter(|run| run.role == child || run.role == incumbent) {

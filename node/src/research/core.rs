@@ -1,4 +1,4 @@
-//! The research state machine: events in, actions out, N runs in flight over the slots.
+//! The research state machine: events in, actions out, at most one run in flight per slot.
 //!
 //! ```text
 //!            ┌─ propose ─▶ screen ──▶ fresh pairs ─┬▶ keep: the child is the incumbent
@@ -6,8 +6,8 @@
 //!            └────────────────┴── crash ◀──┘
 //! ```
 //!
-//! It does no IO, reads no clock and draws no random number of its own: the driver performs the actions and says what
-//! came of them. Everything that it must remember is in the journal's experiments and in [`Research::pending`].
+//! It does no IO, reads no clock and draws no random number of its own. The driver performs the actions and
+//! reports what came of them. All that a restart must know is in the journal and in [`Research::pending`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -26,29 +26,29 @@ use super::{
 };
 use crate::research::messages::ReproductionTerms;
 
-/// Runs of the baseline: two give a standard deviation, a third makes it worth something.
+/// Runs of the baseline, each on its own seed: two give a standard deviation, a third makes it usable.
 pub const BASELINE_SEEDS: u32 = 3;
 
-/// Changes waiting to be tried again on a new incumbent, and people's tries. More are refused with a word.
+/// Most changes that wait for their turn. Beyond it a person's try is refused, and others are dropped.
 const MAX_QUEUED: usize = 16;
 
-/// Faults of the machine, one after the other, after which the node asks a person.
+/// Runs in a row that the machine, not a config, made fail, after which the node halts and asks a person.
 const MAX_MACHINE_FAULTS: u32 = 6;
 
-/// Early losses of the incumbent's screening runs that are remembered: it makes one in some sixty runs.
+/// Screening runs of the incumbent whose early losses are remembered; about one run in sixty is such a run.
 const MAX_EARLY: usize = 256;
 
-/// Tries of one run that the machine, not the config, spoiled.
+/// Runs of one experiment that may be spoiled through no fault of the config; the last is not repeated.
 const MAX_TRIES: u32 = 3;
 
-/// A change that waits: a person's, by its ticket, or one that won against an incumbent of the past.
+/// A change that waits: a person's try (with a ticket), a peer's idea, or a win against an earlier incumbent.
 #[derive(Debug, Clone)]
 struct Queued {
     ticket: Option<u64>,
     proposal: Proposal,
 }
 
-/// The machine's state.
+/// The state machine.
 pub struct Research {
     rules: Rules,
     proposer: Box<dyn Propose + Send>,
@@ -58,13 +58,14 @@ pub struct Research {
     gain: Option<Estimate>,
     screening: ScreeningCache,
     prune: PruneModel,
-    /// Of the incumbent's screening runs, by seed.
+    /// Early losses of the incumbent's screening runs, by seed.
     early: BTreeMap<u64, Early>,
+    /// Training tokens that the budget buys at each known speed.
     prices: BTreeMap<SpeedHash, u64>,
     pricing: BTreeSet<SpeedHash>,
     active: Vec<Active>,
     running: BTreeMap<u64, RunOrder>,
-    /// By child and parent.
+    /// Earlier experiments on the same change, by child and parent.
     attempts: BTreeMap<(ConfigHash, Option<ConfigHash>), Attempts>,
     queue: VecDeque<Queued>,
     reproduction: Option<Reproduction>,
@@ -87,8 +88,7 @@ impl std::fmt::Debug for Research {
 }
 
 impl Research {
-    /// Makes the state from what the journal holds of this arena, by rising number, and from the experiments that a
-    /// restart interrupted.
+    /// Rebuilds the state from this arena's journal, by rising number, and from the interrupted experiments.
     pub fn new(
         rules: Rules,
         proposer: Box<dyn Propose + Send>,
@@ -130,7 +130,7 @@ impl Research {
         research
     }
 
-    /// Takes over interrupted experiments that still belong here.
+    /// Takes over interrupted experiments of this arena: children if there is an incumbent, else a baseline.
     fn adopt_pending(&mut self, pending: Vec<Active>) {
         for active in pending {
             let has_parent = active.parent.is_some();
@@ -151,7 +151,7 @@ impl Research {
         }
     }
 
-    /// Returns whether somebody else's idea waits or runs.
+    /// Returns whether a peer's idea waits in the queue or is being tried.
     pub fn is_inspired(&self) -> bool {
         self.queue.iter().any(|queued| !queued.proposal.hypothesis.inspired_by.is_empty())
             || self
@@ -160,12 +160,12 @@ impl Research {
                 .any(|active| active.reproduction.is_none() && !active.hypothesis.inspired_by.is_empty())
     }
 
-    /// Returns whether a re-run for somebody else waits or runs.
+    /// Returns whether the re-run of a peer's discovery waits or runs.
     pub fn is_reproducing(&self) -> bool {
         self.reproduction.is_some() || self.active.iter().any(|active| active.reproduction.is_some())
     }
 
-    /// Returns the experiments in flight: what a restart needs to go on without repeating a run.
+    /// Returns the experiments in flight. With them a restart goes on without repeating a run.
     pub fn pending(&self) -> &[Active] {
         &self.active
     }
@@ -175,7 +175,7 @@ impl Research {
         self.incumbent.as_ref()
     }
 
-    /// Returns the sum of the kept gains since the baseline with its error.
+    /// Returns the sum of the gains kept since the baseline, with its standard error; none before the first.
     pub fn gain(&self) -> Option<Estimate> {
         self.gain
     }
@@ -185,17 +185,17 @@ impl Research {
         &self.rules.baseline
     }
 
-    /// Returns the machine's noise as far as it is known.
+    /// Returns what is known of this machine's noise.
     pub fn noise(&self) -> &NoiseModel {
         &self.noise
     }
 
-    /// Returns the proposer.
+    /// Returns the proposer, to ask what it believes and has ruled out.
     pub fn proposer(&self) -> &(dyn Propose + Send) {
         self.proposer.as_ref()
     }
 
-    /// Returns how this session judges.
+    /// Returns the constants by which this session judges.
     pub fn policy(&self) -> &Policy {
         &self.rules.policy
     }
@@ -205,7 +205,7 @@ impl Research {
         self.baseline_mean
     }
 
-    /// Reads a person's change to the incumbent; says in one line what is wrong with it.
+    /// Makes a proposal of a person's patch to the incumbent, or says in one line what is wrong with it.
     pub fn person_proposal(&self, patch: &str, because: &str) -> Result<Proposal, String> {
         let incumbent =
             self.incumbent.as_ref().ok_or("there is no baseline yet; ask again when there is one")?;
@@ -227,12 +227,12 @@ impl Research {
         Ok(Proposal { child, hypothesis })
     }
 
-    /// Returns the runs in flight.
+    /// Returns the orders of the runs in flight.
     pub fn running(&self) -> impl Iterator<Item = &RunOrder> {
         self.running.values()
     }
 
-    /// Returns the runs that are surely still to come before experiment `number` can be judged.
+    /// Returns how many runs experiment `number` still needs, at least, before it can be judged.
     pub fn outstanding_runs(&self, number: u32) -> usize {
         self.active.iter().find(|active| active.number == number).map_or(0, |active| active.needs().count())
     }
@@ -297,11 +297,12 @@ impl Research {
         }
     }
 
-    /// Takes the first run that some experiment needs, oldest experiment first.
+    /// Takes the first run that an experiment needs and that is not in flight yet, oldest experiment first.
     fn next_order(&mut self, slot: usize) -> Option<RunOrder> {
         let (number, need, config, patch, agreed, group) = self.active.iter().find_map(|active| {
             active.needs().find_map(|need| {
                 let config = active.config_of(need.side);
+                // One screening run of the incumbent serves all experiments that wait for its seed.
                 let taken = self.running.values().any(|order| {
                     order.seed == need.seed
                         && order.config == *config
@@ -309,6 +310,7 @@ impl Research {
                         && order.role == need.role
                 });
                 let agreed = active.agreed_tokens(need.side);
+                // While one run measures the price of a speed, others wait, so that all get the same tokens.
                 let waits = agreed.is_none() && self.pricing.contains(&config.speed_hash());
                 (!taken && !waits).then(|| {
                     let patch = active.hypothesis.patch.clone();
@@ -337,7 +339,7 @@ impl Research {
         let Some(incumbent) = self.incumbent.as_ref().map(|incumbent| incumbent.config.clone()) else {
             return self.begin_baseline(now);
         };
-        // One experiment more than slots: enough that none idles while a price is taken, few enough to stay current.
+        // One more than slots: no slot idles while a price is measured, and all are on a recent incumbent.
         if self.active.len() > self.rules.slots {
             return false;
         }
@@ -382,7 +384,7 @@ impl Research {
         self.active.push(Active::reproduction(self.rules.arena, number, reproduction, attempt, now));
     }
 
-    /// Takes the first change in the queue that still changes something, put onto the incumbent of the moment.
+    /// Takes the first queued change that still changes something when rebased onto the incumbent.
     fn next_queued(&mut self, incumbent: &EffectiveConfig, actions: &mut Vec<Action>) -> Option<Queued> {
         while let Some(Queued { ticket, proposal }) = self.queue.pop_front() {
             match rebase(proposal, incumbent, self.rules.context) {
@@ -419,15 +421,14 @@ impl Research {
 
     fn plan_screen(&mut self, active: &mut Active) {
         let limit = self.rules.policy.refresh_after;
-        // A second try on a seed of the first would be the same run.
+        // On a seed of an earlier attempt the run would be the same.
         let key = (active.child.hash(), active.parent.as_ref().map(EffectiveConfig::hash));
         let earlier = self.attempts.get(&key);
         let is_spent = |seed| earlier.is_some_and(|attempts| attempts.screened.contains(&seed));
         let mut position = active.screens.len();
         let plan = loop {
             let plan = self.screening.plan(position, self.finished_runs, limit);
-            // After a restart the seeds may stand in another order. One that this experiment has had would never be filled again,
-            // and says nothing new.
+            // After a restart the seeds' order may differ. A second entry for a seed would never be filled.
             let is_new = active.screens.iter().all(|screen| screen.screening_index != Some(plan.seed_index));
             if is_new && !is_spent(screening_seed(self.rules.arena, plan.seed_index)) {
                 break plan;
@@ -488,7 +489,7 @@ impl Research {
         }
         self.active[owner].runs.push(run);
         match (value, crash) {
-            // A void price: the tokens were not those that the config deserves, so the value does not count.
+            // The price was wrong: the tokens are not what the budget buys, so the value does not count.
             (Some(_), _) if better_tokens.is_some() && self.active[owner].repeat(&order, MAX_TRIES) => {
                 self.prices.extend(better_tokens.map(|tokens| (speed, tokens)));
             }
@@ -499,6 +500,7 @@ impl Research {
                 self.fill(&order, value);
             }
             (None, Some(crash)) => {
+                // Only the child is on trial: a crash of the incumbent's run is repeated, whatever its class.
                 let config_fault = crash.class.blames_config() && order.config == self.active[owner].child;
                 if config_fault || !self.active[owner].repeat(&order, MAX_TRIES) {
                     self.crashed(owner, crash.class, crash.message, now, actions);
@@ -512,7 +514,7 @@ impl Research {
         }
     }
 
-    /// Gives a value to the experiment that paid for it, and an incumbent's screening value to all that wait for it.
+    /// Stores a value in the experiment that ordered it; an incumbent's screening value in all that wait.
     fn fill(&mut self, order: &RunOrder, value: f64) {
         if order.role == RunRole::IncumbentScreen {
             let index = self.active.iter().find_map(|active| active.screen_index(order.seed));
@@ -537,7 +539,7 @@ impl Research {
         }
     }
 
-    /// Drops a candidate whose run was stopped early.
+    /// Discards a candidate whose screening run was stopped early.
     fn pruned(&mut self, index: usize, pruned: &Pruned, seed: u64, now: u64, actions: &mut Vec<Action>) {
         let active = self.active.remove(index);
         let expected =
@@ -572,7 +574,7 @@ impl Research {
         self.conclude(active, verdict, now, actions);
     }
 
-    /// Judges an experiment all of whose started runs have ended.
+    /// Judges an experiment if none of its planned runs is missing; the outcome may be to plan more.
     fn judge(&mut self, index: usize, now: u64, actions: &mut Vec<Action>) {
         if self.active[index].needs().next().is_some() {
             return;
@@ -587,7 +589,7 @@ impl Research {
         if let Some(ReproductionTerms { comparison, .. }) = self.active[index].reproduction {
             let active = self.active.remove(index);
             let estimate = evidence.estimate(self.noise.pair_sd(group));
-            // Without a pair there is nothing to say; a re-run is made with at least one.
+            // There is no estimate without a pair, but a re-run is ordered with at least one.
             let found = estimate.ok_or(CrashClass::BadOutput);
             self.conclude(active, Verdict::Reproduction { comparison, found }, now, actions);
             return;
@@ -595,6 +597,7 @@ impl Research {
         match self.rules.policy.next(&evidence, &self.noise, group) {
             Next::Screen => {
                 let mut active = self.active.remove(index);
+                // The cached screening runs are the current incumbent's; an older parent has none left.
                 if self.incumbent.as_ref().map(|incumbent| &incumbent.config) == active.parent.as_ref() {
                     self.plan_screen(&mut active);
                 } else {
@@ -660,7 +663,7 @@ impl Research {
         actions.push(Action::Conclude(Box::new(experiment)));
     }
 
-    /// Learns from an experiment that is over; a restart calls it for the whole journal.
+    /// Learns from a finished experiment; a restart calls it for the whole journal.
     fn learn(&mut self, experiment: &Experiment) {
         self.next_number = self.next_number.max(experiment.number + 1);
         let key = (experiment.config.hash(), experiment.parent);
@@ -709,7 +712,7 @@ impl Research {
                 self.screening.incumbent_changed();
                 self.early.clear();
             }
-            // What was stopped early is no difference at the end, and the share of gains is of what got there.
+            // These have no final difference, and the share of gains counts only experiments that have one.
             Verdict::Discard { reason: DiscardReason::Pruned, .. } | Verdict::Crash { .. } => {}
             Verdict::Discard { .. } | Verdict::Reproduction { .. } => {
                 self.noise.observe(experiment.group, &active.evidence());
@@ -718,7 +721,7 @@ impl Research {
         self.proposer.observe(experiment);
     }
 
-    /// Remembers how an incumbent's run began, if it is this incumbent's.
+    /// Remembers the early losses of a run, if it is the current incumbent's.
     fn learn_early(&mut self, run: &Run) {
         if let (true, Some(early)) = (self.is_incumbents(run), run.outcome.report().and_then(Early::of)) {
             if self.early.len() >= MAX_EARLY {
@@ -728,8 +731,8 @@ impl Research {
         }
     }
 
-    /// Remembers an incumbent's screening run, so that a restart does not repeat it. Of one that has been replaced, as the parent of
-    /// what ran beside its successor, only the seed counts: it is used up.
+    /// Remembers an incumbent's screening run, so that a restart does not repeat it. Of a run of an earlier
+    /// incumbent only the seed counts: it is used up.
     fn learn_screening(&mut self, run: &Run) {
         let Some(value) = run.validation() else { return };
         let Some(index) = (0..self.screening.next_seed() + 64)
@@ -757,15 +760,14 @@ impl Research {
     }
 }
 
-/// What was made of one change on one parent.
 #[derive(Debug, Default)]
 struct Attempts {
     made: u16,
-    /// Seeds of its screening runs.
+    /// Seeds of all their screening runs.
     screened: BTreeSet<u64>,
 }
 
-/// Takes the blame for being late from a config whose tokens are known: they were priced by a run in time, or are another node's.
+/// Blames a timeout at known tokens on the machine: a run in time priced them, or they are another node's.
 fn not_the_configs_fault(outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Crashed(crash) if crash.class == CrashClass::TimedOut => {
@@ -776,8 +778,7 @@ fn not_the_configs_fault(outcome: Outcome) -> Outcome {
     }
 }
 
-/// Puts a queued proposal onto the incumbent of the moment, and says so where that is another than it was made for; none if that changes
-/// nothing.
+/// Rebases a queued proposal onto the current incumbent; none if it changes nothing there.
 fn rebase(queued: Proposal, incumbent: &EffectiveConfig, context: usize) -> Option<Proposal> {
     let Proposal { child: meant, hypothesis } = queued;
     let child = hypothesis.patch.transplant(incumbent).ok()?.effective(context);

@@ -1,4 +1,4 @@
-//! Tests of the research state machine: whole sessions on a made-up surface, in virtual time, over 1, 2 and 8 slots.
+//! Tests of the research state machine: whole sessions on a made-up surface, in virtual time.
 
 use std::collections::BTreeMap;
 
@@ -142,7 +142,7 @@ impl Session {
         }
     }
 
-    /// Ends the run that is due next, with what `outcome` makes of it.
+    /// Ends the run that is due next, with the outcome that `outcome` gives it; false if no run is left.
     fn step(&mut self, outcome: impl Fn(&RunOrder) -> Outcome) -> bool {
         let Some(((at, _), order)) = self.ends.pop_first() else { return false };
         self.now = at;
@@ -214,7 +214,7 @@ fn many_small_keeps(slots: usize, journal: Vec<Experiment>, pending: Vec<Active>
 
 #[test]
 fn a_first_look_is_compared_with_a_run_of_its_own_parent() {
-    // As uneven as real runs, so that many pairs are needed and a change outlives its incumbent.
+    // As noisy as real runs, so that many pairs are needed and an experiment outlives its incumbent.
     let noisy = |config: &EffectiveConfig, seed: u64| {
         let luck = ArenaId::of(&[config.hash().as_bytes().as_slice(), &seed.to_le_bytes()].concat());
         surface(config, seed) + 0.04 * (f64::from(luck.as_bytes()[0]) / 256.0 - 0.5)
@@ -253,7 +253,7 @@ fn a_first_look_is_compared_with_a_run_of_its_own_parent() {
             }
             let pending = first.research.pending().to_vec();
             let mut second = many_small_keeps(slots, first.journal.clone(), pending);
-            // What the incumbent's runs gave is known as before, as long as none is too old.
+            // The incumbent's cached values are known as before, as long as none is too old.
             for seed in (0..first.research.screening.next_seed()).filter(|_| cut < 60) {
                 let known = |session: &Session| session.research.screening.value(seed);
                 assert_eq!(known(&second), known(&first), "{what}, seed {seed}");
@@ -275,7 +275,7 @@ fn one_slot_runs_pairs_in_the_order_a_b_b_a() {
 
 #[test]
 fn eight_slots_do_seven_times_the_experiments_of_one() {
-    // A night of eight hours, whatever gets done in it.
+    // A night of eight hours, however many experiments that makes.
     let per_hour = |slots| {
         let mut session = Session::new(slots, 100_000);
         while session.hours() < 8.0 && session.step(finish) {}
@@ -354,7 +354,7 @@ fn a_machine_that_became_slow_is_not_its_configs_fault() {
     let gave_none = late.runs.iter().filter(|run| run.validation().is_none());
     assert_eq!(gave_none.count(), MAX_TRIES as usize, "{late:?}");
     assert!(matches!(late.verdict, Verdict::Crash { class: CrashClass::Starved, .. }), "{:?}", late.verdict);
-    // Where everything is late, no config of a known speed is blamed and a person is asked.
+    // If every run is late, no config of a known speed is blamed; the node halts and asks a person.
     let mut session = Session::new(1, 8);
     while session.halted.is_none()
         && session.step(|order| if order.number > 3 { crash(CrashClass::TimedOut) } else { finish(order) })
@@ -378,7 +378,7 @@ fn a_restart_at_any_moment_loses_no_run_and_counts_none_twice() {
         for _ in 0..cut {
             first.step(finish);
         }
-        // Killed here: what is on disk is the journal and the experiments in flight, through their JSON.
+        // Killed here. On disk are the journal and, as JSON, the experiments in flight.
         let json = serde_json::to_string(first.research.pending()).expect("serializable");
         let pending: Vec<Active> = serde_json::from_str(&json).expect("readable");
         let done = first.journal.len() + pending.len();
@@ -436,7 +436,7 @@ fn every_try_is_answered_with_its_experiment_or_a_reason() {
         actions.into_iter().filter_map(answer).collect()
     };
     assert_eq!(answers(session.research.handle(Input::Try(1, first), 0)), [Ok(1)]);
-    // One runs and one more may be prepared; the rest waits, and what finds no room is refused.
+    // One runs and one more may be prepared. The rest waits, as many as the queue holds; others are refused.
     let more: Vec<_> =
         (2..40).flat_map(|n| answers(session.research.handle(Input::Try(n, second.clone()), 0))).collect();
     assert_eq!(more.len(), 1 + 38 - 1 - MAX_QUEUED, "{more:?}");
@@ -454,7 +454,7 @@ fn a_second_try_of_the_same_change_repeats_no_run_of_the_first() {
     let proposal = session.research.person_proposal("warmup 0.1", "a hunch").expect("valid");
     let child = proposal.child.hash();
     let parent = session.research.incumbent().expect("one").config.clone();
-    // A small gain at each first look, so that one is not enough, and none on fresh pairs.
+    // A small gain at each screening run, so that one is not enough, and none on fresh pairs.
     let fades = |order: &RunOrder| {
         let Outcome::Finished(report) = finish(order) else { panic!("a good trainer") };
         let better = match order.role {
@@ -532,7 +532,7 @@ fn a_keeps_audit_is_of_the_runs_that_counted() {
         keep.expect("a keep").clone()
     };
     let whole = first_keep(&Session::new(1, 12).run());
-    // Its first half was run at a wrong price, which shows in the audit alone.
+    // The first paired run of the keep's child has a wrong price, which shows in its audit value alone.
     let mut session = Session::new(1, 12);
     let mut spoiled = false;
     while let Some(((at, _), order)) = session.ends.pop_first() {
@@ -557,7 +557,8 @@ fn a_keeps_audit_is_of_the_runs_that_counted() {
 
 #[test]
 fn the_journal_by_its_numbers_has_the_incumbent_of_the_night() {
-    // As `a_first_look_is_compared_with_a_run_of_its_own_parent`: changes end in another order than they begin.
+    // Experiments end in another order than they begin, as in
+    // `a_first_look_is_compared_with_a_run_of_its_own_parent`.
     for slots in [1, 2, 8] {
         let night = many_small_keeps(slots, Vec::new(), Vec::new()).run();
         let mut journal = night.journal.clone();
@@ -573,7 +574,7 @@ fn the_journal_by_its_numbers_has_the_incumbent_of_the_night() {
     }
 }
 
-/// A re-run of halving the matrix rate, at another node's token counts.
+/// Returns the re-run of a discovery that halves the matrix rate, at another node's token counts.
 fn reproduction(tokens: Option<(u64, u64)>) -> Box<Reproduction> {
     let rate = |rate| TrainConfig::new().with(Knob::MatrixRate, Value::Number(rate)).expect("in range");
     let (parent, child) = (rate(0.1).effective(CONTEXT), rate(0.05).effective(CONTEXT));
@@ -627,7 +628,7 @@ fn a_re_run_makes_its_pairs_and_changes_nothing_here() {
             seeds.sort_unstable();
             assert_eq!(seeds, [11, 12, 13]);
         }
-        // It is no experiment of the search's, no incumbent and no price.
+        // It is no experiment of the search, makes no incumbent and teaches no price.
         assert_eq!(
             session.journal.iter().filter(|e| !is_rerun(e)).count() as u32,
             1 + 3 + superseded(&session)
@@ -677,10 +678,11 @@ fn a_re_run_that_crashes_says_so_and_waits_for_a_restart_if_cut_off() {
 /// Steps of a run that is long enough to be pruned.
 const RACED_STEPS: u64 = 640;
 
-/// How many times its final distance a run is behind up to each look of pruning, and after the last: as real ones are whose steps stay as many.
+/// How far a run is behind, in multiples of its final distance: up to each look of pruning, and after the
+/// last one. The same as in real runs with as many steps as the incumbent.
 const BEHIND: [f64; 4] = [1.0 / 0.41, 1.0 / 0.50, 1.0 / 0.74, 1.0];
 
-/// A finished run whose losses are behind from the beginning on, and catch up.
+/// Returns a finished run whose losses are behind from the beginning, and catch up.
 fn with_losses(order: &RunOrder) -> RunReport {
     let Outcome::Finished(report) = finish(order) else { unreachable!("`finish` finishes") };
     let level = report.validation.get();
@@ -697,7 +699,7 @@ fn with_losses(order: &RunOrder) -> RunReport {
     RunReport { steps: RACED_STEPS, curve: (1..=CURVE_POINTS).map(point).collect(), ..*report }
 }
 
-/// What a trainer makes of an order: it stops where a loss passes its bound.
+/// Returns the outcome of an order as a trainer makes it: stopped where a loss passes its bound.
 fn pruned(order: &RunOrder) -> Outcome {
     let report = with_losses(order);
     let stopped = report.curve.iter().find_map(|at| {
@@ -736,7 +738,7 @@ fn hopeless_runs_are_stopped_early_and_no_gain_is() {
         let truth = surface(&experiment.config, 0) - surface(&parent, 0);
         assert!(truth > 0.0 && (expected - truth).abs() < 0.5 * truth, "{expected} {truth}");
     }
-    // What is kept is what is kept without pruning; the dropout changes nothing on the surface.
+    // Pruning changes nothing about what is kept; the dropout changes nothing on the surface.
     let whole = Session::new(1, 40).run();
     let rate = |session: &Session| {
         session.research.incumbent().map(|incumbent| incumbent.config.number(Knob::MatrixRate))
@@ -751,7 +753,7 @@ fn a_restart_races_as_if_nothing_had_happened() {
     let order = |session: &Session| {
         session.ends.values().next().map(|order| (order.config.hash(), order.seed, order.prune))
     };
-    // On the way, just before a screening run.
+    // Stop in the middle, just before a screening run.
     for made in 0..60 {
         if made >= 25 && order(&session).is_some_and(|(.., prune)| prune.is_some()) {
             break;

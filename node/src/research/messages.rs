@@ -1,4 +1,4 @@
-//! What goes into the research state machine and what comes out of it: rules, proposals, events, orders, actions.
+//! The messages of the research state machine: rules, proposals and inputs go in, and actions come out.
 
 use autoswarm_protocol::{
     EffectiveConfig, Experiment, Hypothesis, KnobGroup, Outcome, Patch, RunRole,
@@ -16,21 +16,21 @@ use super::{beliefs::Importance, peer_results::PeerResults, verdict::Policy};
 pub struct Rules {
     /// The arena that all values belong to.
     pub arena: ArenaId,
-    /// Evaluation context, tokens.
+    /// Context length of the evaluation, tokens.
     pub context: usize,
-    /// Places where a run can be.
+    /// Runs that may be in flight at once, one per slot.
     pub slots: usize,
-    /// The config that all is measured against.
+    /// The config of the baseline, which all gains are measured from.
     pub baseline: EffectiveConfig,
-    /// How to judge.
+    /// The constants of the verdict.
     pub policy: Policy,
-    /// New experiments of this session, the baseline apart; none for no end.
+    /// New experiments that this session may begin, the baseline apart; none for no limit.
     pub experiments: Option<u32>,
 }
 
-/// Proposes what to try next.
+/// A proposer: chooses the next change to try.
 pub trait Propose {
-    /// Learns from an experiment that is over; called for each, in the journal's order, restarts included.
+    /// Learns from a finished experiment. Called for each in the journal's order, also after a restart.
     fn observe(&mut self, experiment: &Experiment);
 
     /// Proposes a child of `incumbent` other than the `pending` ones; none when nothing is left to try.
@@ -41,12 +41,12 @@ pub trait Propose {
         number: u32,
     ) -> Option<Proposal>;
 
-    /// Returns what a person should know about the last proposal, once.
+    /// Returns a note for a person about the last proposal, and forgets it.
     fn take_note(&mut self) -> Option<String> {
         None
     }
 
-    /// Takes what peers say of their own experiments, in place of what they said before.
+    /// Takes peers' results, in place of those before.
     fn take_peer_results(&mut self, _peer_results: PeerResults) {}
 
     /// Returns the changes that were ruled out, newest first.
@@ -59,133 +59,133 @@ pub trait Propose {
         Vec::new()
     }
 
-    /// Returns what it believes of the knobs, once there is a baseline; none of a proposer that keeps no such beliefs.
+    /// Returns what it believes of the knobs; none before the baseline, or if it keeps no such beliefs.
     fn importance(&self) -> Option<Importance> {
         None
     }
 }
 
-/// A child and why.
+/// A change to try: the child's config and the reason.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Proposal {
     /// The config to try.
     pub child: EffectiveConfig,
-    /// Why, with the patch from the incumbent.
+    /// The reason, with the patch from the incumbent to the child.
     pub hypothesis: Hypothesis,
 }
 
-/// A peer's discovery to run again, for its author and for whoever wonders.
+/// The order to re-run a peer's discovery, so that its author and others know whether it holds here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reproduction {
-    /// The discovery.
+    /// The record of the discovery.
     pub discovery: RecordId,
-    /// The author's config.
+    /// The author's config, with the change.
     pub child: EffectiveConfig,
     /// The config that the author's change starts from.
     pub parent: EffectiveConfig,
     /// What is compared, and at how many tokens.
     pub terms: ReproductionTerms,
-    /// One seed a pair.
+    /// The seeds of the fresh pairs, one for each.
     pub seeds: Vec<u64>,
-    /// Names the discovery and its author's reason.
+    /// Names the discovery and gives its author's reason.
     pub hypothesis: Hypothesis,
 }
 
 /// How a peer's discovery is run again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReproductionTerms {
-    /// What is compared.
+    /// Which two configs are compared, and under whose budget.
     pub comparison: Comparison,
-    /// Training tokens of a run with the change and of one without; none for what this node's own budget buys.
+    /// Training tokens of a run with the change, and without; none for as many as this node's budget buys.
     pub tokens: Option<(u64, u64)>,
 }
 
 /// A run to start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunOrder {
-    /// Its name among the runs in flight.
+    /// Identifies the run in this session; [`Input::RunEnded`] names it.
     pub id: u64,
-    /// The experiment that pays for it.
+    /// The number of the experiment that it is made for.
     pub number: u32,
-    /// The slot that it takes.
+    /// The slot that it takes, from 0.
     pub slot: usize,
-    /// What it is for.
+    /// What the run is for: the baseline, a screening run or half of a fresh pair.
     pub role: RunRole,
-    /// The number of the pair, of a pair's half.
+    /// Which pair of the experiment, from 0, where the run is half of a fresh pair.
     pub pair: Option<u16>,
     /// The config to train.
     pub config: EffectiveConfig,
-    /// The seed.
+    /// The seed of the training run.
     pub seed: u64,
     /// Training tokens; none where the trainer must price the config first.
     pub tokens: Option<u64>,
     /// The change under test, for display.
     pub patch: Patch,
-    /// Whether the tokens are another node's, so that the budget's seconds say nothing about them.
+    /// Whether the tokens are another node's, so that this node's budget (seconds) says nothing about them.
     pub foreign_tokens: bool,
-    /// How far behind it may be at a few looks; none for a run that is not pruned.
+    /// The largest losses with which the run goes on at each look; none for a run that is not pruned.
     pub prune: Option<PruneBounds>,
 }
 
-/// What came of an action, or what a person wants.
+/// An event: what came of an action, or what a person or a peer brings.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// Begin, or go on after a restart.
     Start,
     /// A run ended.
     RunEnded {
-        /// Which.
+        /// The id in its [`RunOrder`].
         id: u64,
         /// When it started, seconds since 1970.
         started_at: u64,
-        /// What it ended as.
+        /// What it measured, or why it gave no number.
         outcome: Box<Outcome>,
-        /// The tokens that the run's own speed makes of the budget, where the price that it took was wrong.
+        /// The tokens that the budget buys at the run's own speed, where its price was wrong.
         better_tokens: Option<u64>,
     },
-    /// Try this next; the ticket names it in [`Action::TryBegan`] or [`Action::TryRefused`].
+    /// Try a person's change next. The ticket comes back in [`Action::TryBegan`] or [`Action::TryRefused`].
     Try(u64, Box<Proposal>),
-    /// Somebody else's idea: try it when its turn comes.
+    /// Try a peer's idea when its turn comes.
     Inspire(Box<Proposal>),
-    /// Run a peer's discovery again when its turn comes; one at a time.
+    /// Re-run a peer's discovery when its turn comes; only one can wait.
     Reproduction(Box<Reproduction>),
-    /// What peers say of their own experiments, in place of what they said before.
+    /// Take peers' results, in place of those before.
     PeerResults(Box<PeerResults>),
-    /// Start nothing new; what runs will be cancelled by the driver.
+    /// Start nothing new; the driver cancels the runs in flight.
     Stop,
 }
 
-/// What the driver must do, in this order.
+/// What the driver must do; actions are performed in the order in which they are returned.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Start a run.
     Run(Box<RunOrder>),
-    /// A hypothesis was chosen.
+    /// Announce a new experiment.
     Propose {
         /// The experiment's number.
         number: u32,
-        /// The idea.
+        /// What is tried, and why.
         hypothesis: Hypothesis,
     },
-    /// What a person tries has become an experiment.
+    /// Answer a person's try: it has become an experiment.
     TryBegan {
-        /// The try.
+        /// The ticket of the try.
         ticket: u64,
-        /// The experiment.
+        /// The number of the experiment.
         number: u32,
     },
-    /// What a person tries will not become an experiment.
+    /// Answer a person's try: it will not become an experiment.
     TryRefused {
-        /// The try.
+        /// The ticket of the try.
         ticket: u64,
-        /// Why, in one line.
+        /// The reason, in one line.
         reason: String,
     },
     /// Write an experiment into the journal.
     Conclude(Box<Experiment>),
-    /// Say a line.
+    /// Show a person a line.
     Note(String),
-    /// Nothing more to do in this session.
+    /// End the session: nothing is left to do.
     Finish,
     /// Stop and tell a person why.
     Halt(String),
@@ -194,14 +194,14 @@ pub enum Action {
 /// The best config so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Incumbent {
-    /// The config.
+    /// The config as executed.
     pub config: EffectiveConfig,
-    /// Its finished runs' values on validation, bits per byte.
+    /// Validation values of its finished runs, bits per byte.
     pub values: Vec<f64>,
 }
 
 impl Incumbent {
-    /// Returns the mean value and its standard error.
+    /// Returns the mean value and its standard error, which is NaN for a single run; none without runs.
     pub fn mean(&self) -> Option<(f64, f64)> {
         let n = self.values.len() as f64;
         if self.values.is_empty() {

@@ -1,10 +1,17 @@
-//! Pruning: how far behind the incumbent a run's training may be before there is no hope left.
+//! Pruning: how far a screening run may be behind the incumbent's before its trainer stops it.
 //!
-//! A screening run and the incumbent's run on the same seed train on the same text in the same order, so their smoothed losses can be
-//! compared long before the end. At each look the model knows two things, from runs that went to their end: how many bits per byte the final
-//! difference is for a loss behind by one, and how far it may still be from that, for each knob group. A run is stopped where even
-//! 2.33 standard deviations of that would not make a gain of it. One candidate in twenty is never stopped, so that the
-//! model sees what it would have stopped. Pure; only screening runs are pruned, so what is kept was never selected by it.
+//! A screening run and the incumbent's run on the same seed train on the same text in the same order. So
+//! their smoothed losses can be compared long before the end, at a few *looks*. From runs that went to their
+//! end the model learns two things for each knob group and look:
+//!
+//! - the slope: bits per byte of final difference for each bit per byte that the run is behind at the look;
+//! - the spread: how far the final difference may still be from that.
+//!
+//! A run is stopped where even 2.33 standard deviations of the spread would not make it a gain. One candidate
+//! in twenty is never stopped, so that the model sees what it would have stopped.
+//!
+//! Only screening runs are pruned, so nothing that is kept was selected by it. Pure. Not here: stopping a
+//! run, which the trainer does by the bounds that its order brings.
 
 use std::collections::BTreeMap;
 
@@ -15,41 +22,46 @@ use autoswarm_protocol::{
     pruning::{PRUNE_POINTS, PruneBounds},
 };
 
-/// Standard deviations by which a gain must be out of reach: one-sided 1 % at each look, at most 2 % over the three, which depend on
-/// each other.
+/// Standard deviations by which a gain must be out of reach. One-sided, that is 1 % at each look, and at most
+/// 2 % over the three looks, which depend on each other.
 const BEYOND: f64 = 2.33;
-/// One candidate of these many runs on whatever its losses are.
+/// One candidate in this many is never stopped, whatever its losses.
 const RUNS_ON: u8 = 20;
-/// Final difference for a difference of one at each look, both in bits per byte, before anything was seen, of candidates that make 0.8 to 1.25 times as
-/// many steps as the incumbent (122 runs) …
+/// First guess of the slope at each look: final difference for a difference of one, both in bits per byte.
+/// For candidates that make 0.8 to 1.25 times as many steps as the incumbent (122 runs).
 const FIRST_SLOPE: [f64; LOOKS] = [0.41, 0.50, 0.74];
-/// … and of those that make fewer than 0.8 times as many (496): a model twice as wide makes half the steps, is 0.3 bpb behind at 15 % of them, and ends ahead.
+/// The same for candidates that make fewer than 0.8 times as many steps (496 runs). A model twice as wide
+/// makes half the steps, is 0.3 bpb behind at 15 % of them, and ends ahead.
 const FIRST_SLOPE_OF_OTHER_STEPS: [f64; LOOKS] = [0.14, 0.28, 0.50];
-/// … and the standard deviation of what is left, relative to the level, of all 648 runs of 5 s on one core that `tests/data/surface-runs.csv` has beside one of
-/// the start on their seed and less than a fifth from it. // measured 2026-11
+/// First guess of the spread: the standard deviation that the slopes leave, relative to the level.
+///
+/// It is over 648 runs of 5 s on one core: all in `tests/data/surface-runs.csv` that have a run of the start
+/// on their seed beside them and end less than a fifth from it. // measured 2026-11
 const FIRST_SPREAD: [f64; LOOKS] = [0.036, 0.031, 0.026];
-/// Comparisons that those guesses weigh as much as.
+/// Number of comparisons that the first guess of a slope weighs as much as.
 const SLOPE_WEIGHT: f64 = 8.0;
+/// Number of comparisons that the first guess of the spread weighs as much as.
 const SPREAD_WEIGHT: f64 = 4.0;
-/// Comparisons of all groups that a group's own spread is pulled towards as much as by this many of its own.
+/// Number of a group's own comparisons that the pooled spread of all groups weighs as much as.
 const POOL_WEIGHT: f64 = 6.0;
-/// What a stopped run says about its change is believed to within this share.
+/// Share of a stopped run's expected difference that counts as its standard error.
 const EXTRAPOLATED: f64 = 0.5;
 
 const LOOKS: usize = PRUNE_POINTS.len();
 
-/// A run's early losses, with what makes bits per byte of them.
+/// A run's early losses, with the factor that makes bits per byte of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Early {
     /// Smoothed training losses at [`PRUNE_POINTS`], nats per token.
     losses: [f64; LOOKS],
     /// The run's bits per byte over its last smoothed loss.
     scale: f64,
+    /// The run's final validation value, bits per byte.
     level: f64,
 }
 
 impl Early {
-    /// Reads a report; none where the run was too short to be pruned.
+    /// Reads the early losses in a report; none where the run was too short to be pruned.
     pub fn of(report: &RunReport) -> Option<Self> {
         let last = report.curve.last().map(|point| point.loss).filter(|loss| *loss > 0.0)?;
         let level = report.validation.get();
@@ -57,7 +69,8 @@ impl Early {
     }
 }
 
-/// Sums over comparisons of a look: of behind², behind · difference, difference², and their number.
+/// Sums over the comparisons at one look: behind² (`xx`), behind · difference (`xy`), difference² (`yy`), and
+/// their number. Both are in bits per byte: how far the run was behind at the look, and the final difference.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Sums {
     xx: f64,
@@ -74,20 +87,20 @@ impl Sums {
         self.count += 1.0;
     }
 
-    /// Returns the sum of the squares that a slope leaves.
+    /// Returns the sum of the squared residuals around a slope.
     fn left(&self, slope: f64) -> f64 {
         (self.yy - 2.0 * slope * self.xy + slope * slope * self.xx).max(0.0)
     }
 }
 
-/// What runs that went to their end showed.
+/// What runs that went to their end taught about early losses, for each knob group and look.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PruneModel {
     groups: BTreeMap<KnobGroup, [Sums; LOOKS]>,
 }
 
 impl PruneModel {
-    /// Takes a finished screening run and the incumbent's run on the same seed.
+    /// Learns from a finished screening run and the incumbent's run on the same seed.
     pub fn observe(&mut self, group: KnobGroup, child: &RunReport, incumbent: &Early) {
         let Some(losses) = early_losses(child) else { return };
         let difference = child.validation.get() - incumbent.level;
@@ -102,33 +115,38 @@ impl PruneModel {
         }
     }
 
-    /// Returns how large the losses of a run may be; none for a candidate that runs on.
+    /// Returns the largest losses with which a run of `child` goes on; none if it is never stopped.
     pub fn bounds(&self, group: KnobGroup, child: ConfigHash, incumbent: &Early) -> Option<PruneBounds> {
+        // The hash chooses these candidates, so a restart chooses the same.
         if child.as_bytes()[0].is_multiple_of(RUNS_ON) {
             return None;
         }
+        // A run this far behind is expected to end `BEYOND` spreads worse than the incumbent.
         let behind = |look| {
             BEYOND * self.spread(look, group, incumbent.level) / self.slope(look, group, incumbent.level)
         };
         Some(PruneBounds(std::array::from_fn(|look| incumbent.losses[look] + behind(look) / incumbent.scale)))
     }
 
-    /// Returns the final difference that is expected of a stopped run, bits per byte.
+    /// Returns the final difference that is expected of a stopped run, bits per byte, negative is better.
     pub fn expected(&self, group: KnobGroup, pruned: &Pruned, incumbent: &Early) -> Option<f64> {
         let look = pruned.place()?;
         let behind = (pruned.loss - incumbent.losses[look]) * incumbent.scale;
         Some(behind * self.slope(look, group, incumbent.level))
     }
 
-    /// A group's least-squares slope, pulled towards that of its kind, which is pulled towards the first guess.
+    /// Returns a group's least-squares slope. It is pulled towards the slope of all groups of its kind, which
+    /// is pulled towards the first guess. The kinds are groups that may change the steps, and the others.
     fn slope(&self, look: usize, group: KnobGroup, level: f64) -> f64 {
         let first = if may_change_steps(group) { FIRST_SLOPE_OF_OTHER_STEPS } else { FIRST_SLOPE }[look];
+        // As if so many comparisons had been behind by one spread each.
         let weight = SLOPE_WEIGHT * (FIRST_SPREAD[look] * level).powi(2);
         let pulled = |xx: f64, xy: f64, towards: f64| (xy + weight * towards) / (xx + weight);
         let alike =
             self.groups.iter().filter(|(other, _)| may_change_steps(**other) == may_change_steps(group));
         let (xx, xy) = alike.fold((0.0, 0.0), |(xx, xy), (_, sums)| (xx + sums[look].xx, xy + sums[look].xy));
         let own = self.of(group)[look];
+        // A bound divides by the slope, so it stays above zero.
         pulled(own.xx, own.xy, pulled(xx, xy, first)).max(0.1 * first)
     }
 
@@ -136,7 +154,8 @@ impl PruneModel {
         self.groups.get(&group).copied().unwrap_or_default()
     }
 
-    /// Standard deviation of what a group's slope leaves, pulled towards that of all groups, each at its own slope.
+    /// Returns the standard deviation of the residuals around a group's slope. It is pulled towards that of
+    /// all groups, each around its own slope.
     fn spread(&self, look: usize, group: KnobGroup, level: f64) -> f64 {
         let left = |group, sums: &[Sums; LOOKS]| sums[look].left(self.slope(look, group, level));
         let first = (FIRST_SPREAD[look] * level).powi(2);
@@ -149,12 +168,12 @@ impl PruneModel {
     }
 }
 
-/// Returns whether changes of this kind make a run's steps more or fewer, as a rule.
+/// Returns whether changes in this group usually make a run's steps more or fewer.
 const fn may_change_steps(group: KnobGroup) -> bool {
     matches!(group, KnobGroup::Shape | KnobGroup::Schedule)
 }
 
-/// Returns what a stopped run says about its change, in the form of other results: the expected difference with a generous error.
+/// Returns what a stopped run says about its change: the expected difference, with a generous standard error.
 pub fn extrapolated(difference: f64, pair_sd: f64) -> Estimate {
     Estimate { delta: difference, standard_error: pair_sd.hypot(EXTRAPOLATED * difference), pairs: 1 }
 }
@@ -165,7 +184,8 @@ mod tests {
 
     use super::*;
 
-    /// A finished run at `level` bits per byte whose losses are above 2 nats by `above`, less from look to look.
+    /// Returns a run that ended at `level` bits per byte. Its losses are 2 nats and a falling part of
+    /// `above`.
     fn report(level: f64, above: f64) -> RunReport {
         let point = |k: u64| {
             let loss = 2.0 + above * (1.0 - k as f64 / (2 * CURVE_POINTS) as f64);
@@ -193,7 +213,7 @@ mod tests {
         }
     }
 
-    /// A candidate that can be stopped.
+    /// Returns a candidate that can be stopped.
     fn candidate() -> ConfigHash {
         (0..=u8::MAX)
             .map(|k| ConfigHash::of(&[k]))
@@ -210,7 +230,7 @@ mod tests {
         let mut model = PruneModel::default();
         let first = width(&model, KnobGroup::Optimizer);
         for k in 0..40 {
-            // The optimizer's losers are seen early, the schedule's are not.
+            // The losers of the optimizer group are seen early, those of the schedule group are not.
             let above = 0.01 * f64::from(k % 9);
             model.observe(KnobGroup::Optimizer, &report(3.0 + above, above), &incumbent);
             model.observe(KnobGroup::Schedule, &report(3.0 + 0.1 * f64::from(k % 2), above), &incumbent);
@@ -230,7 +250,8 @@ mod tests {
             let above = 0.02 * f64::from(k % 10);
             model.observe(KnobGroup::Optimizer, &report(3.0 + above, above), &incumbent);
         }
-        // At the second look a loss is above by 1 − 19/128 of what the end is, in nats; the scale is 1.5.
+        // At the second look (point 19 of 64) a loss is above by 1 − 19/128 of the final difference, in nats.
+        // The scale is 1.5.
         let shown = model.expected(KnobGroup::Optimizer, &pruned_at(1, 2.4), &incumbent).expect("a look");
         assert!((shown - 0.4 / (1.0 - 19.0 / 128.0)).abs() < 0.05, "{shown}");
         let said = extrapolated(shown, 0.03);
@@ -239,7 +260,8 @@ mod tests {
 
     #[test]
     fn a_wider_model_is_not_stopped_for_making_fewer_steps() {
-        // Twice the width on one core at 5 s: after 15, 30 and 50 % of its steps up to 0.37, 0.19 and 0.11 bpb behind, and ahead in the end.
+        // Twice the width, on one core at 5 s, is ahead in the end. After 15, 30 and 50 % of its steps it is
+        // up to 0.37, 0.19 and 0.11 bpb behind.
         let behind = [0.37, 0.19, 0.11];
         let incumbent = Early::of(&report(2.55, 0.0)).expect("long enough");
         let bounds = |model: &PruneModel| {
@@ -251,7 +273,7 @@ mod tests {
         };
         let mut model = PruneModel::default();
         assert!(passes(&model), "at the first look");
-        // Nor after a night in which whoever of the optimizer's changes was behind stayed it.
+        // Nor after a night in which every optimizer change that was behind stayed behind.
         for k in 0..60 {
             let above = 0.02 * f64::from(k % 10);
             model.observe(KnobGroup::Optimizer, &report(2.55 + above, above), &incumbent);

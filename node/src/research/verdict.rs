@@ -1,12 +1,15 @@
 //! Keep or discard: what a few noisy runs say about a change, and what to run next to know more.
 //!
-//! Two rulers. Every difference may condemn a change; **only freshly paired runs may acquit it**, and the published
-//! Δ ± se is theirs alone. Screening compares the child with a cached run of the incumbent on the same seed, one run
-//! at a time: most losers end there. What looks good is run against the incumbent in fresh pairs on unseen seeds, in
-//! the order A B B A, until it is kept or dropped. `node/docs/verdict.md` explains the rule and shows what it does
-//! over simulated nights.
+//! The rule has two standards of evidence. Every difference may condemn a change; **only freshly paired runs
+//! may acquit it**, and the published Δ ± se is from those alone.
 //!
-//! Δ = child − incumbent in bits per byte; negative is better. Not here: running anything, clocks, files, randomness.
+//! Screening compares the child with a cached run of the incumbent on the same seed, one run at a time. Most
+//! losers end there. A change that looks good is run against the incumbent in fresh pairs on unseen seeds
+//! until it is kept or dropped; the order is A B B A. `node/docs/verdict.md` explains the rule and shows what
+//! it does over simulated nights.
+//!
+//! Δ = child − incumbent in bits per byte; negative is better.
+//! Not here: running anything, clocks, files, randomness.
 
 mod noise;
 mod screening;
@@ -20,46 +23,47 @@ use serde::{Deserialize, Serialize};
 pub use noise::{NoiseBelief, NoiseModel};
 pub use screening::{ScreenPlan, ScreeningCache};
 
-/// The differences one experiment has gathered against one incumbent (bpb, child − incumbent, oldest first).
+/// The differences of one experiment from one incumbent so far (bpb, child − incumbent, oldest first).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// Screening: child against the incumbent's cached run on the same screening seed.
+    /// Screening: the child against the incumbent's cached run on the same screening seed.
     pub screens: Vec<Screen>,
-    /// Confirmation: child against the incumbent, both run now on an unseen seed.
+    /// Confirmation: the child against the incumbent, both run now on an unseen seed.
     pub pairs: Vec<f64>,
-    /// The change removes something (an ablation, a smaller model): it may be kept for that alone.
+    /// Whether the change removes something (an ablation, a smaller model); it may be kept for that alone.
     pub removes_something: bool,
-    /// Who had the idea.
+    /// Who had the idea: this node or a peer.
     pub source: IdeaSource,
 }
 
-/// Who had an idea. Their chances differ tenfold, so each kind has its own share of gains.
+/// Who had an idea. The chances of a gain differ tenfold, so each source has its own share of gains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IdeaSource {
-    /// This node, or whoever sits before it.
+    /// This node's search, or a person at this node.
     #[default]
     Own,
-    /// A peer, who kept it.
+    /// A peer, which kept the change.
     Peers,
 }
 
 impl Evidence {
-    /// Mean of the fresh pairs with the standard error that the noise of one pair gives it (bpb); none without pairs.
+    /// Returns the mean of the fresh pairs (bpb); none without pairs.
+    /// `pair_sd`, the noise of one pair, gives its standard error.
     pub fn estimate(&self, pair_sd: f64) -> Option<Estimate> {
         raw_estimate(self, pair_sd)
     }
 
-    /// Mean of the screening differences as they were measured, for display (bpb).
+    /// Returns the mean of the screening differences as measured (bpb), for display.
     pub fn screened(&self) -> Option<f64> {
         let sum: f64 = self.screens.iter().map(|screen| screen.difference).sum();
         (!self.screens.is_empty()).then(|| sum / self.screens.len() as f64)
     }
 }
 
-/// One screening difference.
+/// One screening difference and its seed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Screen {
-    /// The seed of both runs; with it the noise model finds the other children that met the same cached run.
+    /// The seed of both runs. By it the noise model finds other children compared with the same cached run.
     pub seed: u64,
     /// Child − the incumbent's cached run (bpb).
     pub difference: f64,
@@ -68,50 +72,52 @@ pub struct Screen {
 /// Why a change is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeepReason {
-    /// It is better.
+    /// It gains at least the smallest effect that counts.
     Gain,
-    /// It removes something and was shown to lose less than the smallest effect that counts.
+    /// It removes something, and fresh pairs showed that it loses less than the smallest effect that counts.
     Simpler,
 }
 
 /// What to do about an experiment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Next {
-    /// One more screening run of the child, see [`ScreeningCache::plan`].
+    /// Make one more screening run of the child; see [`ScreeningCache::plan`].
     Screen,
-    /// This many more fresh pairs; they may run side by side.
+    /// Make this many more fresh pairs; they may run side by side.
     Pair(u16),
-    /// The child becomes the incumbent; the estimate is corrected for having been selected.
+    /// The child becomes the incumbent. The estimate is corrected for selection.
     Keep(Estimate, KeepReason),
-    /// The child is dropped; the estimate, as measured, is there if there were fresh pairs.
+    /// The child is dropped. The estimate is as measured; none without fresh pairs.
     Discard(DiscardReason, Option<Estimate>),
 }
 
-/// The rule's constants, tuned together on about 20,000 simulated nights whose seeds no test uses (`tests/it/nights.rs`),
-/// for the most true gains at 2.5 runs an experiment.
+/// The constants of the rule. They were tuned together for the most true gains at 2.5 runs an experiment, on
+/// about 20,000 simulated nights whose seeds no test uses (`tests/it/nights.rs`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// Smallest gain worth keeping when something is added (bpb).
     pub min_effect: f64,
     /// Drop when P(gain | everything) falls below this.
     pub drop_below: f64,
-    /// Leave screening for fresh pairs when P(gain | everything) is above this: a screening run costs half a pair …
+    /// Leave screening for fresh pairs when P(gain | everything) is above this.
+    /// A screening run costs half a pair.
     pub pair_above: f64,
-    /// … or after this many screening runs.
+    /// Leave screening for fresh pairs after this many screening runs in any case.
     pub most_screens: usize,
-    /// Keep needs fresh pairs that alone make a gain this many times likelier …
+    /// A keep needs fresh pairs that by themselves make a gain this many times likelier.
     pub fresh_factor: f64,
-    /// … and no doubt from the rest: P(gain | everything) above this.
+    /// A keep also needs P(gain | everything) above this, so that the other evidence leaves no doubt.
     pub keep_all_above: f64,
     /// Fewest fresh pairs of a keep: one A B B A block.
     pub fewest_pairs: usize,
     /// Most pairs that one change may cost.
     pub most_pairs: usize,
-    /// The incumbent's cached run is replaced, on the next seed, after this many runs of the node. Sooner costs runs and
-    /// forgets what is known of its luck; later lets drift in.
+    /// Runs of the node after which the incumbent's cached run is replaced by one on the next seed. Sooner
+    /// costs runs and forgets what is known of its luck; later lets drift in.
     pub refresh_after: u64,
-    /// Strength of the correction for selection: the Δ of a keep is scaled by 1 − this · (se/Δ)². What is kept was lucky more often
-    /// than not, the more so the nearer it is to its error; 1 is the James–Stein factor.
+    /// Strength of the correction for selection: the Δ of a keep is multiplied by 1 − this · (se/Δ)². What is
+    /// kept was lucky more often than not, the more so the nearer Δ is to its standard error. 1 is the
+    /// James–Stein factor.
     pub selection_correction: f64,
 }
 
@@ -132,7 +138,8 @@ impl Default for Policy {
     }
 }
 
-/// A loss this probable is called a clear loser rather than no gain (display only).
+/// P(loss) above which a discard is called a clear loser rather than no gain.
+/// A removal that is above it without any fresh pair is dropped.
 const CLEAR_LOSS: f64 = 0.9;
 /// One-sided 95 % point of the normal distribution, for the test that a simplification costs nothing.
 const ONE_SIDED_95: f64 = 1.645;
@@ -140,7 +147,8 @@ const ONE_SIDED_95: f64 = 1.645;
 const FOUR_IN_FIVE: f64 = 0.842;
 
 impl Policy {
-    /// Says what to do next, from an experiment's evidence alone. Deterministic; call it again after each result.
+    /// Returns what to do next, by an experiment's evidence and what is known of the noise. Deterministic;
+    /// call it again after each result.
     pub fn next(&self, evidence: &Evidence, noise: &NoiseModel, group: KnobGroup) -> Next {
         if evidence.screens.is_empty() && evidence.pairs.is_empty() {
             return Next::Screen;
@@ -157,6 +165,7 @@ impl Policy {
             let paired = all.gain > self.pair_above || evidence.screens.len() >= self.most_screens;
             return if paired { Next::Pair(1) } else { Next::Screen };
         }
+        // Without the screening runs: luck there must not help to acquit.
         let fresh = noise.belief(group, evidence.source, &[], &evidence.pairs);
         match estimate {
             Some(estimate)
@@ -178,7 +187,8 @@ impl Policy {
         }
     }
 
-    /// A change that removes something only has to be shown not to lose `min_effect` (an equivalence test).
+    /// Returns what to do about a change that removes something. It only has to be shown not to lose
+    /// `min_effect` (an equivalence test).
     fn next_removal(&self, evidence: &Evidence, all: &NoiseBelief) -> Next {
         let Some(raw) = raw_estimate(evidence, all.pair_sd) else {
             return if all.loss > CLEAR_LOSS {
@@ -200,14 +210,16 @@ impl Policy {
         Next::Pair(1)
     }
 
-    /// The smallest gain (bpb) that an hour of fresh pairs on one change would show: found four times in five by a
-    /// one-sided test at 5 %. `run_seconds` is the wall time of one run, start-up and evaluation included.
+    /// Returns the smallest gain (bpb) that an hour of fresh pairs on one change would show: a one-sided test
+    /// at 5 % finds it four times in five.
+    ///
+    /// `run_seconds` is the wall time of one run, start-up and evaluation included.
     pub fn resolution(&self, noise: &NoiseModel, group: KnobGroup, run_seconds: f64, slots: usize) -> f64 {
         let pairs = (3600.0 * slots as f64 / (2.0 * run_seconds)).max(1.0);
         (ONE_SIDED_95 + FOUR_IN_FIVE) * noise.pair_sd(group) / pairs.sqrt()
     }
 
-    /// A gain that is to be claimed, corrected for the selection that a keep is; a loss is claimed as it is.
+    /// Corrects the Δ of a keep for selection, if it is a gain. A loss is claimed as measured.
     fn corrected(&self, raw: Estimate) -> Estimate {
         if raw.delta >= 0.0 {
             return raw;
@@ -217,7 +229,7 @@ impl Policy {
     }
 }
 
-/// Mean of the fresh pairs and its standard error.
+/// Returns the mean of the fresh pairs and its standard error; none without pairs.
 fn raw_estimate(evidence: &Evidence, pair_sd: f64) -> Option<Estimate> {
     let count = evidence.pairs.len();
     if count == 0 {

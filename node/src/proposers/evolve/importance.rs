@@ -1,4 +1,4 @@
-//! Makes what people see of the search's beliefs from the model, the ledger and the space.
+//! The search's beliefs in the form that people see, made from the model, the ledger and the space.
 
 use autoswarm_protocol::{Knob, KnobGroup, Value};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::research::beliefs::{BeliefStep, Importance, KnobBelief, OperatorRecord};
 
-/// Returns what the search would go by if it proposed now.
+/// Returns the beliefs by which the search would propose now.
 pub(super) fn importance(context: &Context<'_>) -> Importance {
     let search = Search::new(context);
     let mut knobs: Vec<KnobBelief> = search.space.open().map(|axis| belief(&search, axis)).collect();
@@ -39,6 +39,7 @@ pub(super) fn importance(context: &Context<'_>) -> Importance {
     }
 }
 
+/// Returns what is believed of one knob. Its step is the most promising one that could be proposed.
 fn belief(search: &Search<'_>, axis: &Axis) -> KnobBelief {
     let now = search.context.incumbent.get(axis.knob);
     let of = |to: Value| {

@@ -1,8 +1,9 @@
-//! The ledger: what this node's experiments in one arena have shown, in the form that a search and a report need.
+//! The ledger: what this node's experiments in one arena have shown, for the search and for reports.
 //!
-//! Built one experiment at a time from the journal, so a restart gives the same ledger. A score is bits per byte
-//! relative to the baseline: the sum of the kept gains up to the parent, plus the trial's own Δ. A new baseline begins
-//! a new chain; crashes that the config is to blame for, and prices, stay true across it. Not here: choosing anything.
+//! It is built one experiment at a time from the journal, so a restart gives the same ledger. A score is bits
+//! per byte relative to the baseline: the sum of the gains kept up to the parent, plus the trial's own Δ. A
+//! new baseline begins a new chain. Prices, and crashes that the config is to blame for, stay true across it.
+//! Not here: choosing anything.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,22 +18,22 @@ use autoswarm_protocol::{
 use super::operator::Operator;
 use crate::research::pruning::extrapolated;
 
-/// Trials that are remembered whole, for the model; of older ones only the hash is kept. Four months at 100 a day.
+/// Most trials remembered whole, for the model: four months at 100 a day. Of older ones the hash is kept.
 const MAX_TRIALS: usize = 12_288;
-/// Hashes that are never proposed again: eight years of a fast node; the oldest are forgotten first.
+/// Most hashes remembered, so that none is proposed again: eight years of a fast node. The oldest go first.
 const MAX_TRIED: usize = 1 << 20;
-/// Prices that are remembered; a search meets far fewer shapes.
+/// Most prices that are remembered; a search meets far fewer shapes.
 const MAX_PRICES: usize = 4096;
-/// Standard deviation of a paired difference before anything was measured, bits per byte: a two-layer model at 10 s
-/// on a CPU. // measured 2026-11
+/// Standard deviation of a paired difference before this node measured anything, bits per byte: that of a
+/// two-layer model at 10 s on a CPU. // measured 2026-11
 const FIRST_PAIR_SD: f64 = 0.03;
-/// A fault of the machine is no fault of the config, but after this many tries the config is left alone.
+/// Tries after which a config is left alone, even if the machine was at fault each time.
 const MAX_FAULTY_TRIES: u16 = 2;
 
-/// Share of a pair's variance that is the incumbent's run's own, as in `verdict/noise.rs`.
+/// Share of a pair's variance that comes from the incumbent's run, as in `research/verdict/noise.rs`.
 const LUCK_SHARE: f64 = 0.5;
 
-/// What an experiment showed, and what of its error it shares with others.
+/// The Δ of an experiment with its error, and which part of the error it shares with other trials.
 struct LedgerDifference {
     delta: Option<f64>,
     standard_error: f64,
@@ -41,45 +42,46 @@ struct LedgerDifference {
 }
 
 impl LedgerDifference {
+    /// Makes a difference whose error is shared with no other trial.
     fn alone(delta: Option<f64>, standard_error: f64) -> Self {
         Self { delta, standard_error, screened_on: Vec::new(), luck_sd: 0.0 }
     }
 }
 
-/// One experiment with a parent.
+/// One experiment with a parent, as the search remembers it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trial {
     /// The experiment's number.
     pub number: u32,
-    /// The child as executed.
+    /// The child's config as executed.
     pub config: EffectiveConfig,
     /// The incumbent that it was compared with.
     pub parent: ConfigHash,
-    /// The difference to the parent.
+    /// The change from the parent's config to the child's.
     pub patch: Patch,
-    /// What kind of move it was, where evolve made it.
+    /// The kind of move, if evolve made it.
     pub operator: Option<Operator>,
-    /// Its difference to the parent, bits per byte, negative is better; none for a crash.
+    /// Δ: its difference to the parent, bits per byte, negative is better; none for a crash.
     pub delta: Option<f64>,
     /// Bits per byte relative to the baseline: the parent's score plus Δ.
     pub score: Option<f64>,
-    /// Standard error of Δ.
+    /// Standard error of Δ, bits per byte.
     pub standard_error: f64,
-    /// The screening seeds whose cached incumbent's runs Δ rests on: trials of one parent share the luck of those.
+    /// The screening seeds that Δ rests on. Trials of one parent share the luck of its cached runs on them.
     pub screened_on: Vec<u64>,
-    /// What one such run's luck adds to Δ, one standard deviation.
+    /// Standard deviation of what the luck of one such cached run adds to Δ, bits per byte.
     pub luck_sd: f64,
-    /// Why it gave no number.
+    /// The class of its crash; none if it gave a number.
     pub crash: Option<CrashClass>,
     /// Whether it became the incumbent.
     pub kept: bool,
-    /// Why it did not.
+    /// Why it was discarded; none for a keep or a crash.
     pub reason: Option<DiscardReason>,
     /// Training seconds of its last finished run.
     pub seconds: Option<f64>,
-    /// Throughput of its last finished run.
+    /// Training tokens per second of its last finished run.
     pub tokens_per_second: Option<f64>,
-    /// Largest memory of its runs, bytes.
+    /// Peak memory of its last finished run, bytes.
     pub peak_memory_bytes: Option<u64>,
 }
 
@@ -88,43 +90,43 @@ pub struct Trial {
 pub struct Link {
     /// The experiment's number.
     pub number: u32,
-    /// The config.
+    /// The config that became the incumbent.
     pub config: EffectiveConfig,
-    /// The change to the link before; empty for the baseline.
+    /// The change from the link before; empty for the baseline.
     pub patch: Patch,
-    /// What the change gained; none for the baseline.
+    /// The gain of the change; none for the baseline.
     pub estimate: Option<Estimate>,
 }
 
 /// What one shape of step was measured to cost.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShapePrice {
-    /// A config with that shape.
+    /// The first config measured with that shape.
     pub config: EffectiveConfig,
-    /// Mean throughput.
+    /// Mean throughput of its runs, training tokens per second.
     pub tokens_per_second: f64,
-    /// Largest memory, bytes.
+    /// Largest peak memory of its runs, bytes.
     pub peak_memory_bytes: u64,
-    /// Runs measured.
+    /// Number of runs measured.
     pub runs: u32,
 }
 
-/// What was tried of one config.
+/// How often one config was tried.
 #[derive(Debug, Clone, Copy, Default)]
 struct KnobTries {
     attempts: u16,
-    /// Whether an attempt ended by the config's own doing.
+    /// Whether an attempt gave a verdict, or crashed by the config's fault.
     judged: bool,
 }
 
-/// How many experiments ended how.
+/// Numbers of experiments since the baseline, by how they ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TrialCounts {
-    /// Kept.
+    /// Experiments whose change was kept.
     pub keeps: u32,
-    /// Not kept.
+    /// Experiments whose change was discarded.
     pub discards: u32,
-    /// Gave no number.
+    /// Experiments that crashed, so they gave no number.
     pub crashes: u32,
 }
 
@@ -133,13 +135,13 @@ pub struct TrialCounts {
 pub struct Ledger {
     trials: VecDeque<Trial>,
     chain: Vec<Link>,
-    /// Score and its variance of the configs that were incumbents.
+    /// Score, and its variance, of each config that was an incumbent.
     levels: BTreeMap<ConfigHash, (f64, f64)>,
     tried: BTreeMap<ConfigHash, KnobTries>,
     tried_order: VecDeque<ConfigHash>,
     blocked: BTreeMap<ConfigHash, CrashClass>,
     prices: BTreeMap<SpeedHash, ShapePrice>,
-    /// Sum of the variances of a pair and their number, by group.
+    /// Sum of the observed variances of one pair, and their number, by group.
     pair_variances: BTreeMap<KnobGroup, (f64, f64)>,
     baseline_variance: Option<f64>,
     knob_tries: BTreeMap<Knob, u32>,
@@ -148,7 +150,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Builds a ledger from a journal's experiments of one arena, in their order.
+    /// Builds a ledger from a journal's experiments of one arena, in the journal's order.
     pub fn from_experiments(experiments: &[Experiment]) -> Self {
         let mut ledger = Self::default();
         for experiment in experiments {
@@ -162,12 +164,13 @@ impl Ledger {
         self.learn_prices(experiment);
         match (&experiment.verdict, experiment.parent) {
             (Verdict::Baseline, _) => self.restart(experiment),
-            // On another's parent: it says what the author's change does, and nothing of this chain.
+            // A re-run starts from its author's parent, so it says nothing about this chain.
             (Verdict::Reproduction { .. }, _) | (_, None) => {}
             (_, Some(parent)) => self.add_trial(experiment, parent),
         }
     }
 
+    /// Begins a new chain at a baseline.
     fn restart(&mut self, experiment: &Experiment) {
         let values: Vec<f64> =
             experiment.runs.iter().filter_map(autoswarm_protocol::Run::validation).collect();
@@ -197,6 +200,7 @@ impl Ledger {
     fn add_trial(&mut self, experiment: &Experiment, parent: ConfigHash) {
         let hash = experiment.config.hash();
         let LedgerDifference { delta, standard_error, screened_on, luck_sd } = self.difference(experiment);
+        // A parent that was no incumbent of this chain has no level: take the current incumbent's.
         let level = self.levels.get(&parent).copied().unwrap_or_else(|| self.level());
         let (crash, reason, kept) = match &experiment.verdict {
             Verdict::Keep { .. } => (None, None, true),
@@ -248,7 +252,7 @@ impl Ledger {
         }
     }
 
-    /// Returns Δ: of a keep of the fresh pairs alone, otherwise of all that was seen.
+    /// Returns Δ with its error: for a keep from the fresh pairs alone, otherwise from all that was seen.
     fn difference(&mut self, experiment: &Experiment) -> LedgerDifference {
         let estimate = match &experiment.verdict {
             Verdict::Keep { estimate, .. } => Some(*estimate),
@@ -286,6 +290,7 @@ impl Ledger {
             delta: Some(sum / count),
             standard_error: spread / count.sqrt(),
             screened_on: screens.map(|run| run.seed).collect(),
+            // A screening run has 1/count of the weight in the mean, and so has the luck in its cached run.
             luck_sd: LUCK_SHARE.sqrt() * spread / count,
         }
     }
@@ -371,13 +376,13 @@ impl Ledger {
         hash.and_then(|hash| self.levels.get(&hash)).copied().unwrap_or((0.0, 0.0))
     }
 
-    /// Returns how often a config was tried.
+    /// Returns how many experiments tried a config since the baseline.
     pub fn attempts(&self, hash: ConfigHash) -> u16 {
         self.tried.get(&hash).map_or(0, |tries| tries.attempts)
     }
 
-    /// Returns whether a config may not be proposed again: it was judged, or crashed by its own fault, or the machine
-    /// spoiled it too often.
+    /// Returns whether a config may not be proposed again: it was judged, it crashed by its own fault, or the
+    /// machine spoiled it too often.
     pub fn is_closed(&self, hash: ConfigHash) -> bool {
         let tries = self.tried.get(&hash).copied().unwrap_or_default();
         tries.judged || tries.attempts >= MAX_FAULTY_TRIES || self.blocked.contains_key(&hash)
@@ -402,24 +407,25 @@ impl Ledger {
         self.knob_tries.get(&knob).copied().unwrap_or(0)
     }
 
-    /// Returns the measured prices.
+    /// Returns the measured prices, by the shape of a step.
     pub fn prices(&self) -> &BTreeMap<SpeedHash, ShapePrice> {
         &self.prices
     }
 
-    /// Returns how many experiments ended how.
+    /// Returns how many experiments since the baseline ended in which way.
     pub const fn counts(&self) -> TrialCounts {
         self.counts
     }
 
-    /// Returns the experiments since the last keep, or since the baseline.
+    /// Returns the number of experiments since the last keep, or since the baseline if there was none.
     pub const fn since_keep(&self) -> u32 {
         self.since_keep
     }
 
-    /// Returns the standard deviation of one paired difference in a group, bits per byte, as far as it was seen.
+    /// Returns the standard deviation of one paired difference in a group, bits per byte, as far as it was
+    /// seen. It is pulled towards that of all groups.
     pub fn pair_sd(&self, group: KnobGroup) -> f64 {
-        // Two runs on unrelated seeds differ by √2 σ; equal seeds share about half of it.
+        // Two runs on unrelated seeds differ by √2 σ. On equal seeds they share about half of that variance.
         let prior = self.baseline_variance.filter(|v| *v > 0.0).unwrap_or(FIRST_PAIR_SD * FIRST_PAIR_SD);
         let all = self.pair_variances.values().fold((prior, 1.0), |sum, v| (sum.0 + v.0, sum.1 + v.1));
         let (sum, count) = self.pair_variances.get(&group).copied().unwrap_or((0.0, 0.0));

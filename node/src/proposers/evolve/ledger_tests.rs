@@ -1,11 +1,11 @@
-//! Tests of the ledger.
+//! Tests of the ledger, on short made-up histories.
 
 use super::*;
 use crate::proposers::evolve::tests::{Shown, config, experiment, with_price};
 
 const KEPT: Shown = Shown::Keep(-0.03, 0.004);
 
-/// Baseline, a keep, a discard against it, a late discard against the baseline, a crash, and a second keep.
+/// Returns a baseline, a keep, a discard against it, a late one against the baseline, a crash, a second keep.
 fn history() -> Vec<Experiment> {
     let [base, lower, wide, deep, huge, last] = [
         "",

@@ -1,14 +1,17 @@
-//! The model: what each knob does, learned from all trials at once.
+//! The model: an additive Gaussian process that learns what each knob does from all trials at once.
 //!
-//! An additive Gaussian process over differences. A trial says what its patch did: Δ = Σ over the patch's knobs of
-//! f(to) − f(from), plus noise with the trial's own standard error. So a trial against an old incumbent still counts,
-//! noisy trials count less, parents' errors do not pile up, and knobs without effect fade. Trials that were screened against the
-//! same cached run of the incumbent share its luck, so a lucky one does not make every change look bad. Two patches that share no
-//! knob say nothing about each other, hence conditional knobs need no special case. A crash is a bad value; a pending
-//! run is a trial without news, which only makes its neighbourhood less interesting.
+//! It models differences. A trial says what its patch did: Δ = Σ over the patch's knobs of f(to) − f(from),
+//! plus noise with the trial's own standard error. So a trial against an old incumbent still counts, noisy
+//! trials count less, parents' errors do not pile up, and knobs without effect fade. Two patches that share
+//! no knob say nothing about each other, so conditional knobs need no special case.
 //!
-//! This stands where a tree-structured Parzen estimator would: with noise as large as the gains, ranks of single runs
-//! say little, while errors that are known can be weighed.
+//! Trials that were screened against the same cached run of the incumbent share its luck, so a lucky run does
+//! not make every change look bad. A crash is a bad value. A pending run is a trial without news, which only
+//! makes its neighbourhood less interesting.
+//!
+//! It stands where others use a tree-structured Parzen estimator. With noise as large as the gains, the ranks
+//! of single runs say little, while known errors can be weighed. Not here: which changes are listed and which
+//! one is proposed.
 
 use autoswarm_protocol::{Knob, Patch, id::ConfigHash};
 
@@ -18,34 +21,41 @@ use super::{
 };
 use crate::research::peer_results::PeerResult;
 
-/// Trials that the model looks at, newest first: a factorisation takes some ten milliseconds.
+/// Most trials that the model looks at, the newest ones: a factorisation takes some ten milliseconds.
 const MOST_ROWS: usize = 384;
-/// Distance along an axis, in steps, over which an effect stays alike: the likelihood of 716 real runs is highest at 0.7, and 1 searches as
-/// well as 3 where effects are alike over 2.6. // Tuned on the surface of real runs, 2026-11.
+/// Length scale: the distance along an axis, in steps, over which an effect stays alike. The likelihood of
+/// 716 real runs is highest at 0.7. Where effects are alike over 2.6, 1 searches as well as 3.
+/// // Tuned on the surface of real runs, 2026-11.
 const LENGTH: f64 = 1.0;
-/// How alike the effects of two names are: another name is like a step or two along an axis. // As above.
+/// How alike the effects of two names of a choice are, from 0 to 1. // Tuned on made-up surfaces, 2026-11.
 const OTHER_NAME: f64 = 0.92;
-/// Share of its prior spread that each knob's change is expected to cost: the start is good, so most changes are for the worse. The costs of
-/// several knobs add up, while their spreads do so only in squares. // Wild guess.
+/// Expected loss of changing one knob, before any trial, as a share of its prior spread. The start is good,
+/// so most changes are for the worse. The losses of several knobs add up, their spreads only in squares.
+/// // Wild guess.
 const EXPECTED_COST: f64 = 0.35;
-/// Standard errors from which on a loss counts by its logarithm, and the share of the rest that counts as its error. Effects add up
-/// where they are small; one ruinous change must not make everything beside it look ruinous. // Tuned on the surface of real runs, 2026-11.
+/// Standard errors beyond which a loss counts only by its logarithm. Effects add up where they are small; one
+/// ruinous change must not make everything beside it look ruinous.
+/// // Tuned on the surface of real runs, 2026-11.
 const FAR_LOSS: f64 = 3.0;
+/// Standard error of such a loss, as a share of what counts of it beyond that point. // As above.
 const FAR_LOSS_ERROR: f64 = 0.3;
-/// Spread between a change's effect here and what peers saw of it on their incumbents, relative to its prior spread: in
-/// the same arena, and in another. // Wild guess.
+/// Spread between a change's effect here and on peers' incumbents in the same arena, relative to its prior
+/// spread. // Wild guess.
 const SECOND_HAND: f64 = 0.3;
+/// The same spread for peers in another arena. // Wild guess.
 const OTHER_ARENA: f64 = 0.8;
-/// Share of a pair's noise below which peers' word is never surer, however many they are: two own runs overrule them.
+/// Smallest standard error of peers' results, as a share of a pair's noise.
+/// However many peers agree, two own runs overrule them.
 const SECOND_HAND_FLOOR: f64 = 0.5;
-/// Standard deviations that a crash counts as.
+/// The loss that a crash counts as, in prior standard deviations of its change.
 const CRASH_COST: f64 = 2.0;
-/// Spread that each later keep adds to an old trial, relative to its prior spread: optima move together. // Wild guess.
+/// Spread that each later keep adds to a trial's error, relative to the prior spread of its change: optima
+/// move together. // Wild guess.
 const STALENESS: f64 = 0.15;
-/// Trials that the first guess of a knob's effect weighs as much as.
+/// Number of trials that the first guess of a knob's effect weighs as much as.
 const PRIOR_TRIALS: f64 = 3.0;
 
-/// One knob's move: its place in the table and both coordinates.
+/// One knob's move: the knob's place in the table and both coordinates.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Move {
     place: usize,
@@ -57,13 +67,14 @@ struct Move {
 /// What the model expects of a change, bits per byte, negative is better.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Belief {
-    /// Mean.
+    /// Expected difference, bits per byte.
     pub mean: f64,
-    /// Standard deviation.
+    /// Standard deviation of that belief, bits per byte.
     pub sd: f64,
 }
 
-/// The luck of the incumbent's cached runs in a trial's Δ: which runs, and one standard deviation of each one's part.
+/// The luck of the incumbent's cached runs in a trial's Δ: which runs, and the standard deviation of each
+/// part.
 #[derive(Debug, Clone, PartialEq)]
 struct Luck {
     parent: ConfigHash,
@@ -85,19 +96,20 @@ impl Luck {
 /// A fitted model.
 #[derive(Debug, Clone)]
 pub(super) struct Model {
+    /// The moves of each observation: trials, then peers' results, then pending patches.
     rows: Vec<Vec<Move>>,
-    /// Of the first rows, which are trials.
+    /// The luck in the first rows, which are the trials.
     luck: Vec<Luck>,
-    /// The lower factor, row by row.
+    /// The lower Cholesky factor of the covariance with noise, row by row.
     factor: Vec<f64>,
-    /// Inverse covariance times what was seen beyond the expected.
+    /// Inverse covariance times the residuals: what was seen less what was expected.
     weights: Vec<f64>,
     /// Prior variance of each axis's effects.
     spread: Vec<f64>,
 }
 
 impl Model {
-    /// Fits the model to a ledger and to what peers say; `pending` are the patches in flight.
+    /// Fits the model to a ledger and to peers' results; `pending` are the patches in flight.
     pub(super) fn fit(space: &Space, ledger: &Ledger, results: &[PeerResult], pending: &[Patch]) -> Self {
         let trials: Vec<&Trial> = ledger
             .trials()
@@ -114,6 +126,7 @@ impl Model {
         });
         let luck = luck.collect();
         let mut model = Self { rows: Vec::new(), luck, factor: Vec::new(), weights: Vec::new(), spread };
+        // The trials run from the newest to the oldest, so this counts the keeps after each.
         let mut keeps_after = 0.0;
         let mut residuals = Vec::with_capacity(trials.len() + pending.len());
         let mut noise = Vec::with_capacity(trials.len() + pending.len());
@@ -136,7 +149,7 @@ impl Model {
             let strange = if result.same_arena { SECOND_HAND } else { OTHER_ARENA };
             residuals.push(result.delta - model.expected_cost(&row));
             let error = result.standard_error.max(floor).powi(2) + (strange * prior).powi(2);
-            // Moves the mean by the belief's share of what the same number for certain would.
+            // With this variance the result moves the mean `belief` times as far as if it were certain.
             noise.push((error + (1.0 - result.belief) * prior * prior) / result.belief.max(1e-6) + 1e-12);
             model.rows.push(row);
         }
@@ -151,7 +164,7 @@ impl Model {
         model
     }
 
-    /// Returns what a patch is expected to do.
+    /// Returns the difference that a patch is expected to make.
     pub(super) fn predict(&self, space: &Space, patch: &Patch) -> Belief {
         let row = moves_of(space, patch);
         let prior = self.covariance(&row, &row);
@@ -164,17 +177,19 @@ impl Model {
         }
     }
 
-    /// Returns the standard deviation of what one step along an axis does, bits per byte, before its own trials say which way.
+    /// Returns the standard deviation of the effect of one step along an axis, bits per byte, before trials
+    /// say in which direction it gains.
     pub(super) fn effect(&self, axis: &Axis) -> f64 {
         let alike = if axis.is_choice() { OTHER_NAME } else { near(0.0, 1.0) };
         (self.spread[Space::place(axis.knob)] * (2.0 - 2.0 * alike)).sqrt()
     }
 
-    /// Returns what moves cost on average before any trial of them.
+    /// Returns the loss that is expected of moves before any trial of them, bits per byte.
     fn expected_cost(&self, row: &[Move]) -> f64 {
         row.chunks(1).map(|one| EXPECTED_COST * self.covariance(one, one).sqrt()).sum()
     }
 
+    /// Returns the prior covariance of the effects of two changes.
     fn covariance(&self, a: &[Move], b: &[Move]) -> f64 {
         let mut sum = 0.0;
         for x in a {
@@ -188,7 +203,7 @@ impl Model {
         sum
     }
 
-    /// Cholesky's factorisation of the rows' covariance plus noise.
+    /// Makes Cholesky's factorisation of the rows' covariance plus noise.
     fn factorise(&mut self, noise: &[f64]) {
         let count = self.rows.len();
         let mut factor = vec![0.0; count * count];
@@ -198,6 +213,7 @@ impl Model {
                 if i == j {
                     value += noise[i];
                 } else if i < self.luck.len() {
+                    // Only between trials; a trial's own luck is part of its standard error.
                     value += self.luck[i].shared(&self.luck[j]);
                 }
                 let (above, row) = factor.split_at_mut(i * count);
@@ -214,7 +230,7 @@ impl Model {
     fn forward(&self, b: &[f64]) -> Vec<f64> {
         let count = b.len();
         let mut x = vec![0.0; count];
-        // Nothing happens before the first row that shares a knob.
+        // Up to the first row that shares a knob, b is zero and so is x.
         for i in b.iter().position(|v| *v != 0.0).unwrap_or(count)..count {
             let row = &self.factor[i * count..i * count + i];
             let sum: f64 = row.iter().zip(&x).map(|(l, v)| l * v).sum();
@@ -235,12 +251,12 @@ impl Model {
     }
 }
 
-/// Whether a trial says something about its config: a number, or a crash by the config's fault.
+/// Returns whether a trial says something about its config: a number, or a crash by the config's fault.
 fn counts(trial: &Trial) -> bool {
     trial.delta.is_some() || trial.crash.is_some_and(autoswarm_protocol::CrashClass::blames_config)
 }
 
-/// Returns a trial's Δ and its error with a loss beyond `far` counted by its logarithm.
+/// Returns a trial's Δ and its error. The part of a loss beyond `far` counts only by its logarithm.
 fn tempered(delta: f64, error: f64, far: f64) -> (f64, f64) {
     if delta <= far || far <= 0.0 {
         return (delta, error);
@@ -273,9 +289,9 @@ fn moves_of(space: &Space, patch: &Patch) -> Vec<Move> {
         .collect()
 }
 
-/// Returns each axis's prior variance: from its interest and the noise at first, from its trials as they come.
+/// Returns each axis's prior variance: at first from its interest and the noise, then also from its trials.
 fn spreads(space: &Space, ledger: &Ledger, trials: &[&Trial], moves: &[Vec<Move>]) -> Vec<f64> {
-    // Largest effects on a machine are about as large as its noise; see the design's table of contrasts.
+    // The largest effects on a machine are about as large as its noise.
     let first = ledger.pair_sd(autoswarm_protocol::KnobGroup::Shape);
     let interest: Vec<f64> = autoswarm_protocol::knobs::KNOBS
         .iter()
@@ -285,7 +301,7 @@ fn spreads(space: &Space, ledger: &Ledger, trials: &[&Trial], moves: &[Vec<Move>
         let alike = if m.choice { same(m.from, m.to) } else { near(m.from, m.to) };
         interest[m.place] * (2.0 - 2.0 * alike)
     };
-    // One overall amplitude, then a correction per axis.
+    // One amplitude for all axes first, then a correction for each.
     let (mut seen, mut expected) = (PRIOR_TRIALS * first * first, PRIOR_TRIALS);
     for (trial, row) in trials.iter().zip(moves) {
         if let Some(delta) = trial.delta {
@@ -312,7 +328,7 @@ fn spreads(space: &Space, ledger: &Ledger, trials: &[&Trial], moves: &[Vec<Move>
     interest.iter().zip(sums).map(|(interest, (seen, count))| amplitude * interest * seen / count).collect()
 }
 
-/// Returns the knobs of a patch, for a reason's line.
+/// Returns the knobs that a patch changes.
 pub(super) fn knobs_of(patch: &Patch) -> Vec<Knob> {
     patch.iter().map(|(knob, _)| knob).collect()
 }

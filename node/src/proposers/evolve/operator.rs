@@ -1,4 +1,4 @@
-//! The kinds of move that the search makes.
+//! The kinds of move that the search makes, and their names.
 
 use std::fmt;
 
@@ -11,18 +11,18 @@ pub enum Operator {
     Scale,
     /// What the model of all trials expects most of.
     Model,
-    /// Around a kept change: further, or half-way back.
+    /// A kept change moved further, or half-way back.
     Bracket,
-    /// One part of a kept change of several knobs taken back.
+    /// One part taken back of a kept change of several knobs.
     Split,
     /// An old change undone, or a part switched off.
     Ablation,
-    /// Two near misses on today's incumbent.
+    /// Two near misses together on today's incumbent.
     Recombination,
 }
 
 impl Operator {
-    /// Every operator.
+    /// Every operator, in the order of the variants.
     pub const ALL: [Self; 7] = [
         Self::Prior,
         Self::Scale,
@@ -33,7 +33,7 @@ impl Operator {
         Self::Recombination,
     ];
 
-    /// Returns the word that begins its hypotheses.
+    /// Returns the name that begins its hypotheses.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Prior => "prior art",
@@ -46,7 +46,7 @@ impl Operator {
         }
     }
 
-    /// Finds the operator that a hypothesis came from.
+    /// Finds the operator by whose name a hypothesis begins, if there is one.
     pub fn of(because: &str) -> Option<Self> {
         let (name, _) = because.split_once(": ")?;
         Self::ALL.into_iter().find(|operator| operator.name() == name)

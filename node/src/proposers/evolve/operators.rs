@@ -1,4 +1,6 @@
-//! The operators: each lists the changes that its idea suggests, with the reason in one line.
+//! The operators of the search: each lists the changes that its idea suggests, with the reason in one line.
+//!
+//! Not here: which changes may be tried and what they promise (`search.rs`); the choice (`propose.rs`).
 
 use std::collections::BTreeMap;
 
@@ -17,7 +19,7 @@ use super::{
 };
 use crate::proposers::program::Scope;
 
-/// The knobs that decide how much a budget buys, and the rate that depends on them most.
+/// The knobs that decide how much training a budget buys, and the rate that depends on them most.
 const SCALE: [Knob; 5] =
     [Knob::BatchTokens, Knob::Depth, Knob::Width, Knob::SequenceLength, Knob::MatrixRate];
 /// Knobs whose best values move together, with the direction in which the second follows the first.
@@ -30,17 +32,18 @@ const TOGETHER: [(Knob, Knob, f64); 7] = [
     (Knob::Warmdown, Knob::FinalRate, -1.0),
     (Knob::Width, Knob::MlpRatio, -1.0),
 ];
-/// Keeps whose surroundings are looked at, newest first.
+/// Most keeps that are bracketed and split, the newest ones.
 const RECENT_KEEPS: usize = 6;
-/// Near misses that are combined.
+/// Most near misses that are combined with each other.
 const NEAR_MISSES: usize = 8;
-/// Draws from the model's belief that changes of several knobs are made of, and how many knobs those move.
+/// Draws from the model's belief, each of which gives changes of several knobs.
 const DRAWS: usize = 8;
+/// Numbers of knobs that those changes move.
 const TOGETHER_AT_ONCE: [usize; 3] = [2, 3, 4];
-/// Blind jumps that are compared.
+/// Random jumps that are listed for a broad proposal.
 const COMBINATIONS: usize = 16;
 
-/// Lists what an operator would like to try.
+/// Lists what an operator would like to try, within a person's scope.
 pub(super) fn candidates(
     operator: Operator,
     search: &Search<'_>,
@@ -61,7 +64,7 @@ pub(super) fn candidates(
     .collect()
 }
 
-/// A person's narrow scope holds for every operator.
+/// Returns whether a candidate keeps to the scope that a person asked for, which binds every operator.
 fn fits_scope(candidate: &Candidate, search: &Search<'_>) -> bool {
     match search.context.direction.scope {
         Some(Scope::Narrow) => candidate.changes.len() == 1,
@@ -123,12 +126,12 @@ fn scale(search: &Search<'_>, scope: Scope) -> Vec<Candidate> {
     out
 }
 
-/// Two significant digits, for people.
+/// Rounds to two significant digits, for people.
 fn round_two(x: f64) -> f64 {
     format!("{x:.1e}").parse().unwrap_or(x)
 }
 
-/// Pairs of knobs that move together, one step either way.
+/// Lists changes of two knobs that move together, one step either way.
 fn together(search: &Search<'_>, operator: Operator, pairs: &[(Knob, Knob, f64)]) -> Vec<Candidate> {
     let mut out = Vec::new();
     for &(first, second, follows) in pairs {
@@ -160,7 +163,7 @@ fn model(search: &Search<'_>, scope: Scope, rng: &mut ChaCha8Rng) -> Vec<Candida
     out
 }
 
-/// One-knob changes.
+/// Lists every near move of every open knob, one knob at a time.
 fn one_knob(search: &Search<'_>) -> Vec<Candidate> {
     let mut out = Vec::new();
     for axis in search.space.open() {
@@ -181,9 +184,10 @@ fn one_knob(search: &Search<'_>) -> Vec<Candidate> {
     out
 }
 
-/// Changes of several knobs. A draw from what the model believes of every one-knob change says which are worth
-/// making; the best two, three, … of each draw are tried together, since small gains that no run could show alone are seen in their
-/// sum. The first draw is what is believed, the last as wide as the doubt.
+/// Lists changes of several knobs: small gains that no run could show alone are seen in their sum.
+///
+/// Each draw samples the effect of every one-knob change from the model's belief, and tries the best two,
+/// three and four of them together. The first draw takes the means; the last is as wide as the belief.
 fn several(search: &Search<'_>, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
     let incumbent = search.context.incumbent;
     let singles: Vec<(Knob, Value, Belief)> = search
@@ -221,11 +225,12 @@ fn several(search: &Search<'_>, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
     out
 }
 
-/// Draws a change of `knobs` knobs blindly, the more interesting ones more often.
+/// Draws a random change of at most `knobs` knobs. The more interesting a knob, the more often it is drawn.
 pub(super) fn blind(search: &Search<'_>, knobs: usize, rng: &mut ChaCha8Rng) -> Candidate {
     let axes: Vec<&Axis> = search.space.open().collect();
     let total: f64 = axes.iter().map(|axis| axis.interest).sum();
     let mut changes: Vec<(Knob, Value)> = Vec::new();
+    // Some draws give a knob that is moved already, or no new value.
     for _ in 0..4 * knobs {
         let mut left = rng.random::<f64>() * total;
         let axis = axes.iter().find(|axis| {
@@ -271,6 +276,7 @@ fn bracket(search: &Search<'_>) -> Vec<Candidate> {
                     let axis = search.space.axis(knob);
                     let (from, to) = (axis.coordinate(change.from), axis.coordinate(change.to));
                     let reached = axis.at(from + share * (to - from)).filter(|value| *value != change.to);
+                    // On a coarse grid the share may end where it began: then take the next value that way.
                     let value = reached.or_else(|| axis.step(change.to, (to - from) * (share - 1.0)))?;
                     (axis.open && !axis.is_choice() && value != change.from).then_some((knob, value))
                 })
@@ -324,6 +330,7 @@ fn recombination(search: &Search<'_>) -> Vec<Candidate> {
         .filter(|trial| !trial.kept && trial.delta.is_some_and(|delta| delta < 0.0))
         .filter(|trial| trial.patch.iter().any(|(knob, change)| incumbent.get(knob) != change.to))
         .collect();
+    // The largest gain in standard errors first; of equal ones the newest.
     let promise = |trial: &Trial| trial.delta.unwrap_or(0.0) / trial.standard_error.max(1e-9);
     misses.sort_by(|a, b| promise(a).total_cmp(&promise(b)).then(b.number.cmp(&a.number)));
     misses.truncate(NEAR_MISSES);

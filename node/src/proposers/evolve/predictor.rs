@@ -1,17 +1,19 @@
-//! The predictor: what a config will take in memory and how many tokens a second it will train, before it runs.
+//! The predictor: how much memory a config will take, and how many tokens a second it will train.
 //!
-//! Seconds per token are modelled as three costs with one coefficient each:
+//! It answers before the config runs. Seconds per token are three costs with one coefficient each:
 //!
 //! ```text
-//! seconds/token = a · products   FLOPs per token, Muon's share of a step's included
+//! seconds/token = a · products   FLOPs per token, a share of Muon's work in a step included
 //!               + b · traffic    bytes that elementwise work and the optimizer move per token
 //!               + c · launches   operations started per token: few when a pass holds many tokens
 //! ```
 //!
-//! The machine's description gives the coefficients a first value; the prices measured so far correct them by ridge
-//! regression on relative errors, so that a small model counts as much as a large one. A shape already measured is not
-//! predicted but looked up. Memory is weights, gradients and optimizer states, plus what one pass keeps for its
-//! backward, scaled by what the measured runs really took.
+//! The machine's description gives the coefficients their first values. The prices measured so far correct
+//! them by ridge regression on relative errors, so that a small model counts as much as a large one. A shape
+//! that was measured is looked up instead of predicted.
+//!
+//! Memory is weights, gradients and optimizer states, plus what one pass keeps for its backward, scaled by
+//! what the measured runs really took.
 
 use autoswarm_protocol::{EffectiveConfig, Knob, id::SpeedHash};
 
@@ -30,15 +32,15 @@ pub struct Machine {
     pub bytes_per_second: f64,
     /// Seconds to start one operation.
     pub launch_seconds: f64,
-    /// Tokens of the vocabulary.
+    /// Number of tokens in the vocabulary.
     pub vocabulary: u32,
-    /// Bytes of one number in the products.
+    /// Bytes of one number in the matrix products.
     pub number_bytes: u8,
 }
 
 impl Machine {
-    /// Describes a CPU of which only threads and memory are known: an eighth of the products' peak, a few GB/s per
-    /// thread. // Wild guess, corrected by the first prices.
+    /// Describes a CPU whose threads and memory alone are known: an eighth of the products' peak, a few GB/s
+    /// per thread. // Wild guess, corrected by the first prices.
     pub fn cpu(threads: u16, memory_bytes: u64, vocabulary: u32) -> Self {
         Self {
             memory_bytes,
@@ -55,9 +57,9 @@ impl Machine {
 /// What a config is expected to cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prediction {
-    /// Training throughput.
+    /// Training throughput, tokens per second.
     pub tokens_per_second: f64,
-    /// Peak memory, bytes.
+    /// Peak memory of a run, bytes.
     pub memory_bytes: f64,
     /// Optimizer steps that the budget buys.
     pub steps: f64,
@@ -65,42 +67,43 @@ pub struct Prediction {
     pub tokens: f64,
 }
 
-/// Strength of the first coefficients, in measured shapes.
+/// Number of measured shapes that the first coefficients weigh as much as.
 const PRIOR_STRENGTH: f64 = 0.05;
-/// Measured shapes that the fit looks at: enough for three unknowns many times over.
+/// Most measured shapes that the fit looks at: enough for three unknowns many times over.
 const MOST_PRICES: usize = 256;
-/// Memory that the process takes before it trains anything: libtorch, its threads and the corpus. // Wild guess.
+/// Bytes that the process takes before it trains anything: libtorch, its threads, the corpus. // Wild guess.
 const FIXED_MEMORY: f64 = 4e8;
-/// Share of the memory that a run may plan for; the rest is for what the formula does not know.
+/// Share of the memory that a run may plan for; the rest is for what the formula leaves out.
 const MEMORY_SHARE: f64 = 0.8;
 /// Fewest steps in which a run can learn something. // Wild guess.
 const FEWEST_STEPS: f64 = 30.0;
-/// A child that sees this many times fewer tokens than the incumbent is hopeless. // Wild guess.
+/// A child that trains on this many times fewer tokens than the incumbent is hopeless. // Wild guess.
 const TOKEN_RATIO: f64 = 6.0;
 
 /// Why a config is not worth a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Misfit {
-    /// It needs more memory than there is.
+    /// It needs more memory than a run may plan for.
     Memory,
     /// The budget buys too few steps.
     Steps,
-    /// It would see far fewer tokens than the incumbent.
+    /// It would train on far fewer tokens than the incumbent.
     Tokens,
 }
 
-/// A calibrated predictor.
+/// A predictor that this machine's measured prices have corrected.
 #[derive(Debug, Clone)]
 pub struct Predictor<'a> {
     machine: Machine,
     budget_seconds: f64,
+    /// Seconds per FLOP of products, per byte of traffic and per launch.
     coefficients: [f64; 3],
     memory_factor: f64,
     ledger: &'a Ledger,
 }
 
 impl<'a> Predictor<'a> {
-    /// Calibrates a predictor by the prices in the ledger.
+    /// Makes a predictor and corrects it by the prices in the ledger.
     pub fn new(machine: Machine, budget_seconds: f64, ledger: &'a Ledger) -> Self {
         let first = [
             1.0 / machine.flops_per_second.max(1.0),
@@ -111,13 +114,14 @@ impl<'a> Predictor<'a> {
         let mut memory = (1.0, 1.0);
         for price in ledger.prices().values().take(MOST_PRICES) {
             let features = features(&price.config, &machine);
+            // Each cost as a share of the measured time. They sum to 1 if the first coefficients are right.
             rows.push(std::array::from_fn(|k| features[k] * first[k] * price.tokens_per_second));
             if price.peak_memory_bytes > 0 {
                 let ratio = price.peak_memory_bytes as f64 / memory_bytes(&price.config, &machine);
                 memory = (memory.0 + ratio.clamp(0.25, 4.0), memory.1 + 1.0);
             }
         }
-        // First the machine as a whole, then what its products, memory and launches cost apart.
+        // First one factor for the whole machine, then one each for products, traffic and launches.
         let logs: f64 = rows.iter().map(|row| row.iter().sum::<f64>().ln()).sum();
         let slower = (-logs / rows.len().max(1) as f64).exp();
         for row in &mut rows {
@@ -153,9 +157,11 @@ impl<'a> Predictor<'a> {
     }
 
     /// Returns why a child of `incumbent` is not worth a run, if it is not.
+    ///
+    /// A child that is no worse than the incumbent passes: the incumbent ran, whatever is predicted for it.
     pub fn misfit(&self, child: &EffectiveConfig, incumbent: &EffectiveConfig) -> Option<Misfit> {
         if child.speed_hash() == incumbent.speed_hash() {
-            return None; // the incumbent ran
+            return None; // it costs what the incumbent costs
         }
         let (new, old) = (self.predict(child), self.predict(incumbent));
         if new.memory_bytes > MEMORY_SHARE * self.machine.memory_bytes as f64
@@ -172,7 +178,7 @@ impl<'a> Predictor<'a> {
     }
 }
 
-/// Sizes that costs are made of.
+/// The sizes of a config from which its costs are computed.
 struct Sizes {
     depth: f64,
     width: f64,
@@ -210,12 +216,13 @@ fn features(config: &EffectiveConfig, machine: &Machine) -> [f64; 3] {
         .map(|short| if short { sequence * config.number(Knob::ShortWindow) } else { sequence })
         .sum();
     let muon = config.choice(Knob::MatrixOptimizer) == "muon";
-    // An iteration on an m × n matrix, m ≤ n, is two products of m·m·n and one of m³: about 6·m per entry at m = n.
+    // An iteration on an m × n matrix, m ≤ n, is two products of m·m·n and one of m³. That is about 6·m per
+    // entry at m = n.
     let muon_flops =
         if muon { 6.0 * config.integer(Knob::MuonSteps) as f64 * s.matrices * s.width } else { 0.0 };
     let products = 6.0 * (s.matrices + vocabulary * s.width) + 12.0 * seen * s.width + muon_flops / batch;
     let number = f64::from(machine.number_bytes);
-    // Elementwise passes over each activation, forward and backward, with what is written and read again. // Wild guess.
+    // Elementwise passes over each activation, forward and backward, writes and reads again. // Wild guess.
     let per_layer = 60.0 * s.width + 12.0 * s.gates * s.hidden;
     let activations = s.depth * per_layer + 16.0 * s.value_layers * s.kv_width + 10.0 * vocabulary;
     let traffic = number * activations + 32.0 * s.parameters / batch;
@@ -224,21 +231,23 @@ fn features(config: &EffectiveConfig, machine: &Machine) -> [f64; 3] {
     [products, traffic, launches]
 }
 
-/// Returns the peak memory, bytes: per parameter a weight, a gradient and the optimizer's states in 32 bits (one under
-/// Muon, two under AdamW), and per token of a pass what its backward needs.
+/// Returns the peak memory, bytes. A parameter takes a weight, a gradient and the optimizer's states in 32
+/// bits (one under Muon, two under AdamW). A token of a pass takes what its backward needs.
 fn memory_bytes(config: &EffectiveConfig, machine: &Machine) -> f64 {
     let vocabulary = f64::from(machine.vocabulary);
     let s = sizes(config, vocabulary);
     let states = if config.choice(Knob::MatrixOptimizer) == "muon" { 4.0 } else { 8.0 };
     let weights = s.matrices * (8.0 + states) + (s.parameters - s.matrices) * 16.0;
     let number = f64::from(machine.number_bytes);
-    // Inputs, normalised inputs, q, k, v, scores' sums, outputs; the MLP's input and activation. Logits in 32 bits.
+    // Inputs, normalised inputs, q, k, v, scores' sums, outputs; the MLP's input and activation.
+    // Logits in 32 bits.
     let per_token =
         s.depth * (14.0 * s.width + (1.0 + 2.0 * s.gates) * s.hidden) * number + 12.0 * vocabulary;
     FIXED_MEMORY + weights + config.pass_tokens() as f64 * per_token
 }
 
-/// Minimises Σ (row · s − 1)² + λ Σ (s − 1)² over s ≥ 0.02 by coordinate descent: three unknowns need no solver.
+/// Minimises Σ (row · s − 1)² + λ Σ (s − 1)² over s ≥ 0.02, where λ is [`PRIOR_STRENGTH`]. Three unknowns
+/// need no solver, so it is done by coordinate descent.
 fn fit(rows: &[[f64; 3]]) -> [f64; 3] {
     let mut squares = [[0.0; 3]; 3];
     let mut sums = [PRIOR_STRENGTH; 3];

@@ -5,7 +5,7 @@ use autoswarm_protocol::{CrashClass, EffectiveConfig};
 use super::*;
 use crate::proposers::evolve::tests::{Shown, config, experiment, machine, with_price};
 
-/// A machine whose coefficients differ from the first guess by these factors.
+/// Returns the tokens a second of a machine whose coefficients differ from the first guess by these factors.
 fn true_speed(config: &EffectiveConfig, factors: [f64; 3]) -> f64 {
     let machine = machine();
     let [a, b, c] = features(config, &machine);

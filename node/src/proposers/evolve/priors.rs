@@ -1,26 +1,28 @@
-//! Prior art: what the reference, nanochat and their users on small machines already found, so that nobody discovers
-//! it again. Each is a move from wherever the incumbent stands, and is judged like any other.
+//! Prior art: what the reference, nanochat and their users on small machines already found.
 //!
-//! Sources: the reference's published log of 126 experiments (branch exp/H100/mar8), nanochat's development log, the
-//! small-machine advice of the reference's README, and the reports of its users on consumer GPUs and Macs.
+//! It is listed so that nobody discovers it again. Each finding is a move from wherever the incumbent stands,
+//! and is judged like any other.
+//!
+//! Sources: the reference's published log of 126 experiments (branch exp/H100/mar8), nanochat's development
+//! log, the small-machine advice of the reference's README, and its users' reports on consumer GPUs and Macs.
 
 use autoswarm_protocol::Knob;
 
 /// Where a prior moves a knob.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum PriorTarget {
-    /// Steps along the knob's axis.
+    /// So many steps along the knob's axis.
     Steps(f64),
-    /// A value.
+    /// To this value, as text.
     Set(&'static str),
 }
 
-/// A known finding.
+/// A finding of others.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Prior {
-    /// What it changes.
+    /// The knobs that it changes, with where each moves.
     pub(super) changes: &'static [(Knob, PriorTarget)],
-    /// Where it comes from.
+    /// Who found it, in words for the hypothesis.
     pub(super) because: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! One proposal: every operator lists candidates, and the most promising one that may be tried is proposed.
+//! One proposal: every operator lists candidates, and the most promising one that is viable is proposed.
 
 use std::collections::BTreeMap;
 
@@ -17,16 +17,16 @@ use super::{
 };
 use crate::{proposers::program::Scope, research::Proposal};
 
-/// A proposal with what the search thinks of it.
+/// A proposal, with what the search expects of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suggestion {
-    /// The child and why.
+    /// The config to try and the reason.
     pub proposal: Proposal,
-    /// The kind of move.
+    /// The kind of move that it is.
     pub operator: Operator,
-    /// What the model expects, bits per byte.
+    /// The difference that the model expects, bits per byte.
     pub belief: Belief,
-    /// What it is expected to cost.
+    /// What a run of it is expected to cost.
     pub prediction: Prediction,
 }
 
@@ -35,24 +35,27 @@ pub struct Suggestion {
 pub enum Exhausted {
     /// No knob may be changed.
     #[error(
-        "the swarm config and program.md leave no knob to change; widen `focus` or shorten `avoid` or `frozen`"
+        "the swarm config and program.md leave no knob to change; widen `focus` or shorten `avoid` or \
+         `frozen`"
     )]
     NoKnobs,
     /// Every config that may be tried was tried, or does not fit.
     #[error(
-        "nothing new is left inside the swarm config's ranges and program.md's direction that fits this machine; widen `focus`, `scope` or the ranges"
+        "nothing new is left inside the swarm config's ranges and program.md's direction that fits this \
+         machine; widen `focus`, `scope` or the ranges"
     )]
     NothingNew,
 }
 
-/// How much chance mixes the order, in logarithms of promise: enough that runs in flight differ. // As above.
+/// Standard deviation of the chance in the ranking, in logarithms of promise.
+/// It is large enough that runs in flight differ. // Tuned on made-up surfaces, 2026-11.
 const JITTER: f64 = 0.3;
-/// What a peer's word that it is at a config already takes from the config's promise, in logarithms: a reason to try
-/// something else first, not a ban that anybody could speak. // Wild guess.
+/// What a config loses of its promise, in logarithms, if a peer says that it runs it already. That is a
+/// reason to try something else first, not a ban: anybody could claim any config. // Wild guess.
 const CLAIMED: f64 = 2.0;
-/// Newest trials by which an operator's record is judged.
+/// Number of newest trials by which an operator's record is judged.
 const RECENT_TRIALS: usize = 60;
-/// Blind draws of several knobs before the search gives up.
+/// Random changes of several knobs that are drawn before the search gives up.
 const BLIND_DRAWS: usize = 400;
 
 /// Proposes the next experiment.
@@ -83,7 +86,7 @@ pub(super) fn propose(context: &Context<'_>, rng: &mut ChaCha8Rng) -> Result<Sug
         .ok_or(Exhausted::NothingNew)
 }
 
-/// Returns how many knobs to change.
+/// Draws how many knobs to change.
 fn scope_of(context: &Context<'_>, rng: &mut ChaCha8Rng) -> Scope {
     let (focused, broad) = shares_of_scope(context);
     let chance: f64 = rng.random();
@@ -96,9 +99,11 @@ fn scope_of(context: &Context<'_>, rng: &mut ChaCha8Rng) -> Scope {
     }
 }
 
-/// Returns the shares of focused and of broad proposals: what program.md says, else by how long nothing was kept. One knob at a time while
-/// that gains: where a run's noise is small against the best steps, a change of several mostly carries a bad one along. Then several: what is
-/// left shows in a sum first. // Tuned on the surface of real runs, 2026-11.
+/// Returns the shares of focused and broad proposals: by program.md's scope, else by the time since a keep.
+///
+/// One knob at a time while that gains. Where a run's noise is small against the best steps, a change of
+/// several mostly carries a bad one along. Later several knobs: the gains that are left show in a sum first.
+/// // Tuned on the surface of real runs, 2026-11.
 pub(super) fn shares_of_scope(context: &Context<'_>) -> (f64, f64) {
     match (context.direction.scope, context.ledger.since_keep()) {
         (Some(Scope::Narrow), _) => (0.0, 0.0),
@@ -109,7 +114,7 @@ pub(super) fn shares_of_scope(context: &Context<'_>) -> (f64, f64) {
     }
 }
 
-/// Returns each operator's keeps and tries among the newest trials.
+/// Returns how many of each operator's trials were kept and made, among the newest [`RECENT_TRIALS`].
 pub(super) fn record_of(ledger: &Ledger) -> BTreeMap<Operator, (u32, u32)> {
     let mut record: BTreeMap<Operator, (u32, u32)> = BTreeMap::new();
     for trial in ledger.trials().rev().take(RECENT_TRIALS) {
@@ -121,7 +126,7 @@ pub(super) fn record_of(ledger: &Ledger) -> BTreeMap<Operator, (u32, u32)> {
     record
 }
 
-/// Returns each operator's weight: what the moment asks for, times how often it won here.
+/// Returns each operator's weight: how much the moment asks for it, times how often it won here.
 pub(super) fn operator_weights(context: &Context<'_>) -> BTreeMap<Operator, f64> {
     let ledger = context.ledger;
     let count = ledger.trials().len();
@@ -170,14 +175,14 @@ pub(super) fn operator_weights(context: &Context<'_>) -> BTreeMap<Operator, f64>
         .into_iter()
         .map(|operator| {
             let (keeps, tries) = record.get(&operator).copied().unwrap_or_default();
-            // Four in twenty is what an operator is trusted with before it was tried.
+            // Before it was tried, an operator is trusted to win four times in twenty.
             (operator, moment(operator) * (f64::from(keeps) + 1.0) / (f64::from(tries) + 5.0))
         })
         .filter(|(_, weight)| *weight > 0.0)
         .collect()
 }
 
-/// Looks at every value of every knob, then at blind draws of several.
+/// Looks for a candidate when no operator has one: each value of each knob, then random changes of several.
 fn last_resort(search: &Search<'_>, rng: &mut ChaCha8Rng) -> Option<Viable> {
     let because = "model: what is left of one-knob changes";
     let singles: Vec<Candidate> = search

@@ -1,4 +1,4 @@
-//! The working state of one proposal: which candidates may be tried, and how much each promises.
+//! The working state of one proposal: it says which candidates may be tried, and how much each promises.
 
 use autoswarm_protocol::{
     EffectiveConfig, Knob, KnobGroup, Patch, Value, id::ConfigHash, swarm_config::Objective,
@@ -18,23 +18,23 @@ use crate::{proposers::program::Direction, research::peer_results::PeerResults};
 /// Everything that a proposal depends on, besides chance.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Context<'a> {
-    /// The shared objective: what is frozen, which ranges, whether prior art may be used.
+    /// The shared objective: frozen knobs, their ranges, and whether prior art may be used.
     pub objective: &'a Objective,
     /// What the experiments so far have shown.
     pub ledger: &'a Ledger,
-    /// What to improve on.
+    /// The config that every candidate changes.
     pub incumbent: &'a EffectiveConfig,
     /// The configs in flight.
     pub pending: &'a [ConfigHash],
-    /// Their patches, as far as they are known.
+    /// The patches of the configs in flight, as far as they are known.
     pub pending_patches: &'a [Patch],
-    /// What a person wants.
+    /// A person's direction, from program.md.
     pub direction: &'a Direction,
     /// Training seconds of a run.
     pub budget_seconds: f64,
-    /// What a run may use.
+    /// The memory and the speed that a run may count on.
     pub machine: Machine,
-    /// What peers say of their own experiments.
+    /// What peers report of their own experiments.
     pub peer_results: &'a PeerResults,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Viable {
     pub(super) belief: Belief,
 }
 
-/// A gain counts from this many standard deviations of a pair on. // Tuned on made-up surfaces, 2026-11.
+/// Standard deviations of a pair from which on a gain counts. // Tuned on made-up surfaces, 2026-11.
 const VISIBLE: f64 = 0.5;
 
 /// One proposal's working state.
@@ -89,8 +89,8 @@ impl<'a> Search<'a> {
         Some(Viable { candidate, child, patch, belief })
     }
 
-    /// Returns the logarithm of the gain beyond what can be seen that a change is expected to bring: a gain far below
-    /// the noise is not kept, so it is not worth a run.
+    /// Returns the logarithm of a change's expected improvement, which counts a gain only beyond what can be
+    /// seen. A gain far below the noise is not kept, so it is not worth a run.
     pub(super) fn promise(&self, belief: Belief) -> f64 {
         let visible = VISIBLE * self.context.ledger.pair_sd(KnobGroup::Shape);
         let distance = (-belief.mean - visible) / belief.sd;
@@ -108,11 +108,12 @@ impl Candidate {
     }
 }
 
-/// Candidates of one operator that are looked at; more would cost milliseconds and change little.
+/// Most candidates of one operator that are looked at; more would cost milliseconds and change little.
 const MOST_CANDIDATES: usize = 64;
 
-/// Leaves a fair sample of a long list.
+/// Cuts a list down to a random sample of at most [`MOST_CANDIDATES`].
 pub(super) fn shorten(candidates: &mut Vec<Candidate>, rng: &mut ChaCha8Rng) {
+    // The first steps of a Fisher–Yates shuffle.
     for place in 0..MOST_CANDIDATES.min(candidates.len()) {
         let other = rng.random_range(place..candidates.len());
         candidates.swap(place, other);

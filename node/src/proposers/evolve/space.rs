@@ -1,7 +1,7 @@
-//! The search space: each knob on an axis whose unit is one sensible step, and what may be changed here and now.
+//! The search space: each knob on an axis whose unit is one sensible step, and which knobs may change now.
 //!
-//! A step is large enough to be seen through the noise of a small machine: a factor of 1.5 on a rate, a doubling of a
-//! batch, half an octave of `1 − β`. Effects are smooth along an axis, which is what the model relies on.
+//! A step is large enough to be seen through the noise of a small machine. It is a factor of 1.5 on a rate, a
+//! doubling of a batch, half an octave of `1 − β`. The model relies on effects that are smooth along an axis.
 
 use autoswarm_protocol::{
     EffectiveConfig, Knob, Patch, TrainConfig, Value,
@@ -15,13 +15,14 @@ use crate::proposers::program::Direction;
 /// How a knob's value becomes a coordinate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Scale {
-    /// Octaves of the value; the number is a step's size in octaves.
+    /// Octaves of the value. The number is the size of a step, in octaves.
     Ratio(f64),
-    /// Octaves of the value plus an offset, for knobs that may be 0: offset and a step's size in octaves.
+    /// Octaves of the value plus an offset, for knobs that may be 0. The numbers are the offset, and the size
+    /// of a step in octaves.
     Offset(f64, f64),
-    /// Octaves of 1 − value, for betas.
+    /// Octaves of 1 − value, for betas. The number is the size of a step, in octaves.
     Complement(f64),
-    /// The value itself; the number is a step's size.
+    /// The value itself. The number is the size of a step.
     Plain(f64),
     /// Names without an order.
     Names,
@@ -30,34 +31,36 @@ enum Scale {
 /// One knob's axis inside the objective's ranges.
 #[derive(Debug, Clone)]
 pub(super) struct Axis {
-    /// The knob.
+    /// The knob that moves along the axis.
     pub(super) knob: Knob,
     scale: Scale,
     low: f64,
     high: f64,
-    /// The allowed values of a choice, or of a grid that is short.
+    /// The allowed values of a choice; empty for numbers.
     names: Vec<Value>,
-    /// Whether objective and direction let proposals change it.
+    /// Whether the objective and the direction let proposals change it.
     pub(super) open: bool,
     /// How large an effect a step is likely to have, relative to the largest: 0 to 1.
     pub(super) interest: f64,
-    /// The value that turns its part off, if there is one.
+    /// The value that turns its part off, if there is one and the objective allows it.
     pub(super) off: Option<Value>,
 }
 
-/// All axes, in the table's order.
+/// All axes, in the order of the knob table, and the evaluation context that makes configs effective.
 #[derive(Debug, Clone)]
 pub(super) struct Space {
     axes: Vec<Axis>,
     context: usize,
 }
 
-/// Scale, interest and the value that turns the part off; `None` keeps the kind's own scale.
+/// Returns a knob's scale, its interest and the value that turns its part off, if there is one.
 ///
-/// The interests rank what the reference's log, nanochat's and the small-machine reports found to matter. // Wild guess.
+/// The interests rank what the reference's log, nanochat's log and small-machine reports found to matter.
+/// // Wild guess.
 fn traits_of(knob: Knob) -> (Scale, f64, Option<&'static str>) {
     use Knob as K;
     use Scale::{Complement, Offset, Plain, Ratio};
+    // The scale that suits the knob's domain, where its row below names no other.
     let kind = match knob.row().domain {
         Domain::Integer { step, .. } => Plain(step as f64),
         Domain::PowerOfTwo { .. } => Ratio(1.0),
@@ -196,7 +199,7 @@ impl Axis {
         domain.snap(value).filter(|value| (self.low..=self.high).contains(&value.as_f64()))
     }
 
-    /// Returns the value `steps` away: at least the next one on the grid, none at the end of the range.
+    /// Returns the value `steps` away, at least the next one on the grid. None at the end of the range.
     pub(super) fn step(&self, from: Value, steps: f64) -> Option<Value> {
         let direction = steps.signum();
         let reached = self.at(self.coordinate(from) + steps)?;
@@ -236,7 +239,8 @@ impl Axis {
         unique
     }
 
-    /// Returns every value of the axis in steps of a half, for the last look of a search.
+    /// Returns values over the whole axis, half a step apart, and the near ones: for the last resort of a
+    /// search. On a long axis there are 65 of them, further apart.
     pub(super) fn all(&self, from: Value) -> Vec<Value> {
         if self.is_choice() {
             return self.moves(from);
@@ -252,7 +256,7 @@ impl Axis {
         values
     }
 
-    /// Returns whether a value lies inside the objective's range.
+    /// Returns whether the objective's range allows a value.
     pub(super) fn holds(&self, value: Value) -> bool {
         if self.is_choice() {
             self.names.contains(&value)
@@ -263,13 +267,13 @@ impl Axis {
 }
 
 impl Space {
-    /// Lays out the axes.
+    /// Lays out the axes of all knobs.
     pub(super) fn new(objective: &Objective, direction: &Direction) -> Self {
         let axes = KNOBS.iter().map(|row| Axis::new(row.knob, objective, direction)).collect();
         Self { axes, context: objective.context as usize }
     }
 
-    /// Returns the place of a knob's axis.
+    /// Returns the place of a knob's axis in the knob table.
     pub(super) fn place(knob: Knob) -> usize {
         KNOBS.partition_point(|row| row.knob < knob)
     }
@@ -284,7 +288,7 @@ impl Space {
         self.axes.iter().filter(|axis| axis.open)
     }
 
-    /// Returns the child that `changes` make of `parent`, with the patch, if it differs and stays inside the space.
+    /// Returns the child that `changes` make of `parent`, with the patch; none if equal or outside the space.
     pub(super) fn child(
         &self,
         parent: &EffectiveConfig,
@@ -296,6 +300,7 @@ impl Space {
         }
         let child = config.effective(self.context);
         let patch = Patch::between(parent, &child);
+        // The patch may also take knobs that the child does not use back to their defaults.
         let inside = |knob: Knob, value: Value| {
             let axis = self.axis(knob);
             (axis.open && axis.holds(value)) || self.is_idle(&child, knob, value)
@@ -309,6 +314,7 @@ impl Space {
         if value != Value::default_of(knob) {
             return false;
         }
+        // It is idle if another value makes no difference to what is executed.
         let axis = self.axis(knob);
         let (low, high) = knob.row().domain.bounds();
         let other = if axis.is_choice() || value == low { high } else { low };

@@ -14,10 +14,11 @@ use super::{model::Model, normal::normal, operators, search::Search, space::Spac
 use crate::proposers::program::Scope;
 use crate::research::{PeerResult, Propose};
 
-/// Returns a test objective with more lines.
+/// Returns a test objective with `extra` lines at its end.
 pub(crate) fn objective(extra: &str) -> Objective {
     let text = format!(
-        "name = \"test\"\n[objective]\nmetric = \"val_bpb\"\ncorpus = {{ source = \"crates\" }}\nevaluation = {{ context = 2048, tokens = 262144 }}\n{extra}\n"
+        "name = \"test\"\n[objective]\nmetric = \"val_bpb\"\ncorpus = {{ source = \"crates\" }}\n\
+         evaluation = {{ context = 2048, tokens = 262144 }}\n{extra}\n"
     );
     SwarmConfig::parse(&text).expect("valid").objective
 }
@@ -35,7 +36,7 @@ pub(crate) fn machine() -> Machine {
     Machine::cpu(2, 8 << 30, 257)
 }
 
-/// The start of a two-core machine.
+/// The config that a two-core machine starts from.
 const START: &str = "depth=2 width=64 sequence_length=128 batch_tokens=4096";
 
 /// What an experiment showed.
@@ -137,7 +138,7 @@ fn importance_says_what_the_trials_taught() {
     };
     let before = evolve.importance().expect("a baseline");
     assert!(before.knobs.is_sorted_by(|a, b| a.effect >= b.effect));
-    // A lower rate for the embeddings helps and a higher one hurts, each time; of the clip nothing is ever seen.
+    // A lower rate for the embeddings always helps, a higher one always hurts, and the clip shows no effect.
     for (number, (change, delta)) in (1..).zip([
         ("embedding_lr=0.45", -0.08),
         ("embedding_lr=0.9", 0.09),
@@ -169,16 +170,16 @@ struct Night {
     rng: ChaCha8Rng,
     incumbent: EffectiveConfig,
     start: EffectiveConfig,
-    /// The start's value, and what it would be with every knob at its best value.
+    /// The start's value, and the value with every knob at its best.
     reach: (f64, f64),
     number: u32,
 }
 
-/// Optima by knob with the loss of a step away, in bits per byte.
+/// For each knob its optimum (a coordinate) and the loss one step away from it, bits per byte.
 struct Surface(Vec<(Knob, f64, f64)>);
 
 impl Surface {
-    /// A dozen knobs that matter, off their optimum by up to three steps; and the rest, which are good as they are.
+    /// Makes a surface: a dozen knobs are off their optimum by up to three steps, the rest are good already.
     fn new(space: &Space, start: &EffectiveConfig, rng: &mut ChaCha8Rng) -> Self {
         let rows = KNOBS.iter().map(|row| {
             let axis = space.axis(row.knob);
@@ -230,7 +231,7 @@ impl Night {
         (self.surface.value(&space, &self.incumbent) - floor) / (base - floor)
     }
 
-    /// The start, run three times.
+    /// Returns a baseline: the start, run three times.
     fn baseline(&self) -> Experiment {
         let mut baseline = experiment(0, None, &self.start, "", Shown::Discard(0.0));
         for value in [2.0 - self.sigma, 2.0, 2.0 + self.sigma] {
@@ -239,7 +240,7 @@ impl Night {
         baseline
     }
 
-    /// Judges a child as the node does, roughly: a screen, then four pairs.
+    /// Judges a child roughly as the node does: by a screening run, then by four pairs.
     fn judge(&mut self, child: &EffectiveConfig, because: &str) -> Experiment {
         let space = Space::new(&self.objective, &Direction::default());
         let gain = self.surface.value(&space, child) - self.surface.value(&space, &self.incumbent);
@@ -276,7 +277,7 @@ fn evolve_night(seed: u64, sigma: f64, experiments: u32) -> Vec<f64> {
         .collect()
 }
 
-/// The same with one to three knobs set to random values near the incumbent's.
+/// The same for random search, which sets one to three knobs to random values near the incumbent's.
 fn random_night(seed: u64, sigma: f64, experiments: u32) -> Vec<f64> {
     let mut night = Night::new(seed, sigma);
     let space = Space::new(&night.objective, &Direction::default());
@@ -301,7 +302,7 @@ fn random_night(seed: u64, sigma: f64, experiments: u32) -> Vec<f64> {
         .collect()
 }
 
-/// A search with a baseline and nothing else.
+/// Returns a search that has seen a baseline and nothing else.
 fn fresh(objective: Objective, direction: &str) -> Evolve {
     let mut evolve = Evolve::new(objective, machine(), 20.0, 7);
     evolve.direct(Direction::parse(direction).expect("valid"));
@@ -323,7 +324,7 @@ fn discard_all(evolve: &mut Evolve, count: u32) -> Vec<Suggestion> {
     out
 }
 
-/// Experiments until no more than a share of the reachable gain is left.
+/// Returns how many experiments it took until at most the share `left` of the reachable gain was left.
 fn reached(night: &[f64], left: f64) -> usize {
     night.iter().position(|now| *now <= left).unwrap_or(night.len())
 }
@@ -392,7 +393,8 @@ fn runs_in_flight_are_not_proposed_again() {
 
 #[test]
 fn frozen_knobs_ranges_focus_and_avoid_are_obeyed() {
-    let limits = "search = { frozen = [\"depth\", \"dropout\"], ranges = { matrix_lr = [0.02, 0.06], activation = [\"relu2\", \"gelu\"] } }";
+    let limits = "search = { frozen = [\"depth\", \"dropout\"], \
+        ranges = { matrix_lr = [0.02, 0.06], activation = [\"relu2\", \"gelu\"] } }";
     let program = "+++\nfocus = [\"shape\", \"matrix_lr\", \"batch_tokens\"]\navoid = [\"softcap\"]\n+++";
     let objective = objective(limits);
     let suggestions = discard_all(&mut fresh(objective.clone(), program), 300);
@@ -420,7 +422,7 @@ fn a_scope_of_a_person_holds() {
         let suggestions = discard_all(&mut fresh(objective(""), &direction), 60);
         suggestions.iter().map(|suggestion| suggestion.proposal.hypothesis.patch.len()).collect()
     };
-    // Switching a part off resets its own knobs too; none of those left differs from its default at the start.
+    // Switching a part off also resets its knobs; none of those left differs from its default at the start.
     assert_eq!(sizes("narrow"), BTreeSet::from([1]));
     assert!(sizes("focused").iter().all(|size| *size <= 3));
     assert!(sizes("broad").iter().any(|size| *size >= 4));
@@ -459,7 +461,7 @@ fn a_proposal_takes_milliseconds() {
     let mut evolve = fresh(objective(""), "");
     discard_all(&mut evolve, 500);
     let incumbent = config(START);
-    // Of this thread, so that whoever else is busy on the machine does not count.
+    // The CPU time of this thread, so that other work on the machine does not count.
     let seconds = || {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
@@ -531,7 +533,8 @@ fn prior_art_moves_from_where_the_incumbent_stands() {
         Operator::Prior,
         &history(&[]),
         &[
-            "batch_tokens 4096 → 2048 | prior art: halving the batch was the reference's first large gain, and the largest on small GPUs",
+            "batch_tokens 4096 → 2048 | prior art: halving the batch was the reference's first large gain, \
+             and the largest on small GPUs",
             "warmdown 0.5 → 0.65 | prior art: the reference and nanochat both lengthened the warm-down",
         ],
     );
@@ -605,8 +608,10 @@ fn a_kept_change_of_several_knobs_is_split() {
         Operator::Split,
         &history(&[("matrix_lr=0.02 softcap=20", WON)]),
         &[
-            "softcap 20 → 15 | split: did `softcap` help in `softcap 15 → 20, matrix_lr 0.04 → 0.02`? (simplifies)",
-            "matrix_lr 0.02 → 0.04 | split: did `matrix_lr` help in `softcap 15 → 20, matrix_lr 0.04 → 0.02`? (simplifies)",
+            "softcap 20 → 15 | split: did `softcap` help in `softcap 15 → 20, matrix_lr 0.04 → 0.02`? \
+             (simplifies)",
+            "matrix_lr 0.02 → 0.04 | split: did `matrix_lr` help in `softcap 15 → 20, matrix_lr 0.04 → \
+             0.02`? (simplifies)",
         ],
     );
     assert!(listed(Operator::Split, Scope::Narrow, &history(&[("matrix_lr=0.02", WON)])).is_empty());
@@ -620,7 +625,8 @@ fn old_changes_and_parts_are_ablated() {
         &experiments,
         &[
             "matrix_lr 0.02 → 0.04 | ablation: is the change of `matrix_lr` still worth it? (simplifies)",
-            "embedding_norm on → off | ablation: does `embedding_norm` earn its place at this budget? (simplifies)",
+            "embedding_norm on → off | ablation: does `embedding_norm` earn its place at this budget? \
+             (simplifies)",
             "softcap 20 → 0 | ablation: does `softcap` earn its place at this budget? (simplifies)",
         ],
     );
@@ -670,7 +676,7 @@ fn what_peers_say_moves_beliefs_and_own_runs_overrule_it() {
     let doubtful = [PeerResult { belief: 0.1, ..result("softcap 20", 0.1, true) }];
     let moved = belief(&history(&[]), &doubtful, "softcap 20").mean - alone.mean;
     assert!(moved > 0.0 && moved < 0.15 * (told.mean - alone.mean), "{moved}");
-    // However many say it and however sure they are: what was seen here counts more.
+    // However many peers say it, and however sure they are, what was seen here counts more.
     let seen = history(&[("softcap=20", Shown::Keep(-0.05, 0.005)), ("softcap=15", Shown::Discard(0.05))]);
     assert!(belief(&seen, &lost, "softcap 20").mean < 0.0);
 }
@@ -723,7 +729,7 @@ fn what_several_knobs_cost_adds_up_and_a_ruinous_one_stays_alone() {
     let ignorant = Model::fit(&space, &Ledger::from_experiments(&history(&[])), &[], &[]);
     let parts = believed(&ignorant, one) + believed(&ignorant, "warmdown=0.65");
     assert!((believed(&ignorant, two) - parts).abs() < 1e-12 && parts > 0.0);
-    // The two knobs lost far more together than a bad step of either usually does: ten times that says little more.
+    // The two lost far more together than a bad step of either usually does; ten times that says little more.
     let after = |delta: f64| {
         let ledger = Ledger::from_experiments(&history(&[(two, Shown::Discard(delta))]));
         believed(&Model::fit(&space, &ledger, &[], &[]), one)

@@ -1,12 +1,12 @@
-//! What this machine's noise is believed to be: one curve per knob group over the sd of a paired difference.
+//! The noise model: for each knob group, a curve of belief over the sd of a paired difference.
 //!
-//! Not here: what to do about it (see [`super::Policy`]). Nothing is read from a file: the model is rebuilt by
-//! replaying the journal's evidence in order, and the same evidence gives the same model.
-//!
-//! A group's noise is not one number that is suddenly known. It is a weight for each of [`GRID`] possible values,
-//! pulled towards the pooled value of all groups, and every finished experiment reweighs it: twice the same
-//! difference says little, two very different ones say that the noise is large. Screening differences count too,
+//! A group's noise is not one known number but a weight for each of [`GRID`] possible values, pulled towards
+//! the pooled value of all groups. Every finished experiment changes the weights: the same difference twice
+//! says little, two very different ones say that the noise is large. Screening differences count too. They go
 //! through a mixture that allows for losers and gains, so a night of losers does not pass for noise.
+//!
+//! Nothing is read from a file: the model is rebuilt by replaying the journal's evidence in order, and the
+//! same evidence gives the same model. Not here: what to do about the noise (see [`super::Policy`]).
 
 use std::collections::BTreeMap;
 
@@ -14,23 +14,23 @@ use autoswarm_protocol::KnobGroup;
 
 use super::{Evidence, IdeaSource, Screen};
 
-/// Number of values of the sd on a group's curve. A step is 26 %, finer than a night can resolve.
+/// Number of sd values on a group's curve. A step is 26 %, finer than a night can resolve.
 const GRID: usize = 25;
-/// The curve reaches from 1/64 of the baseline's upper guess …
+/// The curve begins at the baseline's upper guess divided by this.
 const GRID_BELOW: f64 = 64.0;
-/// … to four times it: with two seeds the guess itself may be several times too small.
+/// The curve ends at this many times that guess: with two seeds it may be several times too small.
 const GRID_ABOVE: f64 = 4.0;
-/// Where the pooled value starts, as a factor of the upper guess √2·σ of a single run.
-/// Measured with a small model on a CPU: .09, .44, .7 and .9 of it for four kinds of change (geometric mean .4).
+/// Where the pooled value starts, as a share of the upper guess, which is √2·σ of a single run.
+/// Measured with a small model on a CPU: .09, .44, .7 and .9 for four kinds of change (geometric mean .4).
 const POOLED_START: f64 = 0.35;
 /// How far a group may lie from the pooled value: one sd is a factor of e, since groups differ tenfold.
 const GROUP_SPREAD: f64 = 1.0;
-/// Finished experiments after which a group speaks with half its weight in the pooled value.
+/// Finished experiments after which a group has half of its full weight in the pooled value.
 const POOL_HALF: f64 = 3.0;
-/// No machine resolves less than this (bpb); it keeps the arithmetic finite where all seeds agree exactly.
+/// Smallest sd (bpb); no machine resolves less. It keeps the arithmetic finite where all seeds agree exactly.
 const SMALLEST_SD: f64 = 1e-7;
 
-/// A possible true effect in units of the pair's sd, with its weight before any evidence.
+/// A possible true effect, in units of the pair's sd, with its prior weight.
 #[derive(Clone, Copy, Debug)]
 struct Effect {
     size: f64,
@@ -39,36 +39,38 @@ struct Effect {
 
 /// Expected share of experiments that gain: between the 2 % and the 10 % that the simulated nights use.
 const GAIN_SHARE: f64 = 0.08;
-/// How many experiments that expectation is worth.
+/// Number of experiments that this expectation weighs as much as.
 const SHARE_PRIOR: f64 = 20.0;
-/// The same of what a peer found first: it won once, elsewhere. // Wild guess.
+/// Expected share of gains among ideas that a peer kept: each won once, elsewhere. // Wild guess.
 const PEERS_GAIN_SHARE: f64 = 0.15;
+/// Number of experiments that the peers' expectation weighs as much as.
 const PEERS_SHARE_PRIOR: f64 = 4.0;
-/// Of those that do not gain, the expected share that change nothing.
+/// Expected share of no-ops among the experiments that do not gain.
 const NOTHING_SHARE: f64 = 0.5;
-/// Sizes of a gain that are told apart (pair sds). The step is a factor of 1.5.
+/// Sizes of a gain in the mixture (pair sds). Each is 1.5 times the one before.
 const GAINS: [f64; 6] = [1.0, 1.5, 2.2, 3.3, 5.0, 7.5];
-/// Gains beyond those, as far as losses reach: a start far from any good config, or a noise that the baseline's few seeds understate.
-/// Without them the widest loss would explain an enormous gain best.
+/// Sizes of larger gains, as far as losses reach (pair sds). They occur where the start is far from any good
+/// config, or where the baseline's few seeds understate the noise. Without them the widest loss would explain
+/// an enormous gain best.
 const FAR_GAINS: [f64; 5] = [11.0, 17.0, 25.0, 40.0, 80.0];
-/// Expected share of gains that are so large. // Wild guess; what it does is said by how far they are.
+/// Expected share of such large gains among all gains. // Wild guess; their sizes matter more.
 const FAR_SHARE: f64 = 0.05;
-/// Sizes of a loss that are told apart (pair sds); real losers reach very far.
+/// Sizes of a loss in the mixture (pair sds); real losers reach very far.
 const LOSSES: [f64; 12] = [0.7, 1.0, 1.5, 2.2, 3.3, 5.0, 7.5, 11.0, 17.0, 25.0, 40.0, 80.0];
-/// Each size stands for its neighbourhood: a normal of this relative width, so that nothing falls between two sizes.
+/// Relative width of the normal that stands for each size, so that no effect falls between two sizes.
 const WIDTH: f64 = 0.22;
 
-/// Share of a paired difference's variance that is the incumbent's own: half, if neither side is noisier.
+/// Share of a paired difference's variance that is the incumbent's run's: half, if neither side is noisier.
 const LUCK_SHARE: f64 = 0.5;
-/// The luck of a cached run is sought within ± this (pair sds), drift included, …
+/// The luck of a cached run, drift included, is sought within ± this (pair sds).
 const LUCK_RANGE: f64 = 3.0;
-/// … at this many points.
+/// Number of points at which it is sought.
 const LUCK_STEPS: usize = 17;
-/// Cached runs that are remembered, one for each group and seed; the oldest go first.
+/// Most cached runs that are remembered, one for each group and seed; the oldest is forgotten first.
 const CACHED_RUNS: usize = 64;
-/// Children of a group that are remembered for each; more would not tell more.
+/// Most children of a group that are remembered for each cached run; more would not tell more.
 const CHILDREN: usize = 12;
-/// Exponents below this add nothing that counts.
+/// Exponents below this are left out of sums: they add nothing that counts.
 const NEGLIGIBLE: f64 = -30.0;
 /// Density of a difference that no effect explains; it keeps one outlier from deciding a run's luck.
 const SURPRISE: f64 = 1e-6;
@@ -76,11 +78,12 @@ const SURPRISE: f64 = 1e-6;
 /// The sd of the paired difference for each knob group, in bits per byte, as far as it is known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NoiseModel {
+    /// The sd of the baseline over seeds (bpb).
     single_run_sd: f64,
     groups: BTreeMap<KnobGroup, GroupCurve>,
-    /// Earlier children's differences from each cached screening run, to tell its luck.
+    /// Earlier children's differences from each cached screening run, which tell its luck.
     cached: Vec<CachedRun>,
-    /// What became of the node's own ideas and of what peers found first.
+    /// How many ideas gained, by [`IdeaSource`].
     shares: [Share; 2],
 }
 
@@ -106,15 +109,16 @@ struct CachedRun {
     differences: Vec<f64>,
     /// What the run's luck, and the drift since then, add to every difference from it (bpb).
     luck: f64,
-    /// The variance left when that is taken off, in units of a fresh pair's.
+    /// The variance left once the luck is subtracted, in units of a fresh pair's variance.
     variance: f64,
 }
 
 impl CachedRun {
-    /// Estimates the luck: it is half of the noise, and all children that met the run share it.
+    /// Estimates the luck. It is half of the noise, and all children compared with the run share it.
     fn judge(&mut self, sd: f64, effects: &[Effect; EFFECTS]) {
         let spreads = effects.map(|effect| 1.0 - LUCK_SHARE + (WIDTH * effect.size).powi(2));
         let scales: [f64; EFFECTS] = std::array::from_fn(|at| effects[at].weight / spreads[at].sqrt());
+        // The posterior over a grid of lucks; its moments give the mean and the variance that is left.
         let (mut total, mut first, mut second) = (0.0, 0.0, 0.0);
         for step in 0..LUCK_STEPS {
             let luck = LUCK_RANGE * (2.0 * step as f64 / (LUCK_STEPS - 1) as f64 - 1.0);
@@ -140,22 +144,22 @@ impl CachedRun {
     }
 }
 
-/// What the differences of one experiment say: P(gain), P(loss) and the sd they are judged with.
+/// What the differences of one experiment say: P(gain), P(loss) and the sd that they are judged with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NoiseBelief {
-    /// Probability that the true difference is a gain.
+    /// Probability that the true difference is a gain, 0 to 1.
     pub gain: f64,
-    /// Probability that it is a loss.
+    /// Probability that it is a loss, 0 to 1; the rest is that it is nothing.
     pub loss: f64,
-    /// How many times likelier these differences made a gain: its odds now over its odds before them.
+    /// The Bayes factor of a gain: its odds after these differences over its odds before them.
     pub factor: f64,
     /// The sd of one paired difference, given this experiment's evidence too (bpb).
     pub pair_sd: f64,
 }
 
 impl NoiseModel {
-    /// Starts from the baseline's values on different seeds (bpb); two or more, else the noise counts as unknown and
-    /// the first pairs decide.
+    /// Makes a model from the baseline's values on different seeds (bpb). With fewer than two values the
+    /// noise counts as unknown, and the first pairs decide.
     pub fn from_baseline(values: &[f64]) -> Self {
         let count = values.len() as f64;
         let mean = values.iter().sum::<f64>() / count.max(1.0);
@@ -169,12 +173,12 @@ impl NoiseModel {
         }
     }
 
-    /// The sd of the baseline over seeds (bpb): the noise of a run that is compared with nothing.
+    /// Returns the sd of the baseline over seeds (bpb): the noise of a run that is compared with nothing.
     pub fn single_run_sd(&self) -> f64 {
         self.single_run_sd
     }
 
-    /// The sd of one paired difference in a group (bpb).
+    /// Returns the sd of one paired difference in a group (bpb).
     pub fn pair_sd(&self, group: KnobGroup) -> f64 {
         let log_weights = self.log_weights(group);
         let mut weights = [0.0; GRID];
@@ -182,7 +186,8 @@ impl NoiseModel {
         self.geometric_mean(&weights)
     }
 
-    /// Reads the differences of an experiment: a pair's as it is, a screening's corrected for the luck of its cached run.
+    /// Sums up an experiment's differences. Those of pairs count as they are, those of screening runs are
+    /// corrected for the luck of the cached run.
     fn summary(&self, group: KnobGroup, screens: &[Screen], pairs: &[f64]) -> Summary {
         let mut summary = Summary::default();
         for screen in screens {
@@ -196,7 +201,7 @@ impl NoiseModel {
         summary
     }
 
-    /// Learns from an experiment that is over. Call it once for each, in the journal's order.
+    /// Learns from a finished experiment. Call it once for each, in the journal's order.
     pub fn observe(&mut self, group: KnobGroup, evidence: &Evidence) {
         let summary = self.summary(group, &evidence.screens, &evidence.pairs);
         if summary.count == 0.0 {
@@ -249,8 +254,8 @@ impl NoiseModel {
         }
     }
 
-    /// All effect sizes, gains first, with their weights before an experiment's own evidence. The share of gains follows
-    /// what the node has seen: the fewer changes gain, the more a new one has to show.
+    /// Returns all effect sizes, gains first, with their weights before an experiment's own evidence. The
+    /// share of gains follows what the node has seen: the fewer changes gain, the more a new one has to show.
     fn effects(&self, source: IdeaSource) -> [Effect; EFFECTS] {
         effects(self.gain_share(source))
     }
@@ -264,7 +269,7 @@ impl NoiseModel {
         (expected * weight + gains) / (weight + experiments)
     }
 
-    /// What these differences (bpb, child − incumbent) say about an experiment of this group.
+    /// Returns what these differences (bpb, child − incumbent) say about an experiment of this group.
     pub fn belief(
         &self,
         group: KnobGroup,
@@ -275,6 +280,7 @@ impl NoiseModel {
         let summary = self.summary(group, screens, pairs);
         let terms = summary.terms(&self.effects(source));
         let log_weights = self.log_weights(group);
+        // The joint posterior of the sd (rows) and the effect (columns), as logarithms.
         let mut joint = [[f64::NEG_INFINITY; EFFECTS]; GRID];
         let mut highest = f64::NEG_INFINITY;
         for (index, row) in joint.iter_mut().enumerate() {
@@ -306,7 +312,7 @@ impl NoiseModel {
         NoiseBelief { gain: gain / total, loss: loss / total, factor, pair_sd: self.geometric_mean(&weights) }
     }
 
-    /// The curve of a group: its own evidence on top of the pull towards the pooled value.
+    /// Returns the curve of a group as log weights: its own evidence, plus the pull towards the pooled value.
     fn log_weights(&self, group: KnobGroup) -> [f64; GRID] {
         let centre = self.pooled_log_sd(group);
         let mut log_weights = [0.0; GRID];
@@ -318,7 +324,7 @@ impl NoiseModel {
         log_weights
     }
 
-    /// The log of the sd that the other groups and the baseline suggest for this one.
+    /// Returns the pooled value for a group: the log of the sd that other groups and the baseline suggest.
     fn pooled_log_sd(&self, group: KnobGroup) -> f64 {
         let start = (POOLED_START * self.upper_guess()).ln();
         let (mut sum, mut total) = (start, 1.0);
@@ -337,7 +343,7 @@ impl NoiseModel {
         sum / total
     }
 
-    /// What unpaired runs would give: √2 times the single run's sd (bpb).
+    /// Returns the sd of the difference of two unrelated runs: √2 times that of a single run (bpb).
     fn upper_guess(&self) -> f64 {
         std::f64::consts::SQRT_2 * self.single_run_sd
     }
@@ -352,18 +358,22 @@ impl NoiseModel {
     }
 }
 
-/// Count, precision, mean and squared residuals: all that a normal likelihood needs of an experiment's differences.
+/// The sufficient statistics of an experiment's differences for a normal likelihood.
 #[derive(Clone, Copy, Debug, Default)]
 struct Summary {
     count: f64,
+    /// Sum of the inverse variances, in units of a fresh pair's.
     precision: f64,
+    /// Mean difference, weighted by precision (bpb).
     mean: f64,
+    /// Sum of the squared residuals, each over its variance.
     squares: f64,
 }
 
 impl Summary {
     /// Adds a difference (bpb) with its variance in units of a fresh pair's.
     fn add(&mut self, difference: f64, variance: f64) {
+        // Welford's update, with weights.
         self.count += 1.0;
         self.precision += 1.0 / variance;
         let step = difference - self.mean;
@@ -371,7 +381,7 @@ impl Summary {
         self.squares += step * (difference - self.mean) / variance;
     }
 
-    /// What does not depend on the sd, for each effect.
+    /// Returns the part of each effect's likelihood that does not depend on the sd.
     fn terms(&self, effects: &[Effect; EFFECTS]) -> [Term; EFFECTS] {
         effects.map(|effect| {
             let spread =
@@ -380,10 +390,11 @@ impl Summary {
         })
     }
 
-    /// Log of weight × likelihood, up to a constant, for each effect, if a fresh pair has this sd.
+    /// Returns log(weight × likelihood) of each effect, up to a constant, if a fresh pair has this sd.
     fn log_likelihoods(&self, sd: f64, terms: &[Term; EFFECTS]) -> [f64; EFFECTS] {
         let base = -self.count * sd.ln() - 0.5 * self.squares / (sd * sd);
         terms.map(|term| {
+            // Without differences only the weight is left: `terms` has taken the spread off it.
             if self.count == 0.0 {
                 return term.log_weight + 0.5 * term.spread.ln();
             }
@@ -392,7 +403,7 @@ impl Summary {
     }
 }
 
-/// An effect, made ready for one summary.
+/// An effect, prepared for one summary.
 #[derive(Clone, Copy, Debug)]
 struct Term {
     size: f64,
@@ -401,10 +412,10 @@ struct Term {
     log_weight: f64,
 }
 
-/// Number of effect sizes told apart.
+/// Number of effect sizes in the mixture: gains, nothing, losses.
 const EFFECTS: usize = GAINS.len() + FAR_GAINS.len() + 1 + LOSSES.len();
 
-/// All effect sizes and their weights, if this share of changes gains.
+/// Returns all effect sizes and their weights, if this share of changes gains.
 fn effects(gain_share: f64) -> [Effect; EFFECTS] {
     let rest = 1.0 - gain_share;
     let mut all = [Effect { size: 0.0, weight: rest * NOTHING_SHARE }; EFFECTS];
@@ -419,14 +430,14 @@ fn effects(gain_share: f64) -> [Effect; EFFECTS] {
     all
 }
 
-/// The log of a sum of exponentials.
+/// Returns the log of a sum of exponentials.
 fn log_sum(logs: &[f64]) -> f64 {
     let highest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let rest = logs.iter().map(|log| log - highest).filter(|log| *log > NEGLIGIBLE);
     highest + rest.map(f64::exp).sum::<f64>().ln()
 }
 
-/// Log weights to weights that sum to one.
+/// Turns log weights into weights that sum to one.
 fn normalise(logs: &[f64; GRID], weights: &mut [f64; GRID]) {
     let total = log_sum(logs);
     for (weight, log) in weights.iter_mut().zip(logs) {

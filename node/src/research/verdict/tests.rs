@@ -1,4 +1,6 @@
-//! What the verdict must do whatever the numbers are; how well it does it over a night is in `tests/it/nights.rs`.
+//! Tests of what the verdict must do whatever the numbers are.
+//!
+//! Not here: how well it does over a whole night, which is in `tests/it/nights.rs`.
 
 use proptest::prelude::*;
 
@@ -8,7 +10,7 @@ const GROUP: KnobGroup = KnobGroup::Optimizer;
 /// Baseline values whose sd over seeds is .01.
 const BASELINE: [f64; 4] = [2.0, 2.01, 1.99, 2.0141];
 
-/// A machine that has seen enough experiments to know that a pair of [`GROUP`] has an sd near .01.
+/// Returns what a machine knows after many experiments: the sd of a pair of [`GROUP`] is near .01.
 fn settled_noise() -> NoiseModel {
     let mut noise = NoiseModel::from_baseline(&BASELINE);
     for (seed, first) in (0..).zip([-0.008, 0.012, 0.001, -0.011, 0.009, 0.004, -0.003, 0.013]) {
@@ -63,7 +65,7 @@ fn a_clear_winner_is_confirmed_on_fresh_pairs() {
 
 #[test]
 fn no_gain_is_too_large_to_be_one() {
-    // Three seeds that happened to agree: in truth the noise is some ten times what they show.
+    // Three seeds that happened to agree: the true noise is some ten times what they show.
     let noise = NoiseModel::from_baseline(&[3.1318, 3.1287, 3.1261]);
     let policy = Policy::default();
     for size in [0.05, 0.1, 0.2, 0.36, 0.7, 1.5, 3.0] {
@@ -89,7 +91,7 @@ fn the_published_estimate_is_of_the_fresh_pairs() {
         Next::Keep(estimate, _) => estimate.delta,
         other => panic!("{other:?}"),
     };
-    // The screening difference touches the error through the noise of the group, never the mean.
+    // The screening difference changes the standard error, through the group's noise, but never the mean.
     assert!((delta(-0.03) - delta(-0.07)).abs() < 0.002);
 }
 
@@ -152,14 +154,14 @@ fn what_peers_found_has_its_own_chance_of_a_gain() {
     let own = gain(&noise, IdeaSource::Own);
     let peers = gain(&noise, IdeaSource::Peers);
     assert!(peers > 1.5 * own, "{peers} {own}");
-    // Liars' ideas fail: theirs comes down, and own ideas have to show no more than before.
+    // Liars' ideas fail: the chance of peers' ideas falls, and own ideas need show no more than before.
     for seed in 100..120 {
         noise.observe(GROUP, &Evidence { source: IdeaSource::Peers, ..evidence(&[(seed, 0.03)], &[]) });
     }
     let (own_later, peers_later) = (gain(&noise, IdeaSource::Own), gain(&noise, IdeaSource::Peers));
     assert!(peers_later < 0.5 * peers, "{peers} {peers_later}");
     assert!((own_later - own).abs() < 0.3 * own, "{own} {own_later}");
-    // However likely it was thought: it is kept on fresh pairs alone.
+    // However likely a gain was thought to be, only fresh pairs can keep it.
     let promising = Evidence { source: IdeaSource::Peers, ..evidence(&[(1, -0.06)], &[]) };
     assert_eq!(Policy::default().next(&promising, &settled_noise(), GROUP), Next::Pair(1));
 }
@@ -205,7 +207,7 @@ fn a_new_incumbent_is_screened_on_seeds_that_did_not_select_it() {
     assert_eq!(cache.plan(0, 2, 10), ScreenPlan { seed_index: 3, incumbent_first: true });
 }
 
-/// Differences in steps of 2⁻¹², so that adding a constant to the values they come from is exact.
+/// Draws differences in steps of 2⁻¹², so that adding a constant to the values behind them is exact.
 fn differences(most: usize) -> impl Strategy<Value = Vec<f64>> {
     prop::collection::vec((-300_i32..300).prop_map(|step| f64::from(step) / 4096.0), 0..=most)
 }
