@@ -676,7 +676,7 @@ fn a_re_run_that_crashes_says_so_and_waits_for_a_restart_if_cut_off() {
 }
 
 /// Steps of a run that is long enough to be pruned.
-const RACED_STEPS: u64 = 640;
+const PRUNED_STEPS: u64 = 640;
 
 /// How far a run is behind, in multiples of its final distance: up to each look of pruning, and after the
 /// last one. The same as in real runs with as many steps as the incumbent.
@@ -687,7 +687,7 @@ fn with_losses(order: &RunOrder) -> RunReport {
     let Outcome::Finished(report) = finish(order) else { unreachable!("`finish` finishes") };
     let level = report.validation.get();
     let point = |k: u64| {
-        let step = k * RACED_STEPS / CURVE_POINTS;
+        let step = k * PRUNED_STEPS / CURVE_POINTS;
         let behind = BEHIND[PRUNE_POINTS.partition_point(|at| *at < k)];
         CurvePoint {
             step,
@@ -696,7 +696,7 @@ fn with_losses(order: &RunOrder) -> RunReport {
                 - k as f64 / CURVE_POINTS as f64,
         }
     };
-    RunReport { steps: RACED_STEPS, curve: (1..=CURVE_POINTS).map(point).collect(), ..*report }
+    RunReport { steps: PRUNED_STEPS, curve: (1..=CURVE_POINTS).map(point).collect(), ..*report }
 }
 
 /// Returns the outcome of an order as a trainer makes it: stopped where a loss passes its bound.
@@ -748,7 +748,7 @@ fn hopeless_runs_are_stopped_early_and_no_gain_is() {
 }
 
 #[test]
-fn a_restart_races_as_if_nothing_had_happened() {
+fn a_restart_prunes_as_if_nothing_had_happened() {
     let mut session = Session::resume(rules(1, 20), Vec::new(), Vec::new());
     let order = |session: &Session| {
         session.ends.values().next().map(|order| (order.config.hash(), order.seed, order.prune))
