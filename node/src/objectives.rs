@@ -1,3 +1,3 @@
-//! What a search can improve: an objective prepares its data, gives a baseline, and turns orders into runs.
+//! What a search can improve: today the config of the built-in trainer alone.
 
 pub mod train;

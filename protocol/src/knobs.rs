@@ -223,82 +223,152 @@ macro_rules! knobs {
 // train.py, scaled down where its README says how.
 knobs! {
     1 Depth depth Shape speed int(1, 32, 1), Integer(4), "Number of transformer blocks";
-    2 Width width Shape speed int(16, 4096, 16), Integer(128), "Residual width asked for; `width_rounding` makes it a multiple of `head_dim`";
-    3 WidthRounding width_rounding Shape speed Domain::Choice(&["up", "nearest", "down"]), Choice("up"), "How the width becomes a multiple of the head dimension";
-    4 HeadDim head_dim Shape speed pow2(8, 256), Integer(32), "Width of one attention head; heads = width / head_dim";
-    5 KvGroup kv_group Shape speed pow2(1, 32), Integer(1), "Query heads that share one key and value head; rounded down to a divisor of the heads";
-    6 WindowPattern window_pattern Shape speed Domain::Choice(&["L", "S", "SL", "SSL", "SSSL", "LS"]), Choice("L"), "Attention windows by layer, repeated: L sees the whole context, S a short window; the last layer is always L";
-    7 ShortWindow short_window Shape speed log(0.03, 1.0), Number(0.5), "Short window as a fraction of the context";
-    8 RopeBase rope_base Shape fast log(100.0, 1e6), Number(10_000.0), "Base of the rotary position embedding";
-    9 QkNorm qk_norm Shape speed OFF_ON, Choice("on"), "Normalise queries and keys after the rotary embedding";
-    10 AttentionScale attention_scale Shape fast lin(0.5, 2.0, 0.05), Number(1.0), "Factor on the usual 1/√head_dim of attention scores";
-    11 Norm norm Shape speed Domain::Choice(&["rms", "rms_learned", "layer"]), Choice("rms"), "Kind of normalisation: RMS without or with a learned gain, or LayerNorm with gain";
-    12 NormPlace norm_place Shape speed Domain::Choice(&["pre", "post", "sandwich"]), Choice("pre"), "Normalise before a sublayer, after it, or both";
+    2 Width width Shape speed int(16, 4096, 16), Integer(128),
+        "Residual width asked for; `width_rounding` makes it a multiple of `head_dim`";
+    3 WidthRounding width_rounding Shape speed Domain::Choice(&["up", "nearest", "down"]), Choice("up"),
+        "How the width becomes a multiple of the head dimension";
+    4 HeadDim head_dim Shape speed pow2(8, 256), Integer(32),
+        "Width of one attention head; heads = width / head_dim";
+    5 KvGroup kv_group Shape speed pow2(1, 32), Integer(1),
+        "Query heads that share one key and value head; rounded down to a divisor of the heads";
+    6 WindowPattern window_pattern Shape speed Domain::Choice(&["L", "S", "SL", "SSL", "SSSL", "LS"]), Choice("L"),
+        "Attention windows by layer, repeated: L sees the whole context, S a short window; the last layer \
+         is always L";
+    7 ShortWindow short_window Shape speed log(0.03, 1.0), Number(0.5),
+        "Short window as a fraction of the context";
+    8 RopeBase rope_base Shape fast log(100.0, 1e6), Number(10_000.0),
+        "Base of the rotary position embedding";
+    9 QkNorm qk_norm Shape speed OFF_ON, Choice("on"),
+        "Normalise queries and keys after the rotary embedding";
+    10 AttentionScale attention_scale Shape fast lin(0.5, 2.0, 0.05), Number(1.0),
+        "Factor on the usual 1/√head_dim of attention scores";
+    11 Norm norm Shape speed Domain::Choice(&["rms", "rms_learned", "layer"]), Choice("rms"),
+        "Kind of normalisation: RMS without or with a learned gain, or LayerNorm with gain";
+    12 NormPlace norm_place Shape speed Domain::Choice(&["pre", "post", "sandwich"]), Choice("pre"),
+        "Normalise before a sublayer, after it, or both";
     13 EmbeddingNorm embedding_norm Shape speed OFF_ON, Choice("on"), "Normalise the embedding's output";
-    14 Activation activation Shape speed Domain::Choice(&["relu2", "relu", "gelu", "silu", "swiglu"]), Choice("relu2"), "Activation of the MLP; swiglu adds a gate";
-    15 MlpRatio mlp_ratio Shape speed lin(0.5, 8.0, 0.5), Number(4.0), "Hidden width of the MLP as a multiple of the width";
-    16 Block block Shape speed Domain::Choice(&["serial", "parallel"]), Choice("serial"), "Attention and MLP one after the other, or side by side on one input";
-    17 Softcap softcap Shape speed lin(0.0, 60.0, 2.5), Number(15.0), "Logits become cap · tanh(logits / cap); 0 turns it off";
-    18 Head head Shape speed Domain::Choice(&["untied", "tied"]), Choice("untied"), "Own output matrix, or the embedding's transpose";
-    19 ValueEmbeddings value_embeddings Shape speed Domain::Choice(&["none", "alternate", "all", "last"]), Choice("alternate"), "Layers that add a token-indexed embedding to their values; alternate counts from the last";
-    20 ValueGateWidth value_gate_width Shape speed pow2(4, 256), Integer(32), "Channels of the block's input that the value embedding's gate reads";
-    21 ValueGateScale value_gate_scale Shape fast lin(0.5, 4.0, 0.5), Number(2.0), "The gate is scale · sigmoid(…): 2 starts neutral";
+    14 Activation activation Shape speed Domain::Choice(&["relu2", "relu", "gelu", "silu", "swiglu"]), Choice("relu2"),
+        "Activation of the MLP; swiglu adds a gate";
+    15 MlpRatio mlp_ratio Shape speed lin(0.5, 8.0, 0.5), Number(4.0),
+        "Hidden width of the MLP as a multiple of the width";
+    16 Block block Shape speed Domain::Choice(&["serial", "parallel"]), Choice("serial"),
+        "Attention and MLP one after the other, or side by side on one input";
+    17 Softcap softcap Shape speed lin(0.0, 60.0, 2.5), Number(15.0),
+        "Logits become cap · tanh(logits / cap); 0 turns it off";
+    18 Head head Shape speed Domain::Choice(&["untied", "tied"]), Choice("untied"),
+        "Own output matrix, or the embedding's transpose";
+    19 ValueEmbeddings value_embeddings Shape speed Domain::Choice(&["none", "alternate", "all", "last"]), Choice("alternate"),
+        "Layers that add a token-indexed embedding to their values; alternate counts from the last";
+    20 ValueGateWidth value_gate_width Shape speed pow2(4, 256), Integer(32),
+        "Channels of the block's input that the value embedding's gate reads";
+    21 ValueGateScale value_gate_scale Shape fast lin(0.5, 4.0, 0.5), Number(2.0),
+        "The gate is scale · sigmoid(…): 2 starts neutral";
     22 Dropout dropout Shape speed lin(0.0, 0.5, 0.05), Number(0.0), "Dropout on the output of each sublayer";
-    23 ResidualScalars residual_scalars Shape speed OFF_ON, Choice("on"), "Learned factors per layer on the residual stream and on the embedding fed back into it";
+    23 ResidualScalars residual_scalars Shape speed OFF_ON, Choice("on"),
+        "Learned factors per layer on the residual stream and on the embedding fed back into it";
 
-    100 BatchTokens batch_tokens Schedule speed pow2(256, 2_097_152), Integer(8192), "Tokens per optimizer step";
-    101 MicroBatchTokens micro_batch_tokens Schedule speed pow2(256, 524_288), Integer(524_288), "Tokens per forward and backward pass; a step accumulates as many as it needs";
-    102 SequenceLength sequence_length Schedule speed pow2(16, 8192), Integer(2048), "Training context, at most the evaluation's";
-    103 Warmup warmup Schedule fast lin(0.0, 0.5, 0.01), Number(0.0), "Share of the run in which the rates rise from 0";
-    104 Warmdown warmdown Schedule fast lin(0.0, 1.0, 0.05), Number(0.5), "Share of the run, at its end, in which the rates fall";
-    105 WarmdownShape warmdown_shape Schedule fast Domain::Choice(&["linear", "cosine", "square_root"]), Choice("linear"), "How the rates fall";
-    106 FinalRate final_rate Schedule fast lin(0.0, 0.5, 0.01), Number(0.0), "Share of the peak rates that is left at the end";
-    107 DecaySchedule decay_schedule Schedule fast Domain::Choice(&["linear", "constant", "with_rate"]), Choice("linear"), "How weight decay falls over the run: to 0, not at all, or with the rates";
+    100 BatchTokens batch_tokens Schedule speed pow2(256, 2_097_152), Integer(8192),
+        "Tokens per optimizer step";
+    101 MicroBatchTokens micro_batch_tokens Schedule speed pow2(256, 524_288), Integer(524_288),
+        "Tokens per forward and backward pass; a step accumulates as many as it needs";
+    102 SequenceLength sequence_length Schedule speed pow2(16, 8192), Integer(2048),
+        "Training context, at most the evaluation's";
+    103 Warmup warmup Schedule fast lin(0.0, 0.5, 0.01), Number(0.0),
+        "Share of the run in which the rates rise from 0";
+    104 Warmdown warmdown Schedule fast lin(0.0, 1.0, 0.05), Number(0.5),
+        "Share of the run, at its end, in which the rates fall";
+    105 WarmdownShape warmdown_shape Schedule fast Domain::Choice(&["linear", "cosine", "square_root"]), Choice("linear"),
+        "How the rates fall";
+    106 FinalRate final_rate Schedule fast lin(0.0, 0.5, 0.01), Number(0.0),
+        "Share of the peak rates that is left at the end";
+    107 DecaySchedule decay_schedule Schedule fast Domain::Choice(&["linear", "constant", "with_rate"]), Choice("linear"),
+        "How weight decay falls over the run: to 0, not at all, or with the rates";
 
-    200 MatrixOptimizer matrix_optimizer Optimizer speed Domain::Choice(&["muon", "adamw"]), Choice("muon"), "Optimizer of the block's matrices";
+    200 MatrixOptimizer matrix_optimizer Optimizer speed Domain::Choice(&["muon", "adamw"]), Choice("muon"),
+        "Optimizer of the block's matrices";
     201 MatrixRate matrix_lr Optimizer fast log(0.0001, 0.5), Number(0.04), "Learning rate of the matrices";
-    202 EmbeddingRate embedding_lr Optimizer fast log(0.001, 5.0), Number(0.6), "Learning rate of the embedding";
-    203 UnembeddingRate unembedding_lr Optimizer fast log(0.0001, 0.5), Number(0.004), "Learning rate of the output matrix";
-    204 ValueEmbeddingRate value_embedding_lr Optimizer fast log(0.001, 5.0), Number(0.6), "Learning rate of the value embeddings";
-    205 ScalarRate scalar_lr Optimizer fast log(0.001, 5.0), Number(0.5), "Learning rate of the scalars and norm gains";
-    206 ResidualRateScale residual_lr_scale Optimizer fast log(0.0001, 1.0), Number(0.01), "Factor on scalar_lr for the residual factors";
-    207 RateWidthPower lr_width_power Optimizer fast lin(0.0, 1.0, 0.25), Number(0.5), "AdamW's rates are multiplied by (width / 768)^-power";
+    202 EmbeddingRate embedding_lr Optimizer fast log(0.001, 5.0), Number(0.6),
+        "Learning rate of the embedding";
+    203 UnembeddingRate unembedding_lr Optimizer fast log(0.0001, 0.5), Number(0.004),
+        "Learning rate of the output matrix";
+    204 ValueEmbeddingRate value_embedding_lr Optimizer fast log(0.001, 5.0), Number(0.6),
+        "Learning rate of the value embeddings";
+    205 ScalarRate scalar_lr Optimizer fast log(0.001, 5.0), Number(0.5),
+        "Learning rate of the scalars and norm gains";
+    206 ResidualRateScale residual_lr_scale Optimizer fast log(0.0001, 1.0), Number(0.01),
+        "Factor on scalar_lr for the residual factors";
+    207 RateWidthPower lr_width_power Optimizer fast lin(0.0, 1.0, 0.25), Number(0.5),
+        "AdamW's rates are multiplied by (width / 768)^-power";
     210 AdamEps adam_eps Optimizer fast log(1e-12, 1e-5), Number(1e-10), "AdamW's epsilon";
-    211 MatrixBeta1 matrix_beta1 Optimizer fast lin(0.5, 0.99, 0.01), Number(0.8), "First beta of the matrices under AdamW";
-    212 MatrixBeta2 matrix_beta2 Optimizer fast lin(0.8, 0.999, 0.001), Number(0.95), "Second beta of the matrices under AdamW";
-    213 EmbeddingBeta1 embedding_beta1 Optimizer fast lin(0.5, 0.99, 0.01), Number(0.8), "First beta of the embedding";
-    214 EmbeddingBeta2 embedding_beta2 Optimizer fast lin(0.8, 0.999, 0.001), Number(0.95), "Second beta of the embedding";
-    215 UnembeddingBeta1 unembedding_beta1 Optimizer fast lin(0.5, 0.99, 0.01), Number(0.8), "First beta of the output matrix";
-    216 UnembeddingBeta2 unembedding_beta2 Optimizer fast lin(0.8, 0.999, 0.001), Number(0.95), "Second beta of the output matrix";
-    217 ValueEmbeddingBeta1 value_embedding_beta1 Optimizer fast lin(0.5, 0.99, 0.01), Number(0.8), "First beta of the value embeddings";
-    218 ValueEmbeddingBeta2 value_embedding_beta2 Optimizer fast lin(0.8, 0.999, 0.001), Number(0.95), "Second beta of the value embeddings";
-    219 ScalarBeta1 scalar_beta1 Optimizer fast lin(0.5, 0.99, 0.01), Number(0.8), "First beta of the scalars and norm gains";
-    220 ScalarBeta2 scalar_beta2 Optimizer fast lin(0.8, 0.999, 0.001), Number(0.95), "Second beta of the scalars and norm gains";
-    221 FeedbackBeta1 feedback_beta1 Optimizer fast lin(0.5, 0.99, 0.01), Number(0.96), "First beta of the factors that feed the embedding back";
-    222 FeedbackBeta2 feedback_beta2 Optimizer fast lin(0.8, 0.999, 0.001), Number(0.95), "Second beta of the factors that feed the embedding back";
-    230 MatrixDecay matrix_decay Optimizer fast lin(0.0, 1.0, 0.01), Number(0.2), "Weight decay of the matrices";
-    231 EmbeddingDecay embedding_decay Optimizer fast lin(0.0, 0.5, 0.005), Number(0.0), "Weight decay of the embedding";
-    232 UnembeddingDecay unembedding_decay Optimizer fast lin(0.0, 0.5, 0.005), Number(0.0), "Weight decay of the output matrix";
-    233 ValueEmbeddingDecay value_embedding_decay Optimizer fast lin(0.0, 0.5, 0.005), Number(0.0), "Weight decay of the value embeddings";
-    234 ScalarDecay scalar_decay Optimizer fast lin(0.0, 0.5, 0.005), Number(0.0), "Weight decay of the scalars and norm gains";
-    235 CautiousDecay cautious_decay Optimizer fast OFF_ON, Choice("on"), "Decay a matrix's entry only where the update shrinks it";
-    240 MuonMomentum muon_momentum Optimizer fast lin(0.5, 0.99, 0.01), Number(0.95), "Muon's momentum after its warm-up";
-    241 MuonMomentumStart muon_momentum_start Optimizer fast lin(0.5, 0.99, 0.01), Number(0.85), "Muon's momentum at the first step";
-    242 MuonMomentumWarmup muon_momentum_warmup Optimizer fast lin(0.0, 1.0, 0.05), Number(0.3), "Share of the run in which Muon's momentum rises";
-    243 MuonSteps muon_steps Optimizer speed int(1, 5, 1), Integer(5), "Iterations of Muon's orthogonalisation";
+    211 MatrixBeta1 matrix_beta1 Optimizer fast lin(0.5, 0.99, 0.01), Number(0.8),
+        "First beta of the matrices under AdamW";
+    212 MatrixBeta2 matrix_beta2 Optimizer fast lin(0.8, 0.999, 0.001), Number(0.95),
+        "Second beta of the matrices under AdamW";
+    213 EmbeddingBeta1 embedding_beta1 Optimizer fast lin(0.5, 0.99, 0.01), Number(0.8),
+        "First beta of the embedding";
+    214 EmbeddingBeta2 embedding_beta2 Optimizer fast lin(0.8, 0.999, 0.001), Number(0.95),
+        "Second beta of the embedding";
+    215 UnembeddingBeta1 unembedding_beta1 Optimizer fast lin(0.5, 0.99, 0.01), Number(0.8),
+        "First beta of the output matrix";
+    216 UnembeddingBeta2 unembedding_beta2 Optimizer fast lin(0.8, 0.999, 0.001), Number(0.95),
+        "Second beta of the output matrix";
+    217 ValueEmbeddingBeta1 value_embedding_beta1 Optimizer fast lin(0.5, 0.99, 0.01), Number(0.8),
+        "First beta of the value embeddings";
+    218 ValueEmbeddingBeta2 value_embedding_beta2 Optimizer fast lin(0.8, 0.999, 0.001), Number(0.95),
+        "Second beta of the value embeddings";
+    219 ScalarBeta1 scalar_beta1 Optimizer fast lin(0.5, 0.99, 0.01), Number(0.8),
+        "First beta of the scalars and norm gains";
+    220 ScalarBeta2 scalar_beta2 Optimizer fast lin(0.8, 0.999, 0.001), Number(0.95),
+        "Second beta of the scalars and norm gains";
+    221 FeedbackBeta1 feedback_beta1 Optimizer fast lin(0.5, 0.99, 0.01), Number(0.96),
+        "First beta of the factors that feed the embedding back";
+    222 FeedbackBeta2 feedback_beta2 Optimizer fast lin(0.8, 0.999, 0.001), Number(0.95),
+        "Second beta of the factors that feed the embedding back";
+    230 MatrixDecay matrix_decay Optimizer fast lin(0.0, 1.0, 0.01), Number(0.2),
+        "Weight decay of the matrices";
+    231 EmbeddingDecay embedding_decay Optimizer fast lin(0.0, 0.5, 0.005), Number(0.0),
+        "Weight decay of the embedding";
+    232 UnembeddingDecay unembedding_decay Optimizer fast lin(0.0, 0.5, 0.005), Number(0.0),
+        "Weight decay of the output matrix";
+    233 ValueEmbeddingDecay value_embedding_decay Optimizer fast lin(0.0, 0.5, 0.005), Number(0.0),
+        "Weight decay of the value embeddings";
+    234 ScalarDecay scalar_decay Optimizer fast lin(0.0, 0.5, 0.005), Number(0.0),
+        "Weight decay of the scalars and norm gains";
+    235 CautiousDecay cautious_decay Optimizer fast OFF_ON, Choice("on"),
+        "Decay a matrix's entry only where the update shrinks it";
+    240 MuonMomentum muon_momentum Optimizer fast lin(0.5, 0.99, 0.01), Number(0.95),
+        "Muon's momentum after its warm-up";
+    241 MuonMomentumStart muon_momentum_start Optimizer fast lin(0.5, 0.99, 0.01), Number(0.85),
+        "Muon's momentum at the first step";
+    242 MuonMomentumWarmup muon_momentum_warmup Optimizer fast lin(0.0, 1.0, 0.05), Number(0.3),
+        "Share of the run in which Muon's momentum rises";
+    243 MuonSteps muon_steps Optimizer speed int(1, 5, 1), Integer(5),
+        "Iterations of Muon's orthogonalisation";
     244 MuonNesterov muon_nesterov Optimizer fast OFF_ON, Choice("on"), "Nesterov's form of Muon's momentum";
-    245 NormuonBeta2 normuon_beta2 Optimizer fast lin(0.0, 0.999, 0.001), Number(0.95), "Decay of NorMuon's per-row second moment; 0 turns the normalisation off";
-    250 GradientClip gradient_clip Optimizer speed lin(0.0, 5.0, 0.1), Number(0.0), "Largest global gradient norm; 0 turns clipping off";
+    245 NormuonBeta2 normuon_beta2 Optimizer fast lin(0.0, 0.999, 0.001), Number(0.95),
+        "Decay of NorMuon's per-row second moment; 0 turns the normalisation off";
+    250 GradientClip gradient_clip Optimizer speed lin(0.0, 5.0, 0.1), Number(0.0),
+        "Largest global gradient norm; 0 turns clipping off";
 
-    300 InitKind init_kind Init fast Domain::Choice(&["uniform", "normal", "orthogonal"]), Choice("uniform"), "Distribution of the matrices' initial values, at equal variance";
-    301 MatrixInit matrix_init Init fast lin(0.1, 3.0, 0.1), Number(1.0), "Standard deviation of the input matrices times √width";
-    302 ProjectionInit projection_init Init fast lin(0.0, 2.0, 0.1), Number(0.0), "Standard deviation of the matrices that write to the residual stream times √width; 0 starts each block as the identity";
-    303 EmbeddingInit embedding_init Init fast log(0.01, 3.0), Number(1.0), "Standard deviation of the embedding";
-    304 UnembeddingInit unembedding_init Init fast log(0.0001, 1.0), Number(0.001), "Standard deviation of the output matrix";
-    305 ValueEmbeddingInit value_embedding_init Init fast lin(0.0, 3.0, 0.1), Number(1.0), "Standard deviation of the value embeddings times √width";
-    306 ValueGateInit value_gate_init Init fast lin(0.0, 2.0, 0.1), Number(0.0), "Standard deviation of the value gates' weights times √gate width; 0 starts every gate neutral";
-    307 ResidualInit residual_init Init fast lin(0.1, 2.0, 0.05), Number(1.0), "Initial factor on the residual stream";
-    308 FeedbackInit feedback_init Init fast lin(0.0, 1.0, 0.05), Number(0.1), "Initial factor on the embedding fed back";
+    300 InitKind init_kind Init fast Domain::Choice(&["uniform", "normal", "orthogonal"]), Choice("uniform"),
+        "Distribution of the matrices' initial values, at equal variance";
+    301 MatrixInit matrix_init Init fast lin(0.1, 3.0, 0.1), Number(1.0),
+        "Standard deviation of the input matrices times √width";
+    302 ProjectionInit projection_init Init fast lin(0.0, 2.0, 0.1), Number(0.0),
+        "Standard deviation of the matrices that write to the residual stream times √width; 0 starts each \
+         block as the identity";
+    303 EmbeddingInit embedding_init Init fast log(0.01, 3.0), Number(1.0),
+        "Standard deviation of the embedding";
+    304 UnembeddingInit unembedding_init Init fast log(0.0001, 1.0), Number(0.001),
+        "Standard deviation of the output matrix";
+    305 ValueEmbeddingInit value_embedding_init Init fast lin(0.0, 3.0, 0.1), Number(1.0),
+        "Standard deviation of the value embeddings times √width";
+    306 ValueGateInit value_gate_init Init fast lin(0.0, 2.0, 0.1), Number(0.0),
+        "Standard deviation of the value gates' weights times √gate width; 0 starts every gate neutral";
+    307 ResidualInit residual_init Init fast lin(0.1, 2.0, 0.05), Number(1.0),
+        "Initial factor on the residual stream";
+    308 FeedbackInit feedback_init Init fast lin(0.0, 1.0, 0.05), Number(0.1),
+        "Initial factor on the embedding fed back";
 }
 
 impl Knob {

@@ -1,4 +1,6 @@
-//! The figures of a run besides the metric: the loss curve, memory, and the summary block that people grep.
+//! The loss curve of a run, its memory, and the summary block that people grep.
+//!
+//! Not here: filling the report that the node reads, which [`crate::train`] does.
 
 use std::{fmt::Write, fs};
 
