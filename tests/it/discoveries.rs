@@ -19,7 +19,7 @@ fn say(place: &Place, arguments: &[&str]) -> String {
     succeed(&mut place.node(&[&["discoveries"], arguments].concat()))
 }
 
-/// Everything that can be looked at; all of it must be the same whether a node runs or not.
+/// Checks everything that `discoveries` can show; it must be the same whether a node runs or not.
 #[track_caller]
 fn look(place: &Place) {
     let foreign = list(place, &["--foreign"]);

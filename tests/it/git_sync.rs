@@ -1,4 +1,6 @@
-//! `node sync --git` with real nodes: through a bare repository, a bundle and an ssh-like remote; running, at rest, killed.
+//! `node sync --git` with real nodes, over a bare repository, a bundle and a stand-in for ssh.
+//!
+//! Nodes run, rest or are killed meanwhile.
 
 #![allow(clippy::print_stdout)] // figures, for `--nocapture`
 
@@ -39,10 +41,12 @@ use crate::solo::{Place, fail, succeed, text};
 
 const NOW: u64 = 1_795_219_384;
 
-/// How long a whole story may take on a busy machine.
+/// How long a test may wait for one thing on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-const CONFIG: &str = "name = \"little\"\ndescription = \"a little text\"\n[objective]\nmetric = \"val_bpb\"\ncorpus = { source = \"path\", path = \"/t\" }\ntokenizer = { kind = \"bytes\" }\nevaluation = { context = 256, tokens = 65536 }\ndtype = \"f32\"\nmin_effect = 0.0001\n";
+const CONFIG: &str = "name = \"little\"\ndescription = \"a little text\"\n[objective]\nmetric = \"val_bpb\"\n\
+    corpus = { source = \"path\", path = \"/t\" }\ntokenizer = { kind = \"bytes\" }\n\
+    evaluation = { context = 256, tokens = 65536 }\ndtype = \"f32\"\nmin_effect = 0.0001\n";
 
 fn objective() -> Objective {
     SwarmConfig::parse(CONFIG).expect("valid").objective
@@ -84,7 +88,7 @@ fn digest(n: u32) -> Body {
     Body::Digest(Digest { arena: ArenaId::of(b"a"), lines: (0..3).map(line).collect() })
 }
 
-/// So many records of ten authors; every fifth is a discovery that builds on two before it.
+/// Makes `count` records of ten authors; every fifth is a discovery that builds on up to two before it.
 fn history(count: u32) -> Vec<Signed> {
     let (objective, authors) = (objective(), (0..10).map(keys).collect::<Vec<_>>());
     let mut discoveries: Vec<RecordId> = Vec::new();
@@ -101,7 +105,7 @@ fn history(count: u32) -> Vec<Signed> {
         .collect()
 }
 
-/// A home that joined, where no node runs, and what it holds.
+/// A home that has joined a swarm and holds these records; no node runs on it.
 fn joined(records: &[Signed]) -> Place {
     let place = Place::new();
     fs::create_dir_all(place.home()).expect("a folder");
@@ -127,7 +131,7 @@ impl Observer {
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
         let mut lines = lines.skip_while(|line| !line.contains("observing"));
         assert!(lines.next().is_some(), "the node ended before it observed");
-        // What it says later goes nowhere, and it does not wait for a reader.
+        // Later output is read and dropped, or the node would wait for a reader.
         thread::spawn(move || lines.count());
         Self(child)
     }
@@ -140,7 +144,7 @@ impl Observer {
 
 impl Drop for Observer {
     fn drop(&mut self) {
-        // One that ended is no error.
+        // A node that has ended already is no error.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -162,7 +166,7 @@ fn check(printed: &Value, new: u32, known: u32, records: u32, discoveries: u32) 
     assert_eq!(*printed, expected);
 }
 
-/// Returns the discoveries' commits of a repository by their refs.
+/// Returns the refs of a repository's discoveries, with their commits.
 fn commits(repository: &Path) -> Vec<(String, String)> {
     let repository = Repository::open(repository).expect("a repository");
     let refs = repository.references_glob("refs/swarm/*").expect("readable").flatten();
@@ -185,7 +189,7 @@ fn records_go_from_home_to_home_and_back_through_a_bare_repository() {
     let (a, b) = (joined(&history[..20]), joined(&history[15..]));
     let remote = bare(a.folder.path());
     check(&sync(&a, &remote), 0, 0, 20, 4);
-    // b runs meanwhile: it takes them itself.
+    // A node runs on b meanwhile: it takes the records itself.
     let running = Observer::start(&b);
     check(&sync(&b, &remote), 15, 5, 10, 2);
     let until = Instant::now() + PATIENCE;
@@ -244,7 +248,7 @@ fn a_bundle_carries_them_where_nothing_connects() {
     Repository::init_bare(&clone).expect("a repository");
     git(&clone, &["fetch", "--quiet", bundle.to_str().expect("UTF-8"), "refs/swarm/*:refs/swarm/*"]);
     assert_eq!(commits(&clone), commits(&b.home().join("journal")));
-    // One that holds more than a node takes is not overwritten.
+    // A bundle that holds more than a node takes is not overwritten.
     let other = a.folder.path().join("other.bundle");
     git(
         &clone,
@@ -272,7 +276,7 @@ fn a_bundle_carries_them_where_nothing_connects() {
     git(&clone, &["update-ref", "-d", "refs/swarm/x/y"]);
     let chains = elsewhere.references_glob("refs/swarm-records/*").expect("readable").flatten();
     chains.for_each(|mut chain| chain.delete().expect("deleted"));
-    // What a person pushed without the chains is enough for the discoveries.
+    // The discoveries' commits alone, as a person may push them without the records' chains, are enough.
     let c = joined(&[]);
     check(&sync(&c, &clone), 3, 0, 0, 0);
 }
@@ -287,7 +291,7 @@ fn the_git_command_reaches_the_rest_and_runs_nothing() {
     let (a, b) = (joined(&history(10)), joined(&[]));
     let folder = a.folder.path();
     let remote = bare(folder);
-    // ssh as git calls it, without a network: the last argument is what runs on the other side.
+    // Stands for ssh, without a network: the last argument is the command for the other side.
     let ssh = folder.join("ssh.sh");
     fs::write(&ssh, "for last; do :; done\nexec sh -c \"$last\"\n").expect("a file");
     let over_ssh = |place: &Place, remote: &str| {
@@ -384,7 +388,7 @@ fn a_kill_in_the_middle_of_the_writing_loses_nothing() {
         running.0.wait().expect("ended");
         let there = commits(&killed.home().join("journal"));
         interrupted += u32::from(!there.is_empty() && there.len() < expected.len());
-        // What has a ref is whole, at any moment.
+        // At any moment, all that a ref leads to is there.
         git(&killed.home().join("journal"), &["fsck", "--strict", "--connectivity-only", "--no-dangling"]);
     }
     println!("{interrupted} of {kills} kills came in the middle");

@@ -1,5 +1,8 @@
-//! Hostile peers: each attack with its own honest nodes. What must hold under all of them: memory is bounded, honest news
-//! pass as before, the attacker loses its standing where it earned that, and no honest relayer does.
+//! Hostile peers: each attack has honest nodes of its own.
+//!
+//! Under every attack, what honest nodes hold is bounded, honest news pass as before, and no honest relayer
+//! loses its standing. The attacker loses its own where it breaks the rules. Memory and CPU time are printed,
+//! not checked.
 
 #![allow(clippy::print_stdout)] // figures, for `--nocapture`
 
@@ -30,20 +33,22 @@ use crate::{
     nodes::{NOW, Node, Start, from_environment, keys, objective, quantile, record, until},
 };
 
-/// The authors of honest records.
+/// The two honest nodes.
 const ALICE: u32 = 1;
 const BOB: u32 = 2;
 
-/// Honest records told to measure how fast news pass; `NEWS` for more, so that the slowest of a hundred is not the slowest of all.
+/// Honest records told to measure how fast news pass. With more, as by `NEWS=200`, the 99th percentile is not
+/// simply the slowest of all.
 const NEWS: u32 = 15;
 
-/// Most authors of the news: before an attack all have been heard of, as in a swarm that goes on for a while.
+/// Most authors of the news. All are heard of before an attack, as in a swarm that has been running for a
+/// while.
 const AUTHORS: u32 = 40;
 
 /// Times below this are noise of a busy machine.
 const NOISE: Duration = Duration::from_millis(400);
 
-/// Gossip that one relayer may pass at once, and each second (the node's quotas).
+/// Records that one relayer may pass by gossip at once, and per second (the node's quotas).
 const RELAYED: f64 = 200.0;
 const RELAYED_PER_SECOND: f64 = 50.0;
 
@@ -51,7 +56,7 @@ fn empty() -> Archive {
     Archive::in_memory(objective())
 }
 
-/// One attack at a time: the others would be its noise.
+/// Lets one attack run at a time: others would disturb its measurements.
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Two honest nodes that know each other.
@@ -59,12 +64,12 @@ struct Pair {
     alice: Node,
     bob: Node,
     told: u32,
-    /// What this process took while news passed, before and during the attack.
+    /// What this process used while news passed, before and during the attack.
     usage: Vec<Usage>,
     _turn: MutexGuard<'static, ()>,
 }
 
-/// What a process takes: the honest nodes, and the attacker, who is in it too.
+/// What the process of the honest nodes uses; the attacker runs in it too.
 #[derive(Debug, Clone, Copy)]
 struct Usage {
     /// CPU seconds a second.
@@ -103,13 +108,13 @@ impl Pair {
         pair
     }
 
-    /// Tells news of one to the other and returns the times below which 99 % and half of them arrive.
+    /// Tells news at one node, and returns within what times 99 % and half of them arrive at the other.
     async fn news(&mut self) -> News {
         let (mut told, process) = (Vec::new(), std::process::id());
         let (cpu, since) = (cpu_seconds(process), Instant::now());
         let count = from_environment("NEWS", NEWS);
         for _ in 0..count {
-            // Of many authors, since one author's burst is what the quota is about.
+            // From many authors, since a burst of one author would meet its quota.
             let news = record(&objective(), &keys(1000 + self.told % count.min(AUTHORS)), self.told);
             self.told += 1;
             told.push((news.id, Instant::now()));
@@ -130,13 +135,14 @@ impl Pair {
     async fn is_undisturbed(&mut self, attack: &str, before: News) {
         let mut during = self.news().await;
         if during.most >= 2 * before.most.max(NOISE) {
-            // Once more: an attack disturbs twice, another program on the machine hardly.
+            // Once more: an attack disturbs it again, another program on the machine hardly does.
             during = self.news().await;
         }
         let ratio = during.most.as_secs_f64() / before.most.as_secs_f64();
         let (first, last) = (self.usage[0], self.usage[self.usage.len() - 1]);
         println!(
-            "{attack}: news within {:.1?} before, {:.1?} during: ratio {ratio:.2}; half of them within {:.1?} and {:.1?}; {:.2} and {:.2} cores; {} and {} MB",
+            "{attack}: news within {:.1?} before, {:.1?} during: ratio {ratio:.2}; \
+             half of them within {:.1?} and {:.1?}; {:.2} and {:.2} cores; {} and {} MB",
             before.most,
             during.most,
             before.half,
@@ -156,7 +162,7 @@ impl Pair {
         }
     }
 
-    /// Waits until one of them holds so many records.
+    /// Waits until Alice holds exactly `records` records.
     async fn hold(&self, records: usize) {
         until("all are there and no others", async || {
             let held = self.alice.view().await.records;
@@ -170,7 +176,7 @@ impl Pair {
     }
 }
 
-/// Gossips all this over half a minute at most, in the background.
+/// Gossips these records in the background, one a millisecond.
 fn flood(hostile: &Hostile, records: impl IntoIterator<Item = Vec<u8>> + Send + 'static) {
     let deeds = hostile.deeds();
     let records: Vec<Vec<u8>> = records.into_iter().collect();
@@ -204,7 +210,8 @@ async fn one_author_floods() {
     begun(&pair, |counts| counts.over_quota > 100).await;
     pair.is_undisturbed("a flood of valid records", before).await;
     let view = pair.alice.view().await;
-    // The author's burst and rate by gossip at either node; what one took the other fetches.
+    // The author's quota of gossip, 20 at once and one per ten seconds, holds at each node; each also fetches
+    // what the other took.
     let most = 2.0 * (20.0 + started.elapsed().as_secs_f64() / 10.0 + 1.0) + f64::from(pair.told);
     assert!((view.records as f64) <= most, "{} records of at most {most}", view.records);
     println!(
@@ -288,7 +295,7 @@ async fn streams_that_never_end_keep_nobody_out() {
     let hostile = Hostile::start(&pair.victims(), Serving::Nothing).await;
     let records = exchange::protocol(objective().id(), "records");
     for n in 0..200u32 {
-        // A first byte and no more, garbage, and more than a message may have.
+        // A single byte, garbage, and more than a message may have.
         let bytes = match n % 3 {
             0 => vec![0],
             1 => vec![7; 5000],
@@ -308,7 +315,7 @@ async fn streams_that_never_end_keep_nobody_out() {
     .await;
 }
 
-/// A pair of which one has records that the other lacks, and a hostile peer between them.
+/// Checks that a peer which misleads reconciliation is turned away, and that news still pass.
 async fn misled(serving: Serving, attack: &str) {
     let mut pair = Pair::start().await;
     let before = pair.news().await;
@@ -342,7 +349,7 @@ async fn who_answers_something_else_is_turned_away() {
     misled(Serving::Evasive, "evasive answers").await;
 }
 
-/// A discovery better than anything that can be.
+/// A discovery that is too good to be true, in valid form.
 fn miracle() -> Signed {
     let parent = TrainConfig::from_toml("depth = 2").expect("valid").effective(256);
     let patch = Patch::parse("matrix_lr 0.03", &parent).expect("a patch");
@@ -381,7 +388,8 @@ async fn who_relays_a_liar_is_not_punished() {
     assert!(pair.alice.sees(hostile.peer).await.expect("connected").standing.expect("scored") >= 0.0);
 }
 
-/// Returns an address of a node at which it is met from 127.0.0.2, another machine as far as it can tell.
+/// Returns an address that leads to a node by way of 127.0.0.2, which is another machine as far as the node
+/// can tell.
 async fn from_elsewhere(node: &Node) -> Multiaddr {
     let target: SocketAddr = socket_of(&node.address).parse().expect("a socket");
     let door = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -408,7 +416,7 @@ async fn one_address_cannot_take_all_places() {
     let alice = Start { switches, ..Start::on_loopback(ALICE, Vec::new()) }.start(empty()).await;
     let attackers = from_environment("ECLIPSE", 30);
     let starts = (0..attackers).map(|_| {
-        // From the ninth on they are refused before they can say who they are.
+        // Beyond the eighth they are refused before they can say who they are.
         let start = Hostile::start(std::slice::from_ref(&alice.address), Serving::Nothing);
         tokio::time::timeout(Duration::from_secs(5), start)
     });
@@ -449,14 +457,14 @@ fn varint(mut value: u64) -> Vec<u8> {
     bytes
 }
 
-/// A message of gossip whose control part is this, with its length.
+/// A gossip message with this control part, preceded by its length.
 fn control(parts: &[u8]) -> Vec<u8> {
     let rpc = field(3, parts);
     [varint(rpc.len() as u64), rpc].concat()
 }
 
-/// Regressions of four advisories of gossipsub: a back-off that overflows (twice), topics without end by GRAFT, and PRUNE of what
-/// nobody joined.
+/// Guards against four advisories of gossipsub: two overflows of the back-off, endless topics by GRAFT, and
+/// PRUNE of topics that nobody joined.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grafts_and_prunes_of_an_enemy_end_nothing() {
     let mut pair = Pair::start().await;
@@ -479,7 +487,8 @@ async fn grafts_and_prunes_of_an_enemy_end_nothing() {
         frames.extend(control(&graft(&ours)));
     }
     hostile.does(Deed::Raw(GOSSIP, frames)).await;
-    // Who grafts against the back-off loses its standing; a later stream would replace this one before it is read.
+    // Grafting within the back-off costs the attacker its standing. Wait for that: a later stream would
+    // replace this one before it is read.
     until("both have read it to its end", async || {
         let seen = [pair.alice.sees(hostile.peer).await, pair.bob.sees(hostile.peer).await];
         let is_out = |seen: &Option<PeerView>| {
@@ -489,12 +498,12 @@ async fn grafts_and_prunes_of_an_enemy_end_nothing() {
         if seen.iter().all(is_out) { Ok(()) } else { Err(seen) }
     })
     .await;
-    // Wants of what nobody has, and advertisements of what is not.
+    // It advertises messages that do not exist, and sends garbage.
     let ids: Vec<u8> =
         (0..200u32).flat_map(|n| field(1, &blake3::hash(&n.to_le_bytes()).as_bytes()[..])).collect();
     hostile.does(Deed::Raw(GOSSIP, control(&field(2, &ids)))).await;
     hostile.does(Deed::Raw(GOSSIP, vec![0xff; 4096])).await;
     pair.is_undisturbed("GRAFT and PRUNE", before).await;
-    // A few heartbeats later, which is when an overflow of the second kind struck.
+    // Once more, a few heartbeats later: then the second overflow would strike.
     pair.is_undisturbed("GRAFT and PRUNE, later", before).await;
 }

@@ -1,5 +1,7 @@
-//! Kills at any moment of a node that joined a swarm: what it said it sent is at home and at its peer in the end, and index,
-//! journal and archive agree.
+//! A node that joined a swarm is killed again and again, at any moment.
+//!
+//! In the end, everything that it said it sent is at home and at its peer, and index, journal and archive
+//! agree.
 
 #![allow(clippy::print_stdout)] // seeds and counts, for `--nocapture`
 
@@ -34,22 +36,22 @@ use crate::{
 /// Kills of one CI run; `KILLS=1000` makes more.
 const KILLS: u32 = 100;
 
-/// Kills between two looks into the archive; the node itself looks at every start, and says what is damaged.
+/// Kills between two looks into the archive. The node itself looks at each start, and reports damage.
 const LOOK_EVERY: u32 = 10;
 
-/// Longest life of a node that is to die at something that comes in every life, however slow the machine is, and at something
-/// that comes now and then.
+/// Longest life of a node that is killed at an event of every life, however slow the machine is, and at an
+/// event that comes only now and then.
 const LONG_LIFE: Duration = Duration::from_secs(10);
 const SHORT_LIFE: Duration = Duration::from_millis(600);
 
-/// When to kill.
+/// When to kill a node.
 #[derive(Clone, Copy)]
 enum Moment {
     /// At any time.
     Any,
-    /// When the node says this, which it does in every life.
+    /// When the node prints this event, as it does in every life.
     Surely(&'static str),
-    /// When it says this, if it does.
+    /// When the node prints this event, if it does.
     Perhaps(&'static str),
 }
 
@@ -64,7 +66,7 @@ const MOMENTS: [Moment; 5] = [
 /// Events that wait to be read; a node that prints more waits for the test.
 const MAX_WAITING: usize = 10_000;
 
-/// A node and what it prints.
+/// A running node and the events that it prints.
 pub(crate) struct Node {
     pub(crate) child: Child,
     pub(crate) events: Receiver<Value>,
@@ -87,7 +89,7 @@ impl Node {
         Self { child, events }
     }
 
-    /// Waits for an event; returns it with those before it.
+    /// Waits for an event; returns the events before it, and it as the last.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, what: &str) -> Vec<Value> {
         let (until, mut seen) = (Instant::now() + PATIENCE, Vec::new());
@@ -106,7 +108,7 @@ impl Node {
         }
     }
 
-    /// Lives until its moment and then a little longer; then kills it and returns all that it said.
+    /// Lets the node live until its moment and then `longer`, kills it, and returns all its events.
     fn live_and_die(mut self, moment: Moment, longer: Duration) -> Vec<Value> {
         let (what, life) = match moment {
             Moment::Any => (None, longer),
@@ -136,11 +138,11 @@ impl Node {
         seen
     }
 
-    /// Ends it as a service manager does.
+    /// Ends the node as a service manager does, by SIGTERM.
     fn end(mut self) {
         let process = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("a running node");
-        // What it says to the end is read, or it would wait for the test.
+        // Its events are read to the end, or it would wait for the test.
         let said: Vec<Value> = self.events.iter().collect();
         assert!(self.child.wait().expect("an ended node").success(), "{said:?}");
     }
@@ -154,12 +156,12 @@ impl Drop for Node {
     }
 }
 
-/// Whether an event is of a kind, or news of the swarm that begin so.
+/// Returns whether an event is of this kind, or has a text that begins with this.
 fn is_a(event: &Value, what: &str) -> bool {
     event["event"] == what || event["text"].as_str().is_some_and(|text| text.starts_with(what))
 }
 
-/// What a node said that it sent.
+/// What a node said it sent.
 #[derive(Default)]
 struct Sent {
     discoveries: Vec<Discovery>,
@@ -183,7 +185,7 @@ impl Sent {
         }
     }
 
-    /// Returns the first thing of one author that an archive lacks.
+    /// Returns the first of these things that is not among the bodies held, in words.
     fn missing(&self, held: &[Body]) -> Option<String> {
         let discovery = self.discoveries.iter().find(|sent| {
             !held.iter().any(|body| matches!(body, Body::Discovery(held) if held.as_ref() == *sent))
@@ -207,7 +209,7 @@ impl Sent {
     }
 }
 
-/// Returns what an archive holds of an author; it must be undamaged.
+/// Returns an author's records in the archive of a home; the archive must be undamaged.
 fn held(home: &Path, swarm_config: &str, author: Author) -> Vec<Body> {
     let objective = SwarmConfig::parse(swarm_config).expect("valid").objective;
     let (archive, note) = Archive::open(&home.join(RECORDS), objective, unix_now()).expect("an archive");
@@ -216,7 +218,7 @@ fn held(home: &Path, swarm_config: &str, author: Author) -> Vec<Body> {
     of_author.map(|held| held.record.value().clone()).collect()
 }
 
-/// Each discovery in the archive is a keep in the journal, and no keep was told twice.
+/// Asserts that each discovery held is a keep in the journal, and that no keep was told twice.
 fn agree(held: &[Body], journal: &[Experiment]) {
     let mut seen = BTreeSet::new();
     for body in held {
@@ -251,7 +253,7 @@ fn kills_of_a_joined_node_lose_nothing_that_it_told() {
     println!("SEED={seed} KILLS={kills}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
 
-    // Who stays up: it finds things of its own, so that there is something to answer.
+    // The seeder stays up. It makes discoveries of its own, so that the joiner has something to answer.
     let seeding = place();
     let toml = std::fs::read_to_string(seeding.folder.path().join("little.toml")).expect("a file");
     let mut command = seeding.node(&["seed", "little.toml", "--seed", "7"]);
@@ -282,11 +284,13 @@ fn kills_of_a_joined_node_lose_nothing_that_it_told() {
             let own = author(&joined);
             agree(&held(&joined.home(), &toml, own), &journal);
         }
+        // Makes room for the seeder's events, or it would wait for the test.
         while seeder.events.try_recv().is_ok() {}
     }
     println!("{kills} kills in {:.1?}", started.elapsed());
 
-    // In peace: what a kill kept from the swarm is told now. What this last life says has no restart after it.
+    // A last life without a kill tells what kills kept from the swarm. What it says itself does not count,
+    // since no restart follows.
     let mut last = join(kills);
     last.wait_for("concluded");
     for place in [&joined, &seeding] {
@@ -309,7 +313,8 @@ fn kills_of_a_joined_node_lose_nothing_that_it_told() {
     agree(&at_home, &journal);
     agree(&at_peer, &journal);
     println!(
-        "{} discoveries, {} attestations, {} results were said to be sent; {} experiments, {} records of its own",
+        "{} discoveries, {} attestations, {} results were said to be sent; \
+         {} experiments, {} records of its own",
         sent.discoveries.len(),
         sent.attestations.len(),
         sent.results.len(),

@@ -1,4 +1,4 @@
-//! The node as a whole, in one binary: see each file.
+//! Integration tests of the whole node, in one binary; each file says what it tests.
 
 mod discoveries;
 mod git_sync;

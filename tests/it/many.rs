@@ -1,4 +1,4 @@
-//! Many real processes on one machine: all stay up, a discovery reaches all, and who only listens takes next to nothing.
+//! Many real processes on one machine: all stay up, all hear a discovery, and listeners use little.
 
 #![allow(clippy::print_stdout)] // figures, for `--nocapture`
 
@@ -12,10 +12,10 @@ use crate::{kills::Node, solo::Place, swarm::place};
 /// Processes of one CI run; `PROCESSES=35` starts more.
 const PROCESSES: usize = 8;
 
-/// How long the listeners are watched, once all have heard of something.
+/// How long the listeners are watched, once all have heard of a discovery.
 const WATCHED: Duration = Duration::from_secs(8);
 
-/// What a node that only listens may take: a share of one core, and resident memory, bytes.
+/// What a node that only listens may use: a share of one core, and resident memory, bytes.
 const MOST_CPU: f64 = 0.02;
 const MOST_MEMORY: u64 = 150_000_000;
 

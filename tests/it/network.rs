@@ -1,4 +1,4 @@
-//! The network as itself over loopback: many nodes in one process, a joiner with a long history to fetch, and strangers.
+//! The network without research: many nodes in one process, a joiner with much to fetch, and strangers.
 
 #![allow(clippy::print_stdout)] // figures, for `--nocapture`
 
@@ -33,7 +33,7 @@ async fn every_record_reaches_every_node_of_a_line() {
         let last = nodes.last().map(|node| node.address.clone()).into_iter().collect();
         nodes.push(Start::on_loopback(n, last).start(Archive::in_memory(objective.clone())).await);
     }
-    // Some speak before they know anybody, some later.
+    // Some nodes publish before they know anybody.
     for (n, node) in nodes.iter().enumerate() {
         for m in 0..5 {
             node.publish(record(&objective, &keys(n as u32), m)).await;
@@ -130,7 +130,7 @@ async fn damaged_peers_are_said_and_another_version_is_named() {
     std::fs::write(&file, "{").expect("writable");
     let start = Start { known_peers: Some(file), ..Start::on_loopback(1, Vec::new()) };
     let node = start.start(empty()).await;
-    // A node of the next major version of the wire, as far as it says who it is.
+    // A peer that says it speaks the next major version of the wire.
     let mut later = libp2p::SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
@@ -161,7 +161,7 @@ async fn of_two_thousand_records_told_at_once_none_is_lost() {
     let mut nodes = vec![Start::on_loopback(1, Vec::new()).start(empty()).await];
     let start = Start::on_loopback(2, vec![nodes[0].address.clone()]);
     nodes.push(start.start(empty()).await);
-    // More than the queue of the task and the quotas of gossip take.
+    // More than the task's queue and gossip's quotas take.
     for n in 0..TOLD {
         nodes[0].publish(record(&objective(), &keys(1), n)).await;
     }

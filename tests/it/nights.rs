@@ -1,6 +1,7 @@
-//! Simulated nights: what the verdict keeps, misses, spends and claims, where the truth is known.
+//! Simulated nights with a known truth: what the verdict keeps, misses, spends and claims.
 //!
-//! `cargo test --release -p autoswarm-tests --test it nights -- --nocapture` prints the table of `node/docs/verdict.md`.
+//! The table of `node/docs/verdict.md` is printed by
+//! `cargo test --release -p autoswarm-tests --test it nights -- --nocapture`.
 
 use std::thread;
 
@@ -9,7 +10,7 @@ use autoswarm_tests::night::{Drift, NightSpec, Shape, Tally, honest_night, refer
 
 /// Nights in each cell: the standard error of a false-keep rate of .4 a night is then .045.
 const NIGHTS: u64 = 200;
-/// The nights of cell `n` have the seeds `SEEDS + 10,000 · n` and following; tuning used seeds above 5,000,000.
+/// The nights of cell `n` have the seeds from `SEEDS + 10,000 · n` on; tuning used seeds above 5,000,000.
 const SEEDS: u64 = 1_000;
 const DRIFTS: [Drift; 5] =
     [Drift::Linear(0.0), Drift::Linear(0.5), Drift::Linear(1.0), Drift::Walk(0.5), Drift::Walk(1.0)];
@@ -71,7 +72,7 @@ fn check_no_gain(correlation: f64, cell: u64) {
     honest(correlation, 0.0, cell, |tally, cell| assert!(tally.false_a_night() <= 0.5, "{cell}"));
 }
 
-/// A tenth gains: everything that "Done when" asks for.
+/// Checks all bounds of the verdict, where a tenth of the experiments are gains.
 #[track_caller]
 fn check_tenth(correlation: f64, cell: u64) {
     honest(correlation, 0.1, cell, |tally, cell| {
@@ -127,8 +128,9 @@ fn few_gains_correlation_8() {
     check_few(0.8, 6);
 }
 
-/// Where pairing buys nothing a gain of 2σ is 1.4 sds of a paired difference, and 2.5 runs an experiment are too few for
-/// four gains in five. These bounds hold what was reached; `node/docs/verdict.md` says what was tried.
+/// Without correlation, pairing helps nothing: a gain of 2σ is 1.4 sds of a paired difference, and 2.5 runs
+/// an experiment are too few to keep four gains in five. The bounds here are what was reached;
+/// `node/docs/verdict.md` says what was tried.
 #[test]
 fn a_tenth_gains_correlation_0_falls_short() {
     honest(0.0, 0.1, 7, |tally, cell| {
@@ -139,7 +141,7 @@ fn a_tenth_gains_correlation_0_falls_short() {
     });
 }
 
-/// With two gains a night and no help from pairing, the false keeps weigh on the sum of the claims.
+/// With two gains a night and no help from pairing, false keeps are a large part of the claims.
 #[test]
 fn few_gains_correlation_0_falls_short() {
     honest(0.0, 0.02, 8, |tally, cell| {
@@ -149,7 +151,7 @@ fn few_gains_correlation_0_falls_short() {
     });
 }
 
-/// A/A: every experiment alters the trajectory and none the quality.
+/// A/A: every experiment changes the trajectory, and none the quality.
 #[test]
 fn nothing_but_no_ops() {
     let policy = Policy::default();
@@ -162,7 +164,7 @@ fn nothing_but_no_ops() {
     }
 }
 
-/// The verdict supposes a bell. Real runs of two layers at a class's budget lay in two heaps.
+/// The verdict assumes a normal distribution. Real runs of two layers at a class's budget lay in two heaps.
 #[test]
 fn noise_that_is_no_bell() {
     let policy = Policy::default();
@@ -189,7 +191,7 @@ fn noise_that_is_no_bell() {
     }
 }
 
-/// "Lower is kept" goes through the same nights and fails each bound that the verdict meets.
+/// "Lower is kept" in such nights breaks the bounds on false keeps that the verdict meets.
 #[test]
 fn the_reference_rule_fails() {
     for (index, (gain_share, correlation)) in (0..).zip([(0.0, 0.5), (0.0, 0.8), (0.1, 0.5), (0.1, 0.8)]) {

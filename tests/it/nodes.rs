@@ -1,4 +1,4 @@
-//! Nodes of the network alone, without research, in one process: started, told things, asked and ended by tests.
+//! Network nodes without research, in one process, for tests to start, order about, ask and end.
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +31,7 @@ use crate::weather::Weather;
 /// The time of all records.
 pub(crate) const NOW: u64 = 1_795_219_384;
 
-/// How long anything may take on a busy machine.
+/// How long a test waits for anything on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Returns the objective of all these tests.
@@ -44,7 +44,7 @@ pub(crate) fn keys(n: u32) -> Keypair {
     Keypair::ed25519_from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes()).expect("32 bytes are a key")
 }
 
-/// Record `n` of an author: a digest of three results, about as large as an attestation.
+/// Returns record `n` of an author: a digest of three results, about as large as an attestation.
 pub(crate) fn record(objective: &Objective, keys: &Keypair, n: u32) -> Signed {
     let patch = Patch::parse("warmup 0.1", &TrainConfig::new()).expect("a patch");
     let line = |m: u32| DigestLine {
@@ -57,7 +57,7 @@ pub(crate) fn record(objective: &Objective, keys: &Keypair, n: u32) -> Signed {
     sign(&body, objective, keys, NOW + u64::from(n)).expect("valid")
 }
 
-/// Returns a number from the environment.
+/// Returns a number from the environment, or the default.
 pub(crate) fn from_environment(name: &str, default: u32) -> u32 {
     std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
 }
@@ -89,7 +89,7 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// A node on tcp, on this machine.
+    /// A node that listens on tcp on this machine.
     pub(crate) fn on_loopback(n: u32, peers: Vec<Multiaddr>) -> Self {
         Self {
             keys: keys(n),
@@ -102,7 +102,7 @@ impl Start {
         }
     }
 
-    /// A node in some weather; its address is known before it starts.
+    /// A node on a transport whose links the test decides; its address is known before it starts.
     pub(crate) fn in_weather(weather: &Weather, n: u32, port: u64, peers: Vec<Multiaddr>) -> Self {
         let keys = keys(n);
         let transport = Some(weather.transport(&keys, port));
@@ -110,7 +110,7 @@ impl Start {
         Self { listen, transport, sync_every: Duration::from_secs(5), ..Self::on_loopback(n, peers) }
     }
 
-    /// Starts it, and waits until it listens, if it is to listen at all.
+    /// Starts the node, and waits until it listens, if it has an address to listen on.
     pub(crate) async fn start(self, archive: Archive) -> Node {
         let (peer, listens) = (self.keys.public().to_peer_id(), !self.listen.is_empty());
         let config = NetworkConfig {
@@ -148,7 +148,7 @@ async fn live(
         tokio::select! {
             order = given.recv() => match order {
                 Some(Order::Publish(record)) => assert!(network.publish(record)),
-                // A test that ended asks no more.
+                // The test may have ended while it waited for the view.
                 Some(Order::View(reply)) => drop(reply.send(network.view())),
                 Some(Order::Close(reply)) => {
                     network.close().await;
@@ -202,7 +202,7 @@ impl Node {
         self.notes.lock().expect("no panic in it").clone()
     }
 
-    /// Ends it properly: what it was told is on the disk.
+    /// Ends the node properly: what it was told is on the disk.
     pub(crate) async fn close(self) {
         let (reply, closed) = oneshot::channel();
         self.orders.send(Order::Close(reply)).await.expect("the node lives");
@@ -210,7 +210,8 @@ impl Node {
     }
 }
 
-/// Waits until something holds, looking ten times a second; panics with what it looked like last.
+/// Waits until something holds, looking ten times a second, and returns how long that took; panics with the
+/// last look.
 pub(crate) async fn until<T, F>(what: &str, mut look: impl FnMut() -> F) -> Duration
 where
     T: std::fmt::Debug,
@@ -226,7 +227,7 @@ where
     }
 }
 
-/// Waits until all nodes hold so many records, the same ones; returns how long that took.
+/// Waits until all nodes hold the same `records` records; returns how long that took.
 pub(crate) async fn converge(nodes: &[Node], records: usize) -> Duration {
     until("all hold the same", || async {
         let mut held = Vec::new();
@@ -246,12 +247,12 @@ pub(crate) fn port() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Returns where a node in some weather is, before it starts.
+/// Returns the address that node `n` will have at a port of [`Weather`].
 pub(crate) fn address_at(n: u32, port: u64) -> Multiaddr {
     format!("/memory/{port}/p2p/{}", keys(n).public().to_peer_id()).parse().expect("an address")
 }
 
-/// Returns the value below which this part of the times is.
+/// Returns the time below which this part, 0 to 1, of the times is.
 pub(crate) fn quantile(times: &mut [Duration], part: f64) -> Duration {
     times.sort_unstable();
     times.get((times.len() as f64 * part) as usize).or(times.last()).copied().unwrap_or_default()

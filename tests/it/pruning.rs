@@ -1,4 +1,4 @@
-//! Pruning on recorded runs of the real trainer: what it would have stopped, what that saves, and whether a gain was among it.
+//! Pruning, tried on recorded runs of the real trainer: what it stops, what that saves, and what it loses.
 
 #![allow(clippy::print_stdout)] // figures, for `--nocapture`
 
@@ -15,12 +15,12 @@ use autoswarm_tests::surrogate::{
     start,
 };
 
-/// Places in a recorded curve that are the looks of pruning and the end.
+/// Places in a recorded curve: those where pruning looks, and the end.
 const LOOKS: [usize; 4] = [2, 4, 6, 8];
 /// Seconds of starting and evaluating beside 5 s of training. // measured 2026-11
 const BESIDE: f64 = 1.5;
 
-/// Makes a report of a recorded run.
+/// Makes the report that a recorded run would have had; none without a number.
 fn report(run: &RealRun) -> Option<RunReport> {
     let measured = run.measured?;
     let steps = (measured.tokens / run.config.integer(autoswarm_protocol::Knob::BatchTokens) as f64) as u64;
@@ -72,11 +72,13 @@ fn recorded_runs_lose_no_gain_to_racing() {
                 saved += (1.0 - share) * report.training_seconds + BESIDE;
                 (stopped, lost) = (stopped + 1, lost + u32::from(gained));
             }
+            // A run that was stopped has no end to learn from.
             None => model.observe(group, report, early),
         }
     }
     println!(
-        "{children} children, {gains} better than the start on their seed; {stopped} stopped, {lost} of those better; {:.1} % saved",
+        "{children} children, {gains} better than the start on their seed; \
+         {stopped} stopped, {lost} of those better; {:.1} % saved",
         100.0 * saved / cost
     );
     assert!(children > 150 && gains > 30, "{children} {gains}");

@@ -1,4 +1,4 @@
-//! The node with the real trainer and libtorch, at tiny budgets: nothing between a person and a result is faked.
+//! The node with the real trainer and libtorch, at tiny budgets: nothing here is faked.
 
 #![allow(clippy::print_stdout)] // figures, for `--nocapture`
 
@@ -20,7 +20,7 @@ use crate::{
     supervisor::FAKE_TRAINER,
 };
 
-/// The real trainer stands beside the fake one.
+/// Returns the real trainer's binary, which stands beside the fake one's.
 fn trainer() -> PathBuf {
     let trainer = Path::new(FAKE_TRAINER).with_file_name("trainer");
     assert!(
@@ -53,7 +53,7 @@ fn a_baseline_and_two_experiments_are_trained_and_add_up() {
         .flat_map(|recorded| &recorded.experiment.runs)
         .filter_map(|run| run.outcome.report().map(|report| (run, report)))
         .collect();
-    // A hopeless screening run is stopped early and reports nothing.
+    // A hopeless screening run is pruned and has no report.
     let was_trained = |recorded: &Recorded| {
         let outcomes = recorded.experiment.runs.iter().map(|run| &run.outcome);
         outcomes.filter(|it| matches!(it, Outcome::Finished(_) | Outcome::Pruned(_))).count() > 0
@@ -85,7 +85,7 @@ fn kills_with_the_real_trainer_lose_nothing_and_leave_no_trainer_behind() {
         let mut node =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the node starts");
         let mut lines = BufReader::new(node.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        // Each kill comes one run later than the one before, in the midst of the next run.
+        // The kills come after one, two and three runs in turn, in the middle of the next run.
         let mut runs = 0;
         for line in lines.by_ref() {
             let event: serde_json::Value = serde_json::from_str(&line).expect("a JSON line");
@@ -131,7 +131,8 @@ fn is_running(program: &Path, folder: &Path) -> bool {
 /// A/A experiments of one CI run; `AA=24 BUDGET=5s DATA=default` makes more, on the default corpus.
 const NULL_CHANGES: usize = 2;
 
-/// Changes that alter the trajectory and not the quality, of every knob group: small steps of knobs that hardly matter.
+/// Changes that alter the trajectory but not the quality: small steps, in every knob group, of knobs that
+/// hardly matter.
 const NULL: [(&str, &[&str]); 11] = [
     ("rope_base", &["11000", "9500", "12000"]),
     ("warmdown", &["0.55", "0.45"]),
@@ -156,7 +157,7 @@ fn null_changes_are_not_kept() {
     let data = data.as_deref().map_or(Some("text.txt"), |data| Some(data).filter(|data| *data != "default"));
     place.budget = budget;
     succeed(&mut place.solo_on(data, &["--experiments", "1"]));
-    // One value of each knob first, then the next ones: no two of them are the same config.
+    // First one value of each knob, then the next value of each: no two are the same config.
     let most = NULL.iter().map(|(_, values)| values.len()).max().unwrap_or(0);
     let changes: Vec<String> = (0..most)
         .flat_map(|round| {
@@ -181,8 +182,8 @@ fn null_changes_are_not_kept() {
         );
     }
     println!("{keeps} of {wanted} A/A experiments kept");
-    // Simulated nights of no-ops alone keep at most 0.39 of 100 experiments (node/docs/verdict.md). At that rate one of two
-    // has a probability of 0.8 %, and two of 24 one of 0.4 %.
+    // Simulated nights of no-ops alone keep at most 0.39 of 100 experiments (node/docs/verdict.md). At that
+    // rate, one keep in two has a probability of 0.8 %, and two keeps in 24 have one of 0.4 %.
     let most = usize::from(wanted > 4);
     assert!(keeps <= most, "{keeps} of {wanted} null changes were kept");
 }

@@ -1,4 +1,4 @@
-//! Nodes that nobody can dial: they listen to nobody but a relay, and are reached over it.
+//! Relay reservations: nodes that nobody can dial know only a relay, and are reached over it.
 
 #![allow(clippy::print_stdout)] // figures, for `--nocapture`
 
@@ -8,13 +8,13 @@ use autoswarm_node::swarm::network::{Switches, archive::Archive};
 
 use crate::nodes::{Node, Start, converge, keys, objective, record, until};
 
-/// A meeting point, relay and archive on loopback.
+/// A node on loopback that everybody can dial and that serves as a relay.
 fn relay(n: u32) -> Start {
     let start = Start::on_loopback(n, Vec::new());
     Start { switches: Switches { relay: true, ..start.switches }, ..start }
 }
 
-/// A node that listens nowhere and knows the relays alone.
+/// Starts a node that listens nowhere and knows only these relays.
 async fn hidden(n: u32, relays: &[&Node]) -> Node {
     let peers = relays.iter().map(|relay| relay.address.clone()).collect();
     let start = Start { listen: Vec::new(), ..Start::on_loopback(n, peers) };
@@ -36,7 +36,7 @@ async fn two_nodes_that_nobody_can_dial_meet_over_a_relay() {
     let over = format!("{}/p2p-circuit/p2p/{}", relay.address, one.peer);
     assert!(ticket.ends_with(&format!("@{over}")), "{ticket} has no {over}");
 
-    // The second one has nothing but the first one's ticket.
+    // The second one knows only the relayed address in the first one's ticket.
     let start =
         Start { listen: Vec::new(), ..Start::on_loopback(3, vec![over.parse().expect("an address")]) };
     let other = start.start(Archive::in_memory(objective())).await;

@@ -1,5 +1,7 @@
-//! The benchmark of search in small: the same seed gives the same story, everything is paid, a client in another language is
-//! answered, and real-trainer swarms end after their experiments.
+//! The benchmark of search, on a small scale.
+//!
+//! The same seed gives the same story, every run is paid, a client in another language is answered, and a
+//! swarm with a fixed number of experiments ends after them.
 
 use std::{path::Path, process::Command};
 
@@ -12,7 +14,7 @@ use autoswarm_tests::{
     surrogate::{Surrogate, start},
 };
 
-/// A surface that counts what it is asked for.
+/// A surface that counts the runs it is asked for, and may keep the truth to itself.
 struct Counting<'a> {
     ground: SurfaceGround<'a>,
     runs: usize,
@@ -63,7 +65,7 @@ fn every_method_spends_its_seconds_and_tells_the_same_story_twice() {
         assert_ne!(stories, search(2).0, "{name}");
         for story in &stories {
             assert_eq!(story.method, name);
-            // 5 s a run, a price and a clock that are a little off, and the last run did not end in time.
+            // About 5 s a run: price and clock are a little off, and the last run does not end in time.
             assert!((57..=61).contains(&story.runs), "{name}: {story:?}");
             assert!(story.experiments <= story.runs && story.crashes == 0, "{name}: {story:?}");
         }
@@ -92,7 +94,7 @@ fn evolve_gains_and_its_choice_is_what_the_judge_says() {
     let ((true_one, truth), (measured_one, measured)) = (story(true), story(false));
     assert_eq!(true_one.choice, measured_one.choice);
     assert!(truth > 0.02, "{true_one:?}");
-    // Eight pairs at 0.03 bpb a run.
+    // The judge measures with eight pairs, at a noise of about 0.03 bpb a run.
     assert!((truth - measured).abs() < 0.04, "{truth} {measured}");
 }
 
@@ -128,7 +130,7 @@ fn a_swarm_ends_after_its_experiments_on_a_ground_without_truth() {
     assert_eq!(concluded, 12, "{story:?}");
     assert!((story.training - ground.seconds).abs() < 1e-6);
     assert_eq!(story.stands.iter().map(Vec::len).sum::<usize>(), story.keeps.0);
-    // Where the truth is known, nothing else is different.
+    // A ground whose truth is known ends after as many experiments.
     let known = simulate(&spec, &surface);
     assert_eq!(known.experiments.0 + known.ideas[2].0, 12);
 }

@@ -1,5 +1,6 @@
-//! Simulated swarms in small: the same seed gives the same story, talking beats silence, lies are not adopted, and a
-//! partition heals. `scripts/simulate.sh` makes the large ones; `node/docs/simulation.md` has their figures.
+//! Small simulated swarms: seeds repeat, talking beats silence, liars do little harm, and a partition heals.
+//!
+//! `scripts/simulate.sh` runs the large ones; `node/docs/simulation.md` has their figures.
 
 #![allow(clippy::print_stdout)] // figures, for `--nocapture`
 
@@ -8,7 +9,7 @@ use autoswarm_tests::{
     surrogate::Surrogate,
 };
 
-/// Seeds of a comparison, and threads that share them.
+/// The seeds of each comparison, and the threads that share them.
 const SEEDS: std::ops::Range<u64> = 1..5;
 const THREADS: usize = 2;
 
@@ -51,7 +52,7 @@ fn a_partition_heals_and_lost_messages_come_later() {
     let partition = Partition { from: 0.0, until: 200.0 };
     let link = Link { loss: 0.4, partition: Some(partition), ..Link::default() };
     let story = simulate(&Spec { link, ..Spec::new(2, 0.14, 3) }, &surface);
-    // The two nodes are the two halves: nothing is adopted before the partition ends.
+    // Each node is one half of the swarm, so nothing is adopted before the partition ends.
     assert!(story.adoptions.iter().all(|adoption| adoption.at > partition.until), "{:?}", story.adoptions);
     assert!(story.foreign.0 + story.foreign.1 > 0.0, "{story:?}");
 }

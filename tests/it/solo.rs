@@ -1,4 +1,4 @@
-//! `node solo` as a person starts it, with the fake trainer: whole sessions, kills at any moment, and bad input.
+//! `node solo` from the command line, with the fake trainer: whole sessions, kills, and bad input.
 
 #![allow(clippy::print_stdout)] // seeds and counts, for `--nocapture`
 
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use crate::supervisor::FAKE_TRAINER;
 
-/// The node's binary stands beside the fake trainer's.
+/// Returns the node's binary, which stands beside the fake trainer's.
 pub(crate) fn node_binary() -> PathBuf {
     let path = Path::new(FAKE_TRAINER).with_file_name("node");
     assert!(
@@ -34,7 +34,7 @@ pub(crate) fn node_binary() -> PathBuf {
     path
 }
 
-/// An empty home and a little text.
+/// A folder with a little text and a place for a home.
 pub(crate) struct Place {
     pub(crate) folder: TempDir,
     pub(crate) trainer: PathBuf,
@@ -64,7 +64,7 @@ impl Place {
         self.solo_on(Some("text.txt"), arguments)
     }
 
-    /// The same on another text, or on the default one.
+    /// Runs `solo` on another text, or on the default one.
     pub(crate) fn solo_on(&self, data: Option<&str>, arguments: &[&str]) -> Command {
         let mut command = self.node(&["solo", "--budget", &self.budget]);
         command.args(data.map(|data| ["--data", data]).into_iter().flatten());
@@ -116,8 +116,8 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What a test that counts works on: on two slots a winner that came second is tried again, which is an experiment
-/// more, and which of two runs ends first is the machine's choice.
+/// One slot, for tests that count experiments. On two slots, a winner that came second is tried again, which
+/// is one experiment more; and which of two runs ends first depends on the machine.
 const ONE_SLOT: &str = "cpu:1x1";
 
 #[test]
@@ -170,7 +170,7 @@ fn several_slots_work_at_once() {
 
 #[test]
 fn the_same_seed_proposes_the_same() {
-    // Each in a folder of its own: where the text lies says nothing about it.
+    // Each time in a folder of its own: where the text lies must not matter.
     let patches = || {
         let place = Place::new();
         succeed(&mut place.solo(&["--experiments", "3", "--seed", "7", "--devices", ONE_SLOT]));
@@ -229,7 +229,7 @@ fn kills_at_any_moment_lose_no_keep_and_count_none_twice() {
     assert!(recorded.len() as u32 >= kills / 10, "only {} experiments came through", recorded.len());
 }
 
-/// The number and commit of each experiment that the node said to be in the journal.
+/// Returns number and commit of each experiment that the node said was concluded.
 pub(crate) fn concluded(stdout: std::process::ChildStdout) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -287,7 +287,8 @@ fn a_trainer_that_only_fails_ends_the_session_with_a_word() {
 #[test]
 fn a_price_that_promised_too_much_is_corrected_by_the_run_itself() {
     let place = Place::new();
-    // A budget of 1 s has a cap of 3 s: four times the tokens do not fit, a third of them do, and show the true speed.
+    // A budget of 1 s has a cap of 3 s. Four times the tokens do not fit into it; a third of those do, and
+    // show the true speed.
     let mut command = place.solo(&["--experiments", "1"]);
     let printed = succeed(command.env("FAKE_TRAINER", "overpriced=4"));
     assert!(printed.contains("it is run again at its own speed"), "{printed}");
@@ -302,7 +303,7 @@ fn a_price_that_promised_too_much_is_corrected_by_the_run_itself() {
 fn a_machine_that_becomes_slower_costs_time_and_blames_no_config() {
     let place = Place::new();
     succeed(&mut place.solo(&["--experiments", "1", "--devices", ONE_SLOT]));
-    // A change of which a run costs what the baseline's did, on a machine that takes so many times as long.
+    // Tries a change that does not alter the cost of a run, on a machine that is slower by this factor.
     let tried = |change: &str, throttled: &str| {
         let mut command = place.node(&["try", change, "--because", "a hunch"]);
         let printed = succeed(command.env("FAKE_TRAINER", throttled));
@@ -320,7 +321,7 @@ fn a_machine_that_becomes_slower_costs_time_and_blames_no_config() {
 fn a_run_that_other_work_starves_waits_and_says_so() {
     let place = Place::new();
     succeed(&mut place.solo(&["--experiments", "1"]));
-    // It would wait for hours; a node that says nothing ends.
+    // A starved node tries again for hours. `--hours` ends one that never says so, and then the test fails.
     let mut command = place.solo(&["--experiments", "2", "--hours", "0.01"]);
     command.env("FAKE_TRAINER", "fail=starved").stdout(Stdio::piped());
     let mut node = command.spawn().expect("the node starts");

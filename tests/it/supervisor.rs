@@ -1,5 +1,4 @@
-//! The supervisor against a real process that misbehaves: every way to fail is an outcome with its class, in time, and
-//! leaves no process behind.
+//! The supervisor with a trainer that misbehaves: each failure has its class, and no process is left.
 
 use std::{
     fs,
@@ -28,7 +27,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// `behaviour` is what the fake trainer reads in its data folder.
+    /// Makes a dataset in which the fake trainer finds this behaviour.
     fn new(behaviour: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let data = folder.path().join("data");
@@ -85,7 +84,7 @@ impl Bench {
     }
 }
 
-/// Runs with `behaviour` and expects a crash of `class` whose message says `words`.
+/// Runs the bench and expects a crash of `class` whose message says `words`.
 #[track_caller]
 fn check(bench: &Bench, class: CrashClass, words: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -314,7 +313,7 @@ async fn an_abandoned_run_leaves_no_process() {
         let lines = processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
         lines.filter(|line| String::from_utf8_lossy(line).contains(&mine)).count()
     };
-    // The kill was sent before the abort came back; the kernel carries it out when it likes.
+    // The kill was sent before the abort returned, but the kernel may carry it out a little later.
     let deadline = Instant::now() + Duration::from_secs(10);
     while alive() > 0 && Instant::now() < deadline {
         tokio::task::yield_now().await;
@@ -342,6 +341,7 @@ async fn a_trainer_is_nice_and_stays_on_its_core() {
         .expect("the trainer runs");
     let read = |name: &str| fs::read_to_string(process.join(name)).expect("it runs");
     let stat = read("stat");
+    // The niceness is the 19th field of proc(5); those after the name begin with the third.
     let nice = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(16)).expect("a niceness");
     assert_eq!(nice, "19");
     assert!(read("status").lines().any(|line| line == "Cpus_allowed_list:\t0"), "{}", read("status"));

@@ -1,5 +1,4 @@
-//! The response surface: how well it predicts real runs that it has not seen, and that its committed parameters and targets
-//! are what the committed runs give.
+//! The response surface predicts real runs that it has not seen, and its files fit the committed runs.
 
 #![allow(clippy::print_stdout)] // figures, for `--nocapture`
 
@@ -13,10 +12,11 @@ use autoswarm_tests::{
     },
 };
 
-/// Rounds of the fit to shuffled runs; the committed one had `test-bed fit`'s 80.
+/// Rounds of the fit to shuffled runs; the committed fit had 80, as `test-bed fit` does.
 const ROUNDS: usize = 60;
 
-/// The runs that gave a number, with those dealt out anew; each keeps its tokens, which say something by themselves.
+/// Returns the runs that gave a number, with their numbers shuffled. Each keeps its tokens, which predict
+/// something by themselves.
 fn shuffled(runs: Vec<RealRun>) -> Vec<RealRun> {
     let mut runs: Vec<RealRun> = runs.into_iter().filter(|run| run.measured.is_some()).collect();
     let chance = Chance::new(1);
@@ -40,7 +40,7 @@ fn unseen_runs_are_predicted_and_shuffled_ones_are_not() {
     assert!(scores.rank.1 > 0.55, "{scores:?}");
     assert!(scores.rmse_good < 1.1 * scores.spread_good, "{scores:?}");
     assert!(scores.speed < 0.2, "{scores:?}");
-    // A part of them, because a fit takes the cube of the runs.
+    // Only a part of the runs, because the time of a fit grows with their cube.
     let shuffled = shuffled(real_runs().into_iter().step_by(5).collect());
     let parameters = surrogate::fit(&shuffled, ROUNDS, &mut |_, _, _| {});
     let nonsense = scores::held_out(&parameters, &shuffled);

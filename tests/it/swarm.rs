@@ -15,7 +15,7 @@ use crate::solo::{Place, fail, misuse, succeed};
 
 pub(crate) const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
-/// How long a whole story may take on a busy machine.
+/// How long a test waits for one thing on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A node of the swarm, working in the background.
@@ -26,7 +26,7 @@ pub(crate) struct Node {
     patience: Duration,
 }
 
-/// Events that may wait to be looked at; a node whose output nobody reads would stand still.
+/// Most events that wait to be looked at; beyond that, the node itself waits for the test.
 const MAX_EVENTS: usize = 100_000;
 
 impl Node {
@@ -50,7 +50,7 @@ impl Node {
         Self { place, child, events, patience }
     }
 
-    /// Waits for an event.
+    /// Waits for an event; panics with the events seen if it does not come.
     #[track_caller]
     pub(crate) fn wait_for(
         &mut self,
@@ -81,14 +81,14 @@ impl Node {
         event["ticket"].as_str().expect("a text").to_owned()
     }
 
-    /// Returns the ticket that the running node says.
+    /// Returns the ticket that `status` of the running node prints.
     fn ticket_of_status(&self) -> String {
         let status = succeed(&mut self.place.node(&["status"]));
         let line = status.lines().find_map(|line| line.strip_prefix("ticket   "));
         line.expect("a ticket").to_owned()
     }
 
-    /// Returns the discoveries that this node has.
+    /// Returns the discoveries that this node lists.
     pub(crate) fn discoveries(&self) -> Vec<serde_json::Value> {
         let list = succeed(&mut self.place.node(&["discoveries", "list", "--json"]));
         list.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
@@ -103,17 +103,19 @@ impl Drop for Node {
     }
 }
 
-/// A place whose swarm config names its own little text.
+/// Makes a place with a swarm config, `little.toml`, that names its own little text.
 pub(crate) fn place() -> Place {
     place_with("")
 }
 
-/// The same, with more in the config's `corpus`.
+/// Makes such a place with `more` in the config's `corpus`.
 fn place_with(more: &str) -> Place {
     let place = Place::new();
     let text = place.folder.path().join("text.txt");
     let toml = format!(
-        "name = \"little\"\ndescription = \"a little text\"\n[objective]\nmetric = \"val_bpb\"\ncorpus = {{ source = \"path\", path = \"{}\"{more} }}\ntokenizer = {{ kind = \"bytes\" }}\nevaluation = {{ context = 256, tokens = 65536 }}\ndtype = \"f32\"\nmin_effect = 0.0001\n",
+        "name = \"little\"\ndescription = \"a little text\"\n[objective]\nmetric = \"val_bpb\"\n\
+         corpus = {{ source = \"path\", path = \"{}\"{more} }}\ntokenizer = {{ kind = \"bytes\" }}\n\
+         evaluation = {{ context = 256, tokens = 65536 }}\ndtype = \"f32\"\nmin_effect = 0.0001\n",
         text.display()
     );
     std::fs::write(place.folder.path().join("little.toml"), toml).expect("a file");
@@ -133,7 +135,7 @@ fn a_discovery_travels_is_tried_and_its_re_run_comes_back() {
     for joiner in &mut joiners {
         joiner.wait_for("a peer", |event| told(event, "peer"));
     }
-    // Somebody finds something; another hears it, tries it with its author named, and answers.
+    // Somebody makes a discovery. A joiner hears of it, tries it in an experiment that cites it, and answers.
     joiners[0].wait_for("news of a discovery", |event| told(event, "heard"));
     joiners[0].wait_for("an answer", |event| {
         told(event, "told what") && event["text"].as_str().is_some_and(|text| text.ends_with("transplanted"))
@@ -151,7 +153,7 @@ fn a_discovery_travels_is_tried_and_its_re_run_comes_back() {
     let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
     let inspired_by = shown["hypothesis"]["inspired_by"][0].as_str().expect("an id").to_owned();
     assert!(joiners[0].discoveries().iter().any(|row| row["id"] == inspired_by.as_str()));
-    // Somebody runs a discovery again for its author, on the author's terms.
+    // Another joiner runs a discovery again for its author, as the author ran it.
     let reproduced = |event: &serde_json::Value| {
         event["event"] == "swarm" && event["text"].as_str().is_some_and(|text| text.ends_with("reproduced"))
     };
@@ -170,7 +172,7 @@ fn a_discovery_travels_is_tried_and_its_re_run_comes_back() {
         .map(|line| serde_json::from_str(&line).expect("JSON"))
         .collect();
     assert!(shown.iter().any(|found| found["attestations"].to_string().contains("reproduced")), "{shown:?}");
-    // The re-run is back at whoever is its author: both others have it.
+    // Both others get an answer, so the author has it, whoever that is.
     let until = Instant::now() + PATIENCE;
     let is_back = |node: &Node| node.discoveries().iter().any(|row| row["attestations"].as_u64() > Some(0));
     while !is_back(&seeder) || !is_back(&joiners[1]) {

@@ -1,5 +1,6 @@
-//! What a swarm promises, over links that a test decides: every record reaches every node, whatever the graph, through
-//! partitions, restarts and the death of whoever was first.
+//! Every record reaches every node, over links that a test decides.
+//!
+//! This holds on any graph, through partitions and restarts, and after the death of the first node.
 
 #![allow(clippy::print_stdout)] // figures, for `--nocapture`
 
@@ -22,11 +23,12 @@ use crate::{
     weather::{Link, Weather},
 };
 
-/// One way over a link.
+/// The delay of a link, one way.
 const HOP: Duration = Duration::from_millis(50);
 
-/// Milliseconds between two records of the swarm, as of a thousand nodes that keep an experiment every two minutes; all nodes of
-/// the test share one machine, so that fifty of them need more to measure the protocol and not the machine: `BETWEEN=400`.
+/// Milliseconds between two records of the swarm: about the rate of a thousand nodes that keep an experiment
+/// every two minutes. All nodes of the test share one machine. Fifty of them need `BETWEEN=400`, to measure
+/// the protocol and not the machine.
 const BETWEEN: u32 = 100;
 
 fn empty() -> Archive {
@@ -38,7 +40,7 @@ fn record_of(node: usize, n: u32) -> Signed {
     record(&objective(), &keys(node as u32), n)
 }
 
-/// Starts nodes over a graph: node `n` dials those of `dials(n)`, all of them before `n`.
+/// Starts the nodes of a graph: node `n` dials the nodes `dials(n)`, all of which start before it.
 async fn graph(weather: &Weather, ports: &[u64], dials: impl Fn(usize) -> Vec<usize>) -> Vec<Node> {
     let mut nodes = Vec::new();
     for (n, port) in ports.iter().enumerate() {
@@ -52,7 +54,7 @@ fn ports(count: usize) -> Vec<u64> {
     (0..count).map(|_| port()).collect()
 }
 
-/// Waits until every node has somebody to whom it passes news on at once.
+/// Waits until every node has a peer in its gossip mesh.
 async fn meshed(nodes: &[Node]) {
     until("everybody is in the mesh", async || {
         let mut lonely = Vec::new();
@@ -66,14 +68,14 @@ async fn meshed(nodes: &[Node]) {
     .await;
 }
 
-/// Publishes a record and returns it with the time.
+/// Publishes a record, and returns its id and the time.
 async fn tell(node: &Node, record: Signed) -> (RecordId, Instant) {
     let (id, at) = (record.id, Instant::now());
     node.publish(record).await;
     (id, at)
 }
 
-/// `SEEDS=20 NODES=50` for the long version, as `scripts/swarm.sh` has it.
+/// `scripts/swarm.sh` runs the long version, with `SEEDS=20 NODES=50`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_record_reaches_every_node_at_fifty_milliseconds_a_hop() {
     let (count, seeds) = (from_environment("NODES", 12) as usize, u64::from(from_environment("SEEDS", 2)));
@@ -106,7 +108,8 @@ async fn every_record_reaches_every_node_at_fifty_milliseconds_a_hop() {
         let share = gossiped as f64 / (gossiped + reconciled) as f64;
         let [half, most, all] = [0.5, 0.99, 1.0].map(|part| quantile(&mut times, part));
         println!(
-            "seed {seed}: {count} nodes, {} records everywhere: median {half:.0?}, p99 {most:.0?}, last {all:.0?}; by gossip {:.1} %; a record every {between:.0?} took {cores:.2} cores",
+            "seed {seed}: {count} nodes, {} records everywhere: median {half:.0?}, p99 {most:.0?}, \
+             last {all:.0?}; by gossip {:.1} %; a record every {between:.0?} took {cores:.2} cores",
             2 * count,
             100.0 * share,
         );
@@ -120,7 +123,7 @@ async fn a_star_and_a_line_are_enough() {
     let count = 6;
     for (name, exists) in [
         ("star", (|a, _| a == 0) as fn(usize, usize) -> bool),
-        // Nobody but neighbours can reach each other: the ends know of each other only by what passes through.
+        // Only neighbours can reach each other, so the ends learn of each other through the nodes between.
         ("line", |a, b| b == a + 1),
     ] {
         let (weather, ports) = (Weather::new(Duration::from_millis(10)), ports(count));
@@ -172,7 +175,7 @@ async fn a_stalled_peer_keeps_nobody_waiting() {
     let (weather, ports) = (Weather::new(Duration::from_millis(5)), ports(3));
     let nodes = graph(&weather, &ports, |n| (0..n).collect()).await;
     meshed(&nodes).await;
-    // The first node hears nothing and says nothing, and its connections stay open.
+    // The first node hears and says nothing, though its connections stay open.
     let first = ports[0];
     weather.set(move |a, b| if a == first || b == first { Link::Stalled } else { Link::Open });
     nodes[1].publish(record_of(1, 1)).await;
@@ -212,14 +215,14 @@ async fn the_first_node_may_come_late_and_leave_early() {
     seeder.close().await;
     joiners[0].publish(record_of(1, 2)).await;
     converge(&joiners, 5).await;
-    // Who comes later needs only one of them.
+    // A later joiner needs to reach only one of them.
     let place = port();
     let start = Start::in_weather(&weather, 9, place, vec![address_at(1, ports[1])]);
     joiners.push(start.start(empty()).await);
     converge(&joiners, 5).await;
 }
 
-/// Rounds of churn in CI; `ROUNDS=10` is ten minutes of 30 % a minute, compressed.
+/// Rounds of churn in CI; `ROUNDS=10` stands for ten minutes in which 30 % restart each minute.
 const ROUNDS: u32 = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -239,7 +242,7 @@ async fn nothing_is_lost_when_a_third_restarts_again_and_again() {
         order.shuffle(&mut rng);
         let (leaving, staying) = order.split_at(count.div_ceil(3));
         for n in leaving {
-            // Its last word is told just before it goes.
+            // It publishes a record just before it goes.
             let node = nodes[*n].take().expect("all live between rounds");
             node.publish(record_of(*n, 2 * round)).await;
             node.close().await;
@@ -255,11 +258,12 @@ async fn nothing_is_lost_when_a_third_restarts_again_and_again() {
     let nodes: Vec<Node> = nodes.into_iter().flatten().collect();
     let took = converge(&nodes, told).await;
     println!(
-        "seed {seed}: {rounds} rounds in which a third of {count} nodes restarted: all {told} records everywhere {took:.1?} later"
+        "seed {seed}: {rounds} rounds in which a third of {count} nodes restarted: \
+         all {told} records everywhere {took:.1?} later"
     );
 }
 
-/// Starts a node on what it had, with two others to dial.
+/// Starts a node with the archive that it had, and two others to dial.
 async fn revive(folder: &Path, weather: &Weather, ports: &[u64], n: usize, rng: &mut ChaCha8Rng) -> Node {
     let place = folder.join(n.to_string());
     let (archive, note) = Archive::open(&place, objective(), NOW + 1_000_000).expect("opens");

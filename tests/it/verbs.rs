@@ -1,4 +1,4 @@
-//! Every verb beside `solo`, both ways: asking a running node, and on a home where none runs.
+//! The verbs other than `solo`, both ways: with a running node, and on a home where none runs.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ struct Running<'a> {
 impl<'a> Running<'a> {
     fn start(place: &'a Place, behaviour: &str) -> Self {
         let mut command = place.solo(&["--json", "--devices", "cpu:1x1"]);
-        // A run takes a moment, so that the verbs find one in flight.
+        // A run takes a moment, so that commands find one in flight.
         command.env("FAKE_TRAINER", behaviour).stdout(Stdio::piped());
         let mut node = command.spawn().expect("the node starts");
         let lines = BufReader::new(node.stdout.take().expect("piped")).lines().map_while(Result::ok);

@@ -1,5 +1,6 @@
-//! A transport whose links a test decides: memory channels with a delay each way, links that are cut or stall, and a count of all
-//! bytes. Below it everything is real: noise, yamux and the node's own protocols.
+//! A transport whose links a test decides: memory channels with a delay, which can stall or be cut.
+//!
+//! It also counts all bytes. Everything on top of it is real: noise, yamux and the node's own protocols.
 
 use std::{
     collections::VecDeque,
@@ -27,12 +28,12 @@ use libp2p::{
 };
 use tokio::time::{Instant, Sleep};
 
-/// How often a link looks whether it was cut.
+/// How often a waiting link checks whether its state has changed.
 const LOOK: Duration = Duration::from_millis(100);
 /// Chunks in flight on a link; more wait at the sender.
 const IN_FLIGHT: usize = 256;
 
-/// What a link between two nodes is like.
+/// The state of a link between two nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Link {
     /// Bytes pass.
@@ -54,12 +55,12 @@ pub(crate) struct Weather {
 }
 
 impl Weather {
-    /// Makes a network whose bytes take so long from one node to the next.
+    /// Makes a network whose links are open, with this delay one way.
     pub(crate) fn new(delay: Duration) -> Self {
         Self { delay, rule: Arc::new(Mutex::new(Box::new(|_, _| Link::Open))), bytes: Arc::default() }
     }
 
-    /// Changes what links are like from now on; the smaller port comes first.
+    /// Changes the state of all links from now on; a rule is given the two ports, the smaller one first.
     pub(crate) fn set(&self, rule: impl Fn(u64, u64) -> Link + Send + 'static) {
         *self.rule.lock().expect("no test panics in it") = Box::new(rule);
     }
@@ -155,7 +156,7 @@ impl Transport for Wire {
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
         let weather = self.weather.clone();
         Pin::new(&mut self.inner).poll(cx).map(|event| {
-            // Who calls is not known here; its own end of the line obeys the weather for both.
+            // This end does not know who dialled; the dialling end obeys the weather for both.
             let come = |upgrade: futures::future::Ready<Result<Channel<Vec<u8>>, _>>| {
                 upgrade
                     .map_ok(move |inner| Self::line(&weather, inner, None))
@@ -170,7 +171,7 @@ impl Transport for Wire {
 /// One end of a connection.
 struct Line {
     inner: Channel<Vec<u8>>,
-    /// The two ports, at the end that called.
+    /// The two ports; only the end that dialled knows them.
     ends: Option<(u64, u64)>,
     weather: Weather,
     arriving: VecDeque<(Instant, VecDeque<u8>)>,
@@ -185,12 +186,13 @@ impl Line {
     }
 
     fn count(&self, bytes: usize) {
+        // At one end only, or every byte would be counted twice.
         if self.ends.is_some() {
             self.weather.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
     }
 
-    /// Takes everything that has arrived at this end, to be read later.
+    /// Takes everything that has arrived at this end, to be read after its delay.
     fn receive(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
         while !self.is_over && self.arriving.len() < IN_FLIGHT {
@@ -236,10 +238,11 @@ impl AsyncRead for Line {
                 }
                 Some((due, _)) if link == Link::Open => *due,
                 None if line.is_over => return Poll::Ready(Ok(0)),
-                // The end that did not call hears of a cut by its end of the channel.
+                // The end that did not dial learns of a cut when the other end closes the channel.
                 None if line.ends.is_none() => return Poll::Pending,
                 _ => now + LOOK,
             };
+            // Nothing wakes a link whose state changes, so it looks again soon.
             self.reading.as_mut().reset(wake.min(now + LOOK));
             ready!(self.reading.poll_unpin(cx));
         }

@@ -1,30 +1,31 @@
-//! Counter-based random numbers: a value is a function of its key, so the same run has the same luck wherever it is made.
+//! Counter-based random numbers: a value is a function of its key, so a run has the same luck everywhere.
 
 use std::f64::consts::TAU;
 
-/// A source of numbers by key.
+/// A source of random numbers, each looked up by its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chance(u64);
 
 impl Chance {
-    /// Makes a source; two seeds share nothing.
+    /// Makes the source of a seed; the sources of two seeds are independent.
     pub const fn new(seed: u64) -> Self {
         Self(mix(seed ^ 0x9e37_79b9_7f4a_7c15))
     }
 
-    /// Returns a source of its own for a part of the world.
+    /// Returns an independent source for the part of a simulation that `key` names.
     #[must_use]
     pub fn of(self, key: &[u64]) -> Self {
         Self(self.bits(key))
     }
 
-    /// Returns 64 bits.
+    /// Returns the 64 random bits of a key.
     pub fn bits(self, key: &[u64]) -> u64 {
         key.iter().fold(mix(self.0), |state, part| mix(state ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
 
-    /// Returns a number in (0, 1).
+    /// Returns a uniform number in (0, 1).
     pub fn uniform(self, key: &[u64]) -> f64 {
+        // The half keeps it above 0, so that its logarithm is finite.
         ((self.bits(key) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
     }
 
@@ -44,7 +45,7 @@ const fn mix(mut state: u64) -> u64 {
     state ^ (state >> 31)
 }
 
-/// Returns the key of a hash's first eight bytes.
+/// Returns a hash's first eight bytes as part of a key.
 pub fn key_of(hash: &[u8; 32]) -> u64 {
     hash[..8].iter().fold(0, |key, byte| (key << 8) | u64::from(*byte))
 }

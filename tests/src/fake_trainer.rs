@@ -1,8 +1,9 @@
-//! A fake trainer: it speaks the trainer's command line and events, at once, and misbehaves on demand.
+//! A fake trainer: it has the real one's command line and events, takes no time, and misbehaves on demand.
 //!
-//! **For tests of the node, never of results**: its numbers come from [`surface`], not from training. How it behaves is
-//! said by the environment variable `FAKE_TRAINER` or, where that is missing, by the file `fake-trainer` in the data
-//! folder: words separated by commas, from [`Behaviour::parse`]; without either it is a good trainer.
+//! **For tests of the node, never of results**: its numbers come from [`surface`], not from training. Its
+//! behaviour is a list of the words in [`Behaviour::parse`], separated by commas. The environment variable
+//! `FAKE_TRAINER` holds the list or, where that is unset, the file `fake-trainer` in the data folder. Without
+//! either it is a good trainer.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -34,9 +35,9 @@ enum Cli {
     Price(Train),
     /// Writes a dataset's manifest.
     Prepare(Prepare),
-    /// Does nothing for ever; what `fork` leaves behind.
+    /// Does nothing for ever: the process that `fork` leaves behind.
     Linger,
-    /// Starts `linger` in a group of its own and exits.
+    /// Starts `linger` in a process group of its own and exits.
     Orphan,
 }
 
@@ -76,7 +77,7 @@ struct Train {
 
 #[derive(Debug, Args)]
 struct Prepare {
-    /// Whatever the real one takes; only `--out DIR` counts here.
+    /// Whatever arguments the real trainer takes; only `--out DIR` counts here.
     #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
     rest: Vec<PathBuf>,
 }
@@ -88,7 +89,7 @@ impl Prepare {
     }
 }
 
-/// What it does wrong, and how noisy it is.
+/// What the fake trainer does wrong, and how noisy its numbers are.
 #[derive(Debug, Clone, Default)]
 struct Behaviour {
     words: Vec<(String, String)>,
@@ -101,17 +102,22 @@ impl Behaviour {
     /// |---|---|
     /// | `slow=S` | takes S seconds to train |
     /// | `sigma=X`, `correlation=X` | sets the noise |
-    /// | `every=N`, `when=TEXT` | misbehaves for one seed in N only; only for configs whose TOML contains the text |
-    /// | `overpriced=F` | its price promises F times its speed, and a run that passes its cap says so |
-    /// | `throttled=F` | a run whose tokens are given takes F times the seconds that its price says, and says so if that passes its cap |
-    /// | `silent`, `hang`, `hang_in_evaluation`, `stay` | says nothing, stops in training, in evaluation, after its last word |
-    /// | `garbage`, `long_line`, `flood`, `early`, `babble`, `mute` | not the protocol; a huge line; a million; out of turn; after the end; no result |
-    /// | `nan`, `null`, `zero` | prints such a validation value |
-    /// | `wrong_config`, `wrong_executed`, `wrong_seed`, `wrong_corpus`, `wrong_tokens` | did something else than asked |
-    /// | `exit=N`, `abort`, `kill` | ends in training |
+    /// | `every=N` | misbehaves only on seeds that N divides |
+    /// | `when=TEXT` | misbehaves only for configs whose TOML contains the text |
+    /// | `overpriced=F` | promises F times its true speed; a run that passes its cap says so |
+    /// | `throttled=F` | a run of given tokens takes F times as long as priced; past its cap it says so |
+    /// | `silent`, `hang` | stops before its first event; in the middle of training |
+    /// | `hang_in_evaluation`, `stay` | stops in evaluation; after its last word |
+    /// | `garbage`, `long_line`, `flood` | prints what is not JSON; a huge line; a million events |
+    /// | `early`, `babble`, `mute` | prints an event before the start; after the end; no result |
+    /// | `nan` | prints a loss that is NaN |
+    /// | `null`, `zero` | prints such a validation value |
+    /// | `wrong_config` | names another config as it starts |
+    /// | `wrong_executed`, `wrong_seed`, `wrong_corpus`, `wrong_tokens` | reports what was not asked for |
+    /// | `exit=N`, `abort`, `kill` | ends in training: with that status; by SIGABRT; by SIGKILL |
     /// | `fail=class` | says `failed` with that class |
-    /// | `oom`, `oom_message` | takes memory without end; says that the device has none left |
-    /// | `fork`, `orphan` | leaves a process behind, in its group or out of it |
+    /// | `oom`, `oom_message` | takes memory until it is stopped; says that the device has none left |
+    /// | `fork`, `orphan` | leaves a process behind: in its process group; outside of it |
     fn parse(text: &str) -> Self {
         let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
         let pairs = words.map(|word| word.split_once('=').unwrap_or((word, "")));
@@ -184,7 +190,8 @@ enum Group {
     Own,
 }
 
-/// Starts this program again as `verb`, lets go of it, and says its process id on standard error.
+/// Starts this program again as `verb` and lets go of it; the process id of a `linger` goes to standard
+/// error.
 fn leave_behind(verb: &str, group: Group) -> Result<()> {
     use std::os::unix::process::CommandExt;
     let mut command = Command::new(std::env::current_exe()?);
@@ -194,7 +201,7 @@ fn leave_behind(verb: &str, group: Group) -> Result<()> {
     }
     let mut child = command.spawn()?;
     if verb == "orphan" {
-        child.wait()?; // so that what it left behind exists
+        child.wait()?; // so that its `linger` exists by now
     }
     if verb == "linger" {
         eprintln!("left {} behind", child.id());
@@ -205,7 +212,7 @@ fn leave_behind(verb: &str, group: Group) -> Result<()> {
 struct Run {
     arguments: Train,
     config: EffectiveConfig,
-    /// Whether it may misbehave with this config at all.
+    /// Whether `when` lets it misbehave with this config.
     provoked: bool,
     corpus: CorpusHash,
     tokenizer: TokenizerHash,
@@ -248,7 +255,7 @@ impl Run {
         })
     }
 
-    /// Says the price and returns the tokens that the budget buys.
+    /// Prints the price and returns the tokens that the budget buys.
     fn priced(&self, seconds: f64) -> Result<u64> {
         let promise = self.behaviour.number("overpriced").unwrap_or(1.0);
         let tokens_per_second = promise * surface::tokens_per_second(&self.config);
@@ -284,6 +291,7 @@ impl Run {
         }
         let cap_seconds = self.arguments.cap_seconds;
         say(&TrainerEvent::TrainingStarted { tokens, steps, cap_seconds })?;
+        // Whether the cap is passed is calculated, so that a test does not wait for it.
         let overpriced = self.behaviour.value("overpriced").map(|_| 1.0);
         let throttled = self.behaviour.number("throttled").filter(|_| self.arguments.budget_tokens.is_some());
         let slower = throttled.or(overpriced).unwrap_or(0.0);
@@ -362,6 +370,7 @@ impl Run {
             fs::write(path, b"fake")?;
         }
         let mut text = serde_json::to_string(&TrainerEvent::Finished { report: Box::new(report.clone()) })?;
+        // `Bpb` cannot hold these values, so they are put into the printed line.
         for (word, value) in [("null", "null"), ("zero", "0.0")] {
             if self.does(word) {
                 let number = serde_json::to_string(&report.validation)?;
@@ -431,7 +440,7 @@ fn curve_point(eighth: u64, tokens: u64, steps: u64, truth: f64) -> CurvePoint {
     CurvePoint { step: steps * eighth / 8, tokens: tokens * eighth / 8, loss }
 }
 
-/// Touches memory until somebody stops it, at most 4 GiB.
+/// Takes and touches memory until it is stopped, 4 GiB at most.
 fn take_memory() -> ! {
     let mut held = Vec::new();
     for _ in 0..256 {
@@ -450,7 +459,7 @@ fn prepare(out: &Path) -> Result<()> {
     }
     fs::create_dir_all(out)?;
     let manifest = serde_json::json!({ "corpus": corpus, "tokenizer": tokenizer, "fake": true });
-    // At once, as the real one does: a kill leaves no half of it.
+    // Renamed into place, as the real trainer does: a kill leaves no half-written manifest.
     let new = out.join(format!("dataset.json.{}", std::process::id()));
     fs::write(&new, manifest.to_string())?;
     fs::rename(new, out.join("dataset.json"))?;

@@ -1,13 +1,13 @@
-//! What answers a run, as the field would: the response surface, or the real trainer.
+//! Grounds answer the runs of a search or of a simulated node: the response surface, or the real trainer.
 //!
 //! ```text
 //! search, simulator ──Ask: config, tokens or none, seed──▶ Ground ──Answer: outcome, seconds──▶
-//!                                                           ├─ SurfaceGround   fitted to real runs, milliseconds
-//!                                                           └─ TrainerGround   a child process, remembered in a file
+//!                                                           ├─ SurfaceGround   fitted to real runs, fast
+//!                                                           └─ TrainerGround   a child process, with a memo
 //! ```
 //!
-//! Time is virtual on both: an answer says how long the run took, and whoever asked moves the clock. Not here: what is worth
-//! asking.
+//! Time is virtual on both: an answer says how long the run took, and the asker moves its own clock. Not
+//! here: the choice of what to run.
 
 mod memo;
 mod surface;
@@ -24,23 +24,23 @@ pub use trainer::TrainerGround;
 
 /// Training seconds of a run: those of the real runs that the surface is fitted to.
 pub const SECONDS: f64 = 5.0;
-/// The same as an arena has it.
+/// [`SECONDS`] as the budget of an arena.
 pub const BUDGET: Budget = Budget::Milliseconds(5000);
 /// Fewest optimizer steps that a run may have: the trainer's own default.
 pub const FEWEST_STEPS: f64 = 8.0;
 
-/// A run that somebody wants.
+/// A run that is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
-    /// The machine that makes it, where machines differ.
+    /// The index of the machine that makes the run, where machines differ.
     pub machine: usize,
-    /// Its number among the runs of that machine.
+    /// The run's number on that machine.
     pub id: u64,
     /// The config to train.
     pub config: &'a EffectiveConfig,
-    /// Training tokens; none for what [`SECONDS`] buy.
+    /// Training tokens; none for as many as [`SECONDS`] buy.
     pub tokens: Option<u64>,
-    /// The seed.
+    /// The seed of the run.
     pub seed: u64,
 }
 
@@ -49,14 +49,15 @@ pub struct Ask<'a> {
 pub struct Answer {
     /// The report, or the crash. A report's training seconds are the virtual ones.
     pub outcome: Outcome,
-    /// Virtual seconds of training, a crash's too: what a search pays.
+    /// Virtual seconds of training, also of a crash: what a search pays.
     pub seconds: f64,
-    /// Virtual seconds beside them: starting, pricing, evaluating.
+    /// Virtual seconds beside training: starting, pricing, evaluating.
     pub beside: f64,
 }
 
 impl Answer {
-    /// Returns the answer of a run that took so many virtual seconds; a crash took its own, at most as many.
+    /// Returns the answer with a training time of `seconds`; a crash keeps its own time where that is
+    /// shorter.
     #[must_use]
     pub fn taking(mut self, seconds: f64) -> Self {
         self.seconds = if self.outcome.report().is_some() { seconds } else { self.seconds.min(seconds) };
@@ -66,8 +67,8 @@ impl Answer {
         self
     }
 
-    /// Returns what the trainer would have made of the run under bounds: it is stopped where its curve first passes one. A run
-    /// without a curve goes to its end.
+    /// Returns what the trainer would have answered under pruning bounds: the run stops where its curve first
+    /// passes one. A run without a curve goes to its end.
     #[must_use]
     pub fn pruned(self, bounds: Option<PruneBounds>) -> Self {
         let (Outcome::Finished(report), Some(bounds)) = (&self.outcome, bounds) else { return self };
@@ -88,6 +89,7 @@ impl Answer {
             training_cpu_seconds: share * report.training_cpu_seconds,
             startup_seconds: report.startup_seconds,
         });
+        // A run that is stopped early is not evaluated.
         Self { outcome, seconds, beside: report.startup_seconds }
     }
 }
@@ -97,11 +99,11 @@ pub trait Ground {
     /// Returns the config that a search on it begins with.
     fn start(&self) -> EffectiveConfig;
 
-    /// Makes a run.
+    /// Makes the run. An error is the ground's own trouble; a config that fails is an outcome.
     fn run(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer>;
 
-    /// Returns the noiseless level that a config reaches on a machine in [`SECONDS`], bits per byte, infinite for one that
-    /// cannot run; none where nobody knows.
+    /// Returns the noiseless level that a config reaches on a machine in [`SECONDS`], bits per byte. It is
+    /// infinite for a config that cannot run, and none where the truth is not known.
     fn truth(&mut self, machine: usize, config: &EffectiveConfig) -> Option<f64>;
 }
 

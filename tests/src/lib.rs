@@ -1,4 +1,4 @@
-//! What the tests of the node as a whole share.
+//! Shared by the tests of the whole node: the response surface, simulated nights and swarms, and searches.
 
 pub mod chance;
 pub mod ground;

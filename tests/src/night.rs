@@ -1,21 +1,28 @@
-//! Simulated nights of experiments with known truth, to see what a keep rule makes of them.
+//! Simulated nights of experiments with known true effects, for testing a keep rule.
 //!
-//! The world. A config is a level and, for each knob group g, a version. A run's value is
-//! `level + drift(t) + Σ_g σ_g · (√ρ · common_g(seed) + √(1−ρ) · own_g(version, seed))`, where common and own have a variance of 1 and a
-//! [`Shape`], so two configs that differ in group g only have a paired difference of sd `σ_g · √(2(1−ρ))` on equal seeds, while the single run
-//! carries the noise of all groups: σ belongs to a contrast. The σ_g span a factor of ten. An experiment belongs to one group and its true
-//! effect is in units of that group's σ_g: a gain is −2σ_g, a loser has an exponentially distributed loss of mean 3σ_g
-//! (so a quarter of the losers lose less than a σ), a no-op is 0 and draws new noise. Drift is one curve for all runs, in
-//! units of the geometric mean of the σ_g over a night of [`NIGHT_RUNS`] runs; it does not wait for anybody.
+//! A config is a level and, for each knob group g, a version. A run's value is
+//!
+//! ```text
+//! level + drift(t) + Σ_g σ_g · (√ρ · common_g(seed) + √(1−ρ) · own_g(version, seed))
+//! ```
+//!
+//! where `common` and `own` have a variance of 1 and a [`Shape`]. So two configs that differ only in group g
+//! have a paired difference of sd `σ_g · √(2(1−ρ))` on equal seeds, while a single run carries the noise of
+//! all groups: σ belongs to a contrast. The σ_g span a factor of ten.
+//!
+//! An experiment changes one group, and its true effect is in units of that group's σ_g. A gain is −2σ_g. A
+//! loser has an exponentially distributed loss of mean 3σ_g, so a quarter of the losers lose less than a σ. A
+//! no-op is 0 and draws new noise. Drift is one curve for all runs, in units of the geometric mean of the σ_g
+//! over a night of [`NIGHT_RUNS`] runs; every run moves it on.
 
 use autoswarm_node::research::verdict::{Evidence, Next, NoiseModel, Policy, Screen, ScreeningCache};
 use autoswarm_protocol::KnobGroup;
 
 /// Experiments in a night.
 pub const EXPERIMENTS: usize = 100;
-/// Runs after which the drift has reached its final size: the issue's 2.5 runs an experiment.
+/// Runs after which the drift has reached its final size: 2.5 runs an experiment.
 pub const NIGHT_RUNS: usize = 250;
-/// Seeds of the baseline; they start the noise estimate and are counted.
+/// Runs of the baseline, one a seed: they begin the noise estimate and count among the night's runs.
 pub const BASELINE_SEEDS: u32 = 4;
 /// σ_g of the four groups (bpb), a decade apart from first to last.
 const GROUPS: [(KnobGroup, f64); 4] = [
@@ -26,7 +33,7 @@ const GROUPS: [(KnobGroup, f64); 4] = [
 ];
 /// Geometric mean of the σ_g: the unit of drift (bpb).
 const TYPICAL_SIGMA: f64 = 0.009_487;
-/// Fresh seeds with which a keep is measured again in the morning.
+/// Pairs on fresh seeds that measure each keep again in the morning.
 const MORNING_PAIRS: u64 = 16;
 
 /// How the machine's values move over a night, in units of the typical σ.
@@ -38,14 +45,14 @@ pub enum Drift {
     Walk(f64),
 }
 
-/// How runs on different seeds lie, with a mean of 0 and a variance of 1.
+/// The distribution of runs over seeds, with a mean of 0 and a variance of 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape {
-    /// A normal distribution, which is what the verdict supposes.
+    /// A normal distribution, as the verdict assumes.
     Bell,
     /// Two narrow heaps, the upper one with this share of the runs: some seeds learn what others do not.
     Heaps(f64),
-    /// A normal distribution of which one run in twenty is this many times as far out: spikes of the loss.
+    /// A normal distribution in which one run in twenty is this many times as far out: spikes of the loss.
     Spikes(f64),
 }
 
@@ -55,12 +62,12 @@ const HEAP_SD: f64 = 0.4;
 const SPIKE_SHARE: f64 = 0.05;
 
 impl Shape {
-    /// Shapes a normal and a uniform number.
+    /// Returns a number of this shape, made of a normal and a uniform one.
     fn of(self, normal: f64, uniform: f64) -> f64 {
         match self {
             Self::Bell => normal,
             Self::Heaps(upper) => {
-                // Heaps a apart have a variance of a² · share · (1 − share) between them.
+                // Two heaps at a distance of a have a variance of a² · share · (1 − share) between them.
                 let apart = ((1.0 - HEAP_SD * HEAP_SD) / (upper * (1.0 - upper))).sqrt();
                 let place = if uniform < upper { 1.0 - upper } else { -upper };
                 apart * place + HEAP_SD * normal
@@ -73,7 +80,7 @@ impl Shape {
     }
 }
 
-/// One cell of the table.
+/// What is simulated: one cell of the table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NightSpec {
     /// Share of experiments that truly gain 2σ.
@@ -84,11 +91,11 @@ pub struct NightSpec {
     pub correlation: f64,
     /// Drift of all values with time.
     pub drift: Drift,
-    /// How runs on different seeds lie.
+    /// The distribution of runs over seeds.
     pub shape: Shape,
 }
 
-/// What a rule made of one or of many nights.
+/// What a keep rule did in one night, or in the sum of many.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
     /// Nights summed up.
@@ -105,9 +112,9 @@ pub struct Tally {
     pub claimed: f64,
     /// Sum of what the same keeps gave on fresh seeds in the morning (bpb).
     pub measured: f64,
-    /// The same two sums in units of each keep's σ_g, where large groups weigh no more than small ones.
+    /// `claimed` in units of each keep's σ_g, so that large groups weigh no more than small ones.
     pub claimed_sigmas: f64,
-    /// See `claimed_sigmas`.
+    /// `measured` in units of each keep's σ_g.
     pub measured_sigmas: f64,
 }
 
@@ -156,7 +163,8 @@ impl Tally {
     }
 }
 
-/// Counter-based random numbers: a value is a function of its key, so a config has the same run on the same seed.
+/// Counter-based random numbers: a value is a function of its key, so a config has the same run on the same
+/// seed.
 #[derive(Clone, Copy, Debug)]
 struct Chance(u64);
 
@@ -209,7 +217,7 @@ impl Machine {
         Self { spec, chance: Chance(mix(seed)), walk: 0.0, runs: 0 }
     }
 
-    /// A run: takes time, so the drift moves on.
+    /// Makes a run. It takes time, so the drift moves on.
     fn run(&mut self, config: &Config, seed: u64) -> f64 {
         let drift = match self.spec.drift {
             Drift::Linear(size) => size * self.runs as f64 / NIGHT_RUNS as f64,
@@ -223,7 +231,7 @@ impl Machine {
         self.value(config, seed) + TYPICAL_SIGMA * drift
     }
 
-    /// What a run gives without drift.
+    /// Returns what a run gives without drift.
     fn value(&self, config: &Config, seed: u64) -> f64 {
         let mut value = config.level;
         for (index, (_, sigma)) in GROUPS.iter().enumerate() {
@@ -237,7 +245,7 @@ impl Machine {
         value
     }
 
-    /// The `number`-th proposal on top of a config: its group's index, the true effect (bpb) and the child.
+    /// Returns proposal `number` on top of a config: its group's index, its true effect (bpb) and the child.
     fn propose(&self, number: usize, parent: &Config) -> (usize, f64, Config) {
         let key = number as u64;
         let group = (self.chance.bits([10, key, 0]) % GROUPS.len() as u64) as usize;
@@ -245,17 +253,19 @@ impl Machine {
         let effect = if kind < self.spec.gain_share {
             -2.0
         } else if kind < self.spec.gain_share + self.spec.loser_share {
+            // Exponential, with a mean of 3.
             -3.0 * self.chance.uniform([12, key, 0]).ln()
         } else {
             0.0
         } * GROUPS[group].1;
         let mut child = *parent;
         child.level += effect;
-        child.versions[group] = key + 1;
+        child.versions[group] = key + 1; // 0 is the baseline's
         (group, effect, child)
     }
 
-    /// Books a keep: what it claims, what is true, what fresh seeds say in the morning.
+    /// Adds a keep to the tally: its claim, whether it is a true gain, and what fresh seeds give in the
+    /// morning.
     fn book(&self, tally: &mut Tally, parent: &Config, child: &Config, group: usize, claimed: f64) {
         let measured = (0..MORNING_PAIRS)
             .map(|pair| 1_000_000_000 + child.versions[group] * MORNING_PAIRS + pair)
@@ -275,10 +285,10 @@ impl Machine {
 }
 
 const BASELINE: Config = Config { level: 2.0, versions: [0; GROUPS.len()] };
-/// Confirmation seeds start here, far from the screening list.
+/// First seed of the fresh pairs, far above those of screening.
 const FRESH_SEEDS: u64 = 1_000_000;
 
-/// One night of a node that follows the policy.
+/// Simulates a night of a node that follows the policy.
 pub fn honest_night(spec: NightSpec, policy: &Policy, seed: u64) -> Tally {
     let mut machine = Machine::new(spec, seed);
     let mut tally = Tally { nights: 1.0, ..Tally::default() };
@@ -312,6 +322,7 @@ pub fn honest_night(spec: NightSpec, policy: &Policy, seed: u64) -> Tally {
                     for _ in 0..count {
                         let attempt = evidence.pairs.len() as u64;
                         let seed = FRESH_SEEDS + number as u64 * 1000 + attempt;
+                        // Each side goes first in turn, or drift would favour one of them.
                         let difference = if attempt.is_multiple_of(2) {
                             let before = machine.run(&incumbent, seed);
                             machine.run(&child, seed) - before
@@ -337,7 +348,7 @@ pub fn honest_night(spec: NightSpec, policy: &Policy, seed: u64) -> Tally {
     tally
 }
 
-/// One night of the reference's rule: one run on one fixed seed, and lower is kept.
+/// Simulates a night of the reference's rule: one run on one fixed seed, and lower is kept.
 pub fn reference_night(spec: NightSpec, seed: u64) -> Tally {
     const FIXED_SEED: u64 = 42;
     let mut machine = Machine::new(spec, seed);

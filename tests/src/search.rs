@@ -1,13 +1,14 @@
-//! The benchmark of search: what methods make of the same training seconds, from the same start, on the same ground.
+//! The benchmark of search: methods compete with the same training seconds, start and ground.
 //!
 //! ```text
 //! method ──config, seed──▶ Account: pays training seconds ──▶ Ground
-//!    └─ what it saw ──▶ what it would choose at each time ──▶ what that is truly worth ──▶ Story
+//!    └─ what it saw ──▶ its choice at each time ──▶ the choice's true gain ──▶ Story
 //! ```
 //!
-//! Every run is paid for by its training seconds: the first look, retests, crashes, and the measurements by which a method
-//! makes its choice. Starting, pricing and evaluating cost all methods the same per run and are left out. A method's story
-//! is the true gain of what it would choose at each time; nobody but the judge sees that. `node/docs/search.md` has figures.
+//! A method pays for every run with the run's training seconds: first looks, retests, crashes, and the
+//! measurements by which it makes its choice. Starting, pricing and evaluating cost the same per run for all
+//! methods and are left out. A method's story is the true gain of its choice at each time, which only the
+//! judge sees. `node/docs/search.md` has the figures.
 
 mod account;
 mod choice;
@@ -30,44 +31,46 @@ pub use space::{Axis, Kind, Range, axes};
 
 use crate::ground::Ground;
 
-/// One search.
+/// The conditions of one search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     /// Training seconds to spend.
     pub seconds: f64,
-    /// All that is by chance follows from it; another seed has other luck in every run.
+    /// The repetition: all luck follows from it, and another seed has other luck in every run.
     pub seed: u64,
-    /// Whether configs that the node's predictor of memory and step time rules out are left out, for nothing.
+    /// Whether configs that the node's predictor of memory and step time rules out are skipped at no cost.
     pub predictor: bool,
-    /// How far a rival may go.
+    /// How far from the start a rival may go.
     pub range: Range,
-    /// Times, evenly over the seconds, at which rivals' choices are judged.
+    /// How many times rivals' choices are judged, evenly over the seconds.
     pub checkpoints: u32,
 }
 
 /// A search's story by one rule of choosing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Story {
-    /// The method.
+    /// The method's name.
     pub method: String,
     /// How it chooses from what it saw.
     pub rule: Rule,
     /// Whether the predictor was on.
     pub predictor: bool,
-    /// How far it might go.
+    /// How far from the start it might go.
     pub range: Range,
-    /// The repetition.
+    /// The repetition, as in [`Spec::seed`].
     pub seed: u64,
     /// Training seconds that it had.
     pub seconds: f64,
-    /// From when on the choice has which true gain over the start: training seconds, bits per byte.
+    /// The choice's true gain over the start, bits per byte, each with the training second from which on it
+    /// holds.
     pub gains: Vec<(f64, f64)>,
-    /// The gain that the search itself claims for its last choice, bits per byte; none of a method that claims nothing.
+    /// The gain that the search itself claims for its last choice, bits per byte; none for a method without
+    /// claims.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed: Option<f64>,
     /// Different configs tried.
     pub experiments: usize,
-    /// Runs.
+    /// Runs that ended in time.
     pub runs: usize,
     /// Runs that gave no number.
     pub crashes: usize,
@@ -85,9 +88,9 @@ impl Story {
 /// A way to search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// The node's own: its research core with one slot, everything paid.
+    /// The node's own search: its research core with one slot, every run paid.
     Evolve,
-    /// One that only asks for configs.
+    /// A search that only asks for the values of configs.
     Rival(Rival),
 }
 
@@ -105,13 +108,13 @@ impl Method {
         Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, method)| method)
     }
 
-    /// Returns its name.
+    /// Returns the method's name, as in [`Self::ALL`].
     pub fn name(self) -> &'static str {
         let known = Self::ALL.into_iter().find(|(_, method)| *method == self);
         known.map(|(name, _)| name).expect("every method has a name")
     }
 
-    /// Searches; returns a story for each rule by which the method could choose.
+    /// Searches, and returns a story for each rule by which the method could choose.
     pub fn search(
         self,
         spec: &Spec,
@@ -128,7 +131,7 @@ impl Method {
     }
 }
 
-/// Returns a rival's stories by each rule, from all that it saw.
+/// Returns a rival's stories, one for each rule of choosing from all that it saw.
 pub(crate) fn stories(
     name: &str,
     spec: &Spec,

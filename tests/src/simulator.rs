@@ -1,14 +1,16 @@
-//! Swarms under virtual time: the real research core, search, verdict and discoveries of 1 to 1,000 nodes, on the surface.
+//! Simulated swarms under virtual time: 1 to 1,000 nodes with the real code that decides.
 //!
 //! ```text
-//!  queue ──▶ run ended ──▶ Research::handle ──▶ orders ──▶ the surface says value and seconds ──▶ queue
+//!  queue ──▶ run ended ──▶ Research::handle ──▶ orders ──▶ the surface gives value and seconds ──▶ queue
 //!    │                         └─▶ concluded ──▶ sign ─verify─▶ link: latency, loss, partition ──▶ queue
 //!    └─────▶ heard ──▶ Discoveries::hear ──▶ what to try next ──▶ Research::handle
 //! ```
 //!
-//! What is real: everything that decides, and the signed records. What is not: the trainer (the surface stands for it; [`simulate_on`] takes another [ground](crate::ground)), the
-//! wire (a message is heard after a latency, or at the next reconciliation if it is lost), files and processes. The same
-//! seed gives the same trajectory. Not here: which conditions are compared ([`crate::simulator::conditions`]).
+//! Real are the research core, search, verdict and discoveries, and the signed records. Simulated is the
+//! trainer: the surface stands for it, or another [ground](crate::ground) in [`simulate_on`]. Simulated is
+//! the wire: a message is heard after a latency, or at the next reconciliation if gossip loses it. There are
+//! no files and no processes. The same seed gives the same trajectory. Not here: which conditions are
+//! compared ([`crate::simulator::conditions`]).
 
 pub mod conditions;
 mod liar;
@@ -22,28 +24,28 @@ pub use link::{Link, Partition};
 pub use measures::{Adoption, Story};
 pub use world::{simulate, simulate_on};
 
-/// One simulated swarm. Runs train for 5 s, as the runs that the surface is fitted to did.
+/// One simulated swarm. Runs train for 5 s, like the real runs that the surface is fitted to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     /// Honest nodes, one slot each.
     pub nodes: usize,
-    /// Nodes that publish lies and make no runs, beside the honest ones.
+    /// Nodes, beside the honest ones, that publish lies and make no runs.
     pub liars: usize,
-    /// What they lie about.
+    /// What the liars lie about.
     pub lies: Vec<Lie>,
-    /// Whether what is published is heard by anybody.
+    /// Whether nodes hear each other at all.
     pub talking: bool,
-    /// Virtual hours.
+    /// Virtual hours to simulate.
     pub hours: f64,
-    /// Experiments after which a node rests, its baseline apart; none for as many as the hours allow.
+    /// Experiments after which a node rests, its baseline not counted; none for as many as the hours allow.
     pub experiments: Option<usize>,
-    /// Speed of the nodes' cores relative to the surface's, taken in turn.
+    /// Speeds of the nodes' cores relative to the surface's; nodes take them in turn.
     pub speeds: Vec<f64>,
-    /// Messages on their way.
+    /// How messages travel.
     pub link: Link,
-    /// Whether every node searches with the same seed, as nodes do that are not told one.
+    /// Whether all nodes search with the same seed, as real nodes do when none is given.
     pub one_search_seed: bool,
-    /// All that is drawn follows from it.
+    /// The seed of everything that is drawn.
     pub seed: u64,
 }
 

@@ -1,8 +1,8 @@
-//! The response surface of the fake trainer: what a config is worth, and the noise that hides it.
+//! The made-up response surface of the fake trainer: the true level of a config, and the noise that hides it.
 //!
-//! **For tests of the node only; no number from here says anything about training.** It has a known optimum away from
-//! the defaults in a dozen knobs, costs that grow with the model, and noise whose correlation between two configs on
-//! one seed is set, so that a test can compare what a node claims with what is true.
+//! **For tests of the node only; no number from here says anything about training.** In a dozen knobs it has
+//! a known optimum away from the defaults. Costs grow with the model. The correlation of the noise between
+//! two configs on one seed is given. So a test can compare a node's claims with the truth.
 
 use autoswarm_protocol::{EffectiveConfig, Knob};
 use rand::{Rng, SeedableRng};
@@ -37,7 +37,7 @@ enum Distance {
     Plain,
 }
 
-/// Knob, optimum, unit and bits per byte at one unit's distance.
+/// Knobs with their optimum, the unit of distance, and the bits per byte lost at a distance of one unit.
 const BOWL: &[(Knob, f64, Distance, f64)] = &[
     (Knob::Depth, 3.0, Distance::Octaves, 0.05),
     (Knob::Width, 192.0, Distance::Octaves, 0.04),
@@ -69,6 +69,7 @@ pub fn true_bpb(config: &EffectiveConfig, tokens: u64) -> f64 {
         .sum();
     let tied = if config.choice(Knob::Head) == "tied" { 0.03 } else { 0.0 };
     let gated = if config.choice(Knob::Activation) == "swiglu" { -0.01 } else { 0.0 };
+    // A power law of the tokens: what training longer would still gain.
     let young = 1.5 * (1e5 / (tokens as f64 + 1e4)).powf(0.3);
     1.5 + bowl + tied + gated + young
 }
@@ -80,7 +81,7 @@ pub fn noise(config: &EffectiveConfig, seed: u64, split: u8, noise: Noise) -> f6
     noise.sigma * (noise.correlation.sqrt() * shared + (1.0 - noise.correlation).sqrt() * own)
 }
 
-/// Returns the trainable parameters.
+/// Returns the number of trainable parameters.
 pub fn parameters(config: &EffectiveConfig) -> u64 {
     let (depth, width) = (config.integer(Knob::Depth) as u64, config.integer(Knob::Width) as u64);
     12 * depth * width * width + 2 * u64::from(VOCABULARY) * width
@@ -97,7 +98,7 @@ pub fn tokens_per_second(config: &EffectiveConfig) -> f64 {
     batch / (batch * flops_per_token(config) / 2e11 + 0.002)
 }
 
-/// A standard normal number from hashed bytes (Box–Muller).
+/// Returns a standard normal number made of hashed bytes (Box–Muller).
 fn normal(parts: &[&[u8]]) -> f64 {
     let hash = autoswarm_protocol::id::ConfigHash::of(&parts.concat());
     let mut rng = ChaCha8Rng::from_seed(*hash.as_bytes());

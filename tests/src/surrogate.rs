@@ -1,13 +1,14 @@
-//! The response surface: what a config is worth, what it costs and how noisy it is, fitted to real runs of the trainer.
+//! The response surface, fitted to real runs of the trainer: a config's level, its speed and its noise.
 //!
 //! ```text
 //! real runs ──▶ level: bits per byte at a token count      (Gaussian process on ln(bpb − FLOOR))
-//!           ├─▶ speed: tokens per second of one core        (five costs, and a process on what they leave)
+//!           ├─▶ speed: tokens per second of one core        (five costs, and a Gaussian process on the rest)
 //!           └─▶ noise: its size, and what runs on one seed share
 //! ```
 //!
-//! Searches are compared and swarms are simulated on it: milliseconds instead of hours, and the truth is known.
-//! `node/docs/simulation.md` says how good it is; `test-bed fit` makes its parameters from the committed runs.
+//! Searches are compared and swarms are simulated on it: that takes milliseconds instead of hours, and the
+//! truth is known. `node/docs/simulation.md` says how good it is. `test-bed fit` makes its parameters from
+//! the committed runs.
 
 pub mod axes;
 pub mod costs;
@@ -27,40 +28,43 @@ use gaussian::{Gaussian, Kernel, Row};
 use noise::Noise;
 use runs::{BUDGET_SECONDS, CONTEXT, RealRun};
 
-/// The config around which the runs were sampled: the calibrated start of one core at 5 s on that day; since then it is 64 wide.
+/// The config around which the runs were sampled. It was the calibrated start of one core at 5 s on the day
+/// of the runs; since then the calibrated start is 64 wide.
 const START: &str = "depth=2 width=32 head_dim=32 sequence_length=64 batch_tokens=1024 window_pattern=SSSL \
                      short_window=0.035 activation=swiglu mlp_ratio=2.5 value_embeddings=none";
-/// Bits per byte below what any run reached: the level is modelled by the logarithm of what is above it.
+/// Bits per byte below what any run reached. The model is of the logarithm of the level above it.
 const FLOOR: f64 = 1.5;
-/// Above this a run's value says only "bad": its noise counts as larger in proportion. Bits per byte.
+/// Bits per byte above which a run's value says little more than "bad": its noise counts as larger in
+/// proportion.
 const BAD: f64 = 3.2;
-/// Standard deviations by which a config is worse than expected, of what the runs leave open about it. Whoever looks for the best config of
-/// a fit finds where it is wrong; 14 such configs were 2.1 of these worse when they were trained. // measured 2026-11
+/// How much worse than its mean prediction a config counts, in posterior standard deviations. A search for
+/// the best config of a fit finds the places where the fit is too good: 14 such configs, when trained, were
+/// worse by 2.1 of these standard deviations. // measured 2026-11
 const PESSIMISM: f64 = 1.0;
-/// Tokens at which the last coordinate is 0; it moves by an octave.
+/// Tokens at which the coordinate of the tokens is 0; its unit is an octave.
 const REFERENCE_TOKENS: f64 = 800_000.0;
-/// What the tokens and a knob of the speed weigh before the runs, of a variance of 1. // Wild guess.
+/// Prior weights, of a variance of 1: of the tokens in the level, and of a knob in the speed. // Wild guess.
 const TOKENS_WEIGHT: f64 = 0.1;
 const SPEED_WEIGHT: f64 = 0.02;
-/// Steps after which a knob is as far from the start as can be.
+/// Steps from the start beyond which a knob counts as no farther away.
 const FAR: f64 = 3.0;
 /// Fewest steps that a run may have, as the trainer's own default.
 const FEWEST_STEPS: f64 = 8.0;
 
-/// Everything that was fitted.
+/// All parameters that are fitted to runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Parameters {
-    /// What decides the level.
+    /// The kernel of the level.
     pub level: Kernel,
-    /// What decides the speed, beyond the costs.
+    /// The kernel of what the costs do not explain of the speed.
     pub speed: Kernel,
-    /// The costs of a token.
+    /// The costs of a training token.
     pub costs: Costs,
-    /// The noise.
+    /// The size of a run's noise, and what runs share of it.
     pub noise: Noise,
 }
 
-/// The surface.
+/// The response surface: the parameters, conditioned on runs.
 #[derive(Debug, Clone)]
 pub struct Surrogate {
     level: Gaussian,
@@ -74,17 +78,18 @@ impl Surrogate {
         Self::new(parameters(), &runs::real_runs())
     }
 
-    /// Conditions on runs.
+    /// Makes the surface of some parameters, conditioned on runs.
     pub fn new(parameters: Parameters, runs: &[RealRun]) -> Self {
         let level = Gaussian::new(parameters.level.clone(), &names(), &level_rows(runs));
         let speed = Gaussian::new(parameters.speed.clone(), &names(), &speed_rows(&parameters.costs, runs));
         Self { level, speed, parameters }
     }
 
-    /// Returns the bits per byte that a config reaches on average after `tokens` training tokens: what the runs say, and where they say little,
-    /// something worse.
+    /// Returns the bits per byte that a config reaches on average after `tokens` training tokens: what the
+    /// runs predict, and something worse where they say little.
     pub fn level(&self, config: &EffectiveConfig, tokens: f64) -> f64 {
         let (mean, doubt) = self.level.with_doubt(&place(config, tokens));
+        // The cap on the logarithm keeps a config far from all runs finite.
         FLOOR + (mean + PESSIMISM * doubt).min(4.0).exp()
     }
 
@@ -100,13 +105,14 @@ impl Surrogate {
         (self.tokens_per_second(config) * faster * seconds / batch).round() * batch
     }
 
-    /// Returns what a config reaches on one core in the budget of the runs: what an optimiser would minimise.
+    /// Returns the level that a config reaches on one core in the budget of the runs, infinite for a crash:
+    /// what an optimiser minimises.
     pub fn worth(&self, config: &EffectiveConfig) -> f64 {
         let tokens = self.tokens(config, BUDGET_SECONDS, 1.0);
         if self.crash(config, tokens).is_some() { f64::INFINITY } else { self.level(config, tokens) }
     }
 
-    /// Returns how a run of a config ends without a number, if it does.
+    /// Returns why a run of a config gives no number, if it gives none.
     pub fn crash(&self, config: &EffectiveConfig, tokens: f64) -> Option<CrashClass> {
         let steps = tokens / config.integer(Knob::BatchTokens) as f64;
         (steps < FEWEST_STEPS).then_some(CrashClass::TooSlow)
@@ -136,7 +142,7 @@ pub fn parameters() -> Parameters {
         .expect("the committed parameters are well-formed")
 }
 
-/// Fits everything to runs; `tell` hears what, the round and the likelihood.
+/// Fits all parameters to runs; `tell` hears what is fitted, the round, and the likelihood's logarithm.
 pub fn fit(runs: &[RealRun], rounds: usize, tell: &mut dyn FnMut(&str, usize, f64)) -> Parameters {
     let rows = level_rows(runs);
     let level = gaussian::fit(&level_start(), &names(), &rows, rounds, &mut |round, value| {
@@ -153,13 +159,13 @@ pub fn fit(runs: &[RealRun], rounds: usize, tell: &mut dyn FnMut(&str, usize, f6
     Parameters { level, speed, costs, noise }
 }
 
-/// Returns the noise of runs around a level with this kernel.
+/// Returns the noise of runs around the level that this kernel predicts.
 pub fn noise(level: &Kernel, runs: &[RealRun]) -> Noise {
     let surface = Gaussian::new(level.clone(), &names(), &level_rows(runs));
     Noise::fit(runs, &|config, tokens| FLOOR + surface.at(&place(config, tokens)).exp())
 }
 
-/// Returns where the fit of the level begins.
+/// Returns the kernel from which the fit of the level begins.
 fn level_start() -> Kernel {
     Kernel::start(KNOBS.iter().map(|row| axes::importance(row.knob)).chain([TOKENS_WEIGHT]).collect())
 }
@@ -169,8 +175,8 @@ pub fn how_fitted(parameters: &Parameters, runs: &[RealRun]) -> (f64, f64) {
     gaussian::how_fitted(&level_start(), &parameters.level, &names(), &level_rows(runs))
 }
 
-/// Returns a config's coordinates, the octaves of its tokens, and how far from the start it is: 1 for each knob of which
-/// little is left.
+/// Returns a config's coordinates, then its tokens in octaves, and last its distance from the start: the sum
+/// over the knobs, each counting at most 1.
 fn place(config: &EffectiveConfig, tokens: f64) -> Vec<f64> {
     static BEGIN: LazyLock<Vec<f64>> = LazyLock::new(|| axes::coordinates(&start()));
     static NAMES: LazyLock<Vec<bool>> = LazyLock::new(axes::choices);
@@ -213,7 +219,8 @@ fn speed_rows(costs: &Costs, runs: &[RealRun]) -> Vec<Row> {
             Some(Row {
                 x: place(&run.config, REFERENCE_TOKENS),
                 y: (speed * costs.seconds_per_token(&run.config)).ln(),
-                // What two prices share is the hour, not the seed.
+                // Prices share the hour at which they were taken, not the seed: eight in a row count as one
+                // hour.
                 seed: index as u64 / 8,
                 noisier: 1.0,
             })

@@ -1,4 +1,4 @@
-//! `test-bed`: fits the response surface to real runs, scores it, simulates swarms on it, and compares searches.
+//! `test-bed`: fits and scores the response surface, simulates swarms on it, and compares searches.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line of the tests
 
 #[path = "test_bed/search.rs"]
@@ -69,7 +69,7 @@ enum Cli {
         /// Seeds of each condition
         #[arg(long, default_value_t = 10)]
         seeds: u64,
-        /// The first of them; what is tuned on some is told of others
+        /// The first of these seeds: tune on some, report others
         #[arg(long, default_value_t = 1)]
         first_seed: u64,
         /// Node hours of each simulation
@@ -99,7 +99,7 @@ enum Cli {
     Table(search::TableArgs),
     /// Run a swarm on the real trainer under a virtual clock, and measure what its nodes chose on fresh seeds
     RealSwarm(search::SwarmArgs),
-    /// Fit nothing: print configs on the way up the surface of FILES, for collect.py --ask
+    /// Print configs on the way up the surface of FILES, for collect.py --ask
     Ask {
         /// What collect.py wrote
         #[arg(required = true)]
@@ -145,7 +145,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 optimum::climb(&surrogate, surrogate::start(), chance, &mut |config| {
                     way.push(config.clone());
                 });
-                // From an eighth of the way to its middle: the further, the less the runs say about it.
+                // From an eighth of the way up to five eighths: the further up, the less the runs say about a
+                // config.
                 let place = way.len() * (1 + number as usize % 5) / 8;
                 println!("{}", runs::config_text(&way[place.max(1) - 1]));
             }
@@ -172,7 +173,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 );
             }
             println!(
-                "experiments {:?} keeps {:?} runs {:?} adoptions {} true {:?} harmful lies {} foreign {:.3} half {:?} digest {:x} in {:.1?}",
+                "experiments {:?} keeps {:?} runs {:?} adoptions {} true {:?} harmful lies {} foreign {:.3} \
+                 half {:?} digest {:x} in {:.1?}",
                 story.experiments,
                 story.keeps,
                 story.runs,
@@ -226,7 +228,7 @@ fn read(files: &[PathBuf]) -> anyhow::Result<Vec<runs::RealRun>> {
     Ok(all)
 }
 
-/// Prints the knobs by what they weigh.
+/// Prints the knobs with the largest weights in the level, and its kernel's other parameters.
 fn strongest(parameters: &surrogate::Parameters) {
     let mut weights: Vec<(&str, f64)> = autoswarm_protocol::knobs::KNOBS
         .iter()

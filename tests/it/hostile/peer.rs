@@ -21,27 +21,27 @@ use tokio::sync::mpsc;
 
 use crate::nodes::objective;
 
-/// How it answers questions about records.
+/// How a hostile peer answers requests for records.
 pub(crate) enum Serving {
-    /// It has none.
+    /// It has no records.
     Nothing,
-    /// It says which it has, and hands none out.
+    /// It says which records it has, and hands none out.
     Withholding(Box<Archive>),
-    /// It never agrees.
+    /// Its fingerprints never match, so that comparing never ends.
     Endless,
-    /// It answers something else.
+    /// It answers another question than the one asked.
     Evasive,
 }
 
-/// What a test has it do.
+/// What a test makes a hostile peer do.
 pub(crate) enum Deed {
     /// Gossip these bytes.
     Gossip(Vec<u8>),
-    /// Open a stream of a protocol to everybody, write, and then neither close nor read.
+    /// Open a stream of a protocol to every victim, write these bytes, and then neither close nor read.
     Raw(StreamProtocol, Vec<u8>),
 }
 
-/// Writes bytes and leaves the stream open.
+/// A codec that writes bytes and leaves the stream open.
 #[derive(Debug, Clone, Default)]
 struct Raw;
 
@@ -72,7 +72,7 @@ impl request_response::Codec for Raw {
     {
         io.write_all(&bytes).await?;
         io.flush().await?;
-        // Longer than any test: half-open.
+        // Longer than any test, so that the stream stays half-open.
         tokio::time::sleep(Duration::from_hours(1)).await;
         Ok(())
     }
@@ -105,11 +105,11 @@ pub(crate) fn topic(objective: ObjectiveId) -> gossipsub::IdentTopic {
     gossipsub::IdentTopic::new(format!("/autoswarm/1/{objective}"))
 }
 
-/// The protocol under which gossip listens for raw streams.
+/// The protocol of gossip's streams, for raw bytes.
 pub(crate) const GOSSIP: StreamProtocol = StreamProtocol::new("/meshsub/1.1.0");
 
 impl Hostile {
-    /// Starts one and connects it with its victims, until they are ready to hear it.
+    /// Starts a hostile peer, connects it with its victims, and waits until they are ready to hear it.
     pub(crate) async fn start(victims: &[Multiaddr], serving: Serving) -> Self {
         let mut swarm = build();
         for victim in victims {
@@ -117,7 +117,7 @@ impl Hostile {
         }
         let mut connected = HashSet::new();
         while connected.len() < victims.len() {
-            // Once they say what they listen to, gossip passes.
+            // Gossip passes once a victim has told its topics.
             let event = swarm.select_next_some().await;
             if let SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Subscribed {
                 peer_id,
@@ -206,7 +206,7 @@ async fn live(
             deed = given.recv() => match deed {
                 None => return,
                 Some(Deed::Gossip(bytes)) => {
-                    // What the own side refuses, as an old message, is told to nobody.
+                    // What gossipsub itself refuses here, such as a message told before, reaches nobody.
                     let _ = swarm.behaviour_mut().gossip.publish(topic(objective().id()), bytes);
                 }
                 Some(Deed::Raw(protocol, bytes)) => {
@@ -240,17 +240,17 @@ impl Serving {
             (Self::Withholding(archive), PeerRequest::Reconcile(frame)) => {
                 PeerResponse::Reconcile(sync::answer_frame(archive, frame).expect("an honest frame"))
             }
-            // A range over everything whose fingerprint is nobody's.
+            // One range over everything, with a fingerprint that matches nothing.
             (Self::Endless, PeerRequest::Reconcile(_)) => {
                 PeerResponse::Reconcile([&[0x61, 0, 0, 1][..], &[7; 16]].concat())
             }
-            // All is skipped: nothing to talk about.
+            // A frame without ranges: nothing to compare.
             (Self::Nothing, PeerRequest::Reconcile(_)) => PeerResponse::Reconcile(vec![0x61]),
         }
     }
 }
 
-/// Addresses as an enemy names them: too many, garbage, and of others.
+/// Addresses that an enemy hands out: too many, some garbage, and all of other machines.
 fn bogus_addresses() -> Vec<Vec<u8>> {
     let victim = |n: u8| format!("/ip4/192.0.2.{n}/tcp/80/p2p/{}", PeerId::random());
     let addresses = (0..100).map(|n| victim(n).parse::<Multiaddr>().expect("an address").to_vec());

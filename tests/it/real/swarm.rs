@@ -1,4 +1,4 @@
-//! A swarm of three real processes that really train: what one finds the others hear, try and answer.
+//! A swarm of three real processes, two of which train: a discovery is heard, tried, cited and answered.
 
 use std::{
     fs,
@@ -16,16 +16,16 @@ use crate::{
     swarm::{LISTEN, Node},
 };
 
-/// How long each step may take where the trainers, which give way to everything, find a busy machine.
+/// How long each step may take on a busy machine, where trainers give way to all other work.
 const PATIENCE: Duration = Duration::from_mins(15);
 
-/// A start that hardly learns, so that its cure is a gain which no noise hides and no search finds in one step; and small, with
-/// nothing left to calibrate, so that it is the same for all.
+/// A start that hardly learns, so that its cure is a gain which no noise hides and no search finds in one
+/// step. It is small, and leaves nothing to calibrate, so that it is the same for all nodes.
 const POOR: &str = "matrix_lr = 0.0001\nembedding_lr = 0.001\nunembedding_lr = 0.0001\nscalar_lr = 0.001\n\
     depth = 1\nwidth = 32\nhead_dim = 16\nsequence_length = 64\nbatch_tokens = 512\nwindow_pattern = \"L\"\n";
 const CURE: &str = "matrix_lr 0.04, embedding_lr 0.6, unembedding_lr 0.004, scalar_lr 0.5";
 
-/// A home beside the objective: a megabyte of text, and a poor start.
+/// A home beside an objective with a megabyte of text and a poor start.
 fn objective() -> Place {
     let place = place();
     let text = place.folder.path().join("text.txt");
@@ -40,14 +40,14 @@ fn objective() -> Place {
     place
 }
 
-/// A joiner that trains on one core of its own, the `n`th of those that there are.
+/// Starts a joiner that trains on one core of its own, the `n`th of those that are allowed.
 fn joiner(ticket: &str, n: usize) -> Node {
     let mut place = Place::new();
     place.trainer = trainer();
     let seed = n.to_string();
     let mut command = place.node(&["join", ticket, "--listen", LISTEN, "--no-mdns", "--json"]);
     command.args(["--budget", "1s", "--seed", &seed]);
-    // A process begins on the cores of the thread that starts it, and a node keeps to the cores that it was given.
+    // A process begins on the cores of the thread that starts it, and a node keeps to the cores that it gets.
     let allowed = sched_getaffinity(None).expect("a set of cores");
     let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
     let mut one = CpuSet::new();
@@ -58,7 +58,7 @@ fn joiner(ticket: &str, n: usize) -> Node {
     node
 }
 
-/// Asks again and again until there is an answer.
+/// Looks again and again until there is something.
 #[track_caller]
 fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
@@ -105,7 +105,8 @@ fn a_discovery_is_heard_tried_cited_and_answered() {
         joiner.wait_for("a baseline", |event| event["event"] == "concluded" && event["number"] == 0);
     }
     said("both joiners have their baseline");
-    // What a search finds and when is luck; a person's change goes through the same verdict and is told the same way.
+    // What a search finds, and when, is luck. A person's change goes through the same verdict and is told the
+    // same way.
     let tried = succeed(&mut finder.place.node(&["try", CURE, "--because", "rates that learn", "--json"]));
     let tried: Value = serde_json::from_str(&tried).expect("JSON");
     assert!(!tried["verdict"]["keep"].is_null(), "{}", tried["verdict"]);
@@ -119,7 +120,7 @@ fn a_discovery_is_heard_tried_cited_and_answered() {
         assert_eq!((&heard["own"], &heard["patch"]), (&Value::Bool(false), patch));
     }
     said("the seeder and the other joiner have heard it");
-    // Cited by a hypothesis of the other's own, and not only run again for the finder.
+    // The other joiner cites it in an experiment of its own, beside the re-run for the finder.
     let cites = |message: &String| {
         let has = |wanted: &str| message.lines().any(|line| line.starts_with(wanted));
         has(&format!("Inspired-By: {id}")) && !has("Verdict: re-run")
@@ -139,7 +140,7 @@ fn a_discovery_is_heard_tried_cited_and_answered() {
     said("its exported config trains");
 }
 
-/// Trains from what `export` printed, with the dataset that the node itself trains on.
+/// Trains the config that `export` prints, on the dataset that the node itself trains on.
 fn the_export_trains(node: &Node, id: &str) {
     let toml = succeed(&mut node.place.node(&["discoveries", "export", &id[..12]]));
     let config = node.place.folder.path().join("exported.toml");

@@ -1,6 +1,7 @@
-//! What real runs gave, in a file of JSON lines, so that nothing is trained twice and a broken-off comparison goes on.
+//! Results of real runs in a file of JSON lines, so that nothing is trained twice.
 //!
-//! A line is a price or a run. Several processes may append to one file; each knows what stood there when it began.
+//! An interrupted comparison goes on from it. A line is a price or a run. Several processes may append to one
+//! file; each sees the lines that were there when it opened the file, and its own.
 
 use std::{
     collections::BTreeMap,
@@ -23,13 +24,13 @@ use crate::surrogate::runs::{CONTEXT, config_text, parse_config};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
-    /// What a short run showed of the speed.
+    /// A config's speed, measured by a short run.
     Price { config: String, price: Price },
-    /// A run.
+    /// A whole run and its answer.
     Run { config: String, seed: u64, tokens: u64, outcome: Outcome, seconds: f64, beside: f64 },
 }
 
-/// What a config's speed was measured to be.
+/// The measured speed of a config.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Price {
     /// Tokens per CPU second; none where the short run gave no number.
@@ -47,7 +48,7 @@ pub struct Memo {
 }
 
 impl Memo {
-    /// Opens a file, or begins one.
+    /// Opens a file, or creates it; an error names the line that is wrong.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         let text = match std::fs::read_to_string(path) {
@@ -56,7 +57,7 @@ impl Memo {
             Err(error) => return Err(error).with_context(|| format!("cannot read `{shown}`")),
         };
         let mut memo = Self::default();
-        // A line without its end was being written when its writer died.
+        // A last line without its end was cut off by the death of its writer.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         for (index, line) in text[..whole].lines().enumerate() {
             let read = || -> anyhow::Result<(Line, EffectiveConfig)> {
@@ -95,7 +96,7 @@ impl Memo {
         self.remember(Line::Price { config: config_text(config), price }, config)
     }
 
-    /// Remembers a run; an error if it was on other data, or by another trainer, than the runs before.
+    /// Remembers a run; an error if its data or its trainer are not those of the runs before.
     pub(super) fn remember_run(
         &mut self,
         config: &EffectiveConfig,

@@ -1,4 +1,4 @@
-//! The response surface as a ground: prices a little off, runs a little early or late, and the truth is known.
+//! The response surface as a ground: prices and times are a little off, and the truth is known.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +15,14 @@ use crate::{
 
 /// Seconds of a run beside training: starting, pricing and evaluating, as in the real runs.
 const OVERHEAD: f64 = 2.0;
-/// Of them those before training.
+/// Those seconds of [`OVERHEAD`] that come before training.
 const STARTUP: f64 = 0.5;
-/// Standard deviation of a price's logarithm: what a quiet machine's prices differ by (design §4 allows 3 %).
+/// Standard deviation of a price's logarithm: what a quiet machine's prices differ by.
 const PRICE_SD: f64 = 0.01;
 /// Seconds after which a run that gives no number is over.
 const CRASH_SECONDS: f64 = 2.0;
 
-/// The surface and some machines.
+/// The surface and the machines that run on it.
 #[derive(Debug)]
 pub struct SurfaceGround<'a> {
     surface: &'a Surrogate,
@@ -33,13 +33,14 @@ pub struct SurfaceGround<'a> {
 }
 
 impl<'a> SurfaceGround<'a> {
-    /// Makes a ground of machines with these speeds, relative to the core of the real runs. What is by chance follows from
-    /// `chance` and the asks.
+    /// Makes a ground of machines with these speeds, relative to the core of the real runs. All luck follows
+    /// from `chance` and the runs that are asked for.
     pub fn new(surface: &'a Surrogate, chance: Chance, speeds: Vec<f64>) -> Self {
         Self { surface, chance, speeds, prices: BTreeMap::new(), levels: BTreeMap::new() }
     }
 
-    /// Returns the tokens of a config's price on a machine: taken once, and a little off.
+    /// Returns the tokens that a config's price buys on a machine. A price is taken once, and is a little
+    /// off.
     fn price(&mut self, machine: usize, config: &EffectiveConfig) -> f64 {
         let speed = config.speed_hash();
         if let Some(tokens) = self.prices.get(&(machine, speed)) {

@@ -1,8 +1,9 @@
 //! The real trainer as a ground: one child process on one thread.
 //!
-//! Much as `scripts/surface/collect.py` does it: a short run prices a config's speed once, and a run has the tokens that its
-//! price buys in [`SECONDS`] CPU seconds. The virtual clock moves by what the price says, not by what the run took: a neighbour on the same core
-//! makes that twice as long, and no method shall pay for the hour at which it ran. What was run is remembered.
+//! Much as in `scripts/surface/collect.py`, a short run prices a config's speed once, and a run has the
+//! tokens that its price buys in [`SECONDS`] CPU seconds. The virtual clock moves by what the price says, not
+//! by what the run took: other work on the same core can double that, and no method shall pay for the hour at
+//! which it ran. Finished runs are remembered.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,24 +22,27 @@ use super::{Answer, Ask, FEWEST_STEPS, Ground, Memo, SECONDS, memo::Price};
 const EVALUATION_TOKENS: u64 = 131_072;
 /// Tokens of the evaluation of a short run, whose value nobody looks at.
 const PRICE_EVALUATION_TOKENS: u64 = 1024;
-/// Training seconds of a short run, by a rough guess of the speed, and its fewest and most steps. Four times what collect.py takes: a
-/// price is taken once, and whoever tries many shapes would live on the lucky ones.
+/// Training seconds of a short run, by a rough guess of the speed, and its fewest and most steps. The seconds
+/// are four times those of collect.py: a price is taken only once, and a search that tries many shapes would
+/// profit from the ones that were priced too fast.
 const PRICE_SECONDS: f64 = 1.0;
 const PRICE_STEPS: (f64, f64) = (4.0, 240.0);
-/// FLOP/s of that guess, and seconds that a step takes beside its products. // measured 2026-11
+/// The rough guess of the speed: FLOP/s, and the seconds of a step beside its products. // measured 2026-11
 const ROUGH: (f64, f64) = (2e10, 0.004);
-/// Wall-clock seconds after which training is given up: a price's, and a run's, which may have to wait for its core.
+/// Wall-clock caps on training, seconds: of a short run, and of a whole one, which may have to wait for its
+/// core.
 const CAP_SECONDS: (f64, f64) = (20.0, 900.0);
 /// Training FLOP/s of one core, for the calibrated start.
 const CORE_FLOPS: f64 = 6e10;
-/// FLOP/s that no core reaches here: a config that would need more is not even priced, since it might fill the memory.
+/// FLOP/s that no core here reaches: a config that needs more is not even priced, since it might fill the
+/// memory.
 const FASTEST: f64 = 1.5e11;
-/// Seconds that finding this out takes, as on the surface.
+/// Seconds charged for such a config, as on the surface.
 const HOPELESS_SECONDS: f64 = 2.0;
 /// Ticks of a second in `/proc`: proc(5); 100 on every Linux that Autoswarm runs on.
 const TICKS: f64 = 100.0;
 
-/// The trainer and what it has done.
+/// The trainer and the runs that it has made.
 #[derive(Debug)]
 pub struct TrainerGround {
     trainer: PathBuf,
@@ -49,8 +53,8 @@ pub struct TrainerGround {
 }
 
 impl TrainerGround {
-    /// Makes a ground of a trainer and a dataset that `trainer prepare` wrote. Children give way to all other work, and so
-    /// does this process from now on.
+    /// Makes a ground of a trainer and a dataset that `trainer prepare` wrote. From now on this process and
+    /// its children run at the lowest priority.
     pub fn new(trainer: &Path, data: &Path, memo: Memo) -> anyhow::Result<Self> {
         rustix::process::nice(19).context("cannot give way to other work")?;
         let objective = SwarmConfig::parse(settings::BUILT_IN[0].1)?.objective;
@@ -58,13 +62,14 @@ impl TrainerGround {
         Ok(Self { trainer: trainer.to_owned(), data: data.to_owned(), memo, made: 0, start })
     }
 
-    /// Returns how many runs were made, and not remembered.
+    /// Returns how many runs were made now, those from memory left out.
     pub fn made(&self) -> usize {
         self.made
     }
 
-    /// Returns what a config's speed is, and the CPU seconds that finding out took now. It is measured beside the start's, whose speed of an
-    /// earlier hour it is put in relation to: a neighbour on the same core slows both, and CPU seconds do not show it.
+    /// Returns a config's speed, and the CPU seconds that measuring took. The start's speed is measured at
+    /// the same time, and the ratio of the two is applied to the start's speed of an earlier hour: other work
+    /// on the same core slows both alike, and CPU seconds do not show it.
     fn price(&mut self, ask: &Ask<'_>) -> anyhow::Result<Price> {
         let speed = ask.config.speed_hash();
         if let Some(price) = self.memo.price(speed) {
@@ -75,7 +80,7 @@ impl TrainerGround {
         let price = if is_hopeless(ask.config) {
             Price { tokens_per_second: None, seconds: HOPELESS_SECONDS }
         } else if start.speed_hash() == speed {
-            // What slows it passes, and nothing makes it faster than it is.
+            // The fastest of three: other work can slow a run, and nothing can make it too fast.
             let looks = [self.short(ask)?, self.short(ask)?, self.short(ask)?].map(|(_, price)| price);
             let speed = |price: &Price| price.tokens_per_second.unwrap_or(0.0);
             let fastest =
@@ -87,6 +92,7 @@ impl TrainerGround {
         } else {
             let nominal = self.price(&of_start)?;
             let (lasting, own) = self.short(ask)?;
+            // The run failed for a reason that is not the config's: nothing to remember.
             if !lasting {
                 return Ok(own);
             }
@@ -97,7 +103,7 @@ impl TrainerGround {
         Ok(price)
     }
 
-    /// Makes a short run; returns whether it says something about its config, and how fast it was.
+    /// Makes a short run; returns whether its outcome says something about its config, and how fast it was.
     fn short(&mut self, ask: &Ask<'_>) -> anyhow::Result<(bool, Price)> {
         let batch = ask.config.integer(Knob::BatchTokens) as f64;
         let step = 6.0 * batch * weights(ask.config) / ROUGH.0 + ROUGH.1;
@@ -113,7 +119,7 @@ impl TrainerGround {
         Ok((is_lasting(&outcome), Price { tokens_per_second: outcome.report().map(speed), seconds }))
     }
 
-    /// Runs one trainer; returns what it said, and the CPU seconds that it took in all.
+    /// Runs one trainer; returns the outcome, and all the CPU seconds of the process.
     fn train(&mut self, ask: &Ask<'_>, child: &Child) -> anyhow::Result<(Outcome, f64)> {
         let file = tempfile::Builder::new().prefix("config-").suffix(".toml").tempfile()?;
         std::fs::write(file.path(), ask.config.to_toml())?;
@@ -135,6 +141,7 @@ impl TrainerGround {
             |class, message: &str| Outcome::Crashed(Crash { class, message: message.to_owned(), seconds });
         let outcome = match last {
             Some(TrainerEvent::Finished { report }) if report.executed == ask.config.hash() => {
+                // CPU seconds count as seconds, so that other work on the machine costs no method anything.
                 let seconds = report.training_cpu_seconds;
                 Outcome::Finished(Box::new(RunReport { training_seconds: seconds, ..*report }))
             }
@@ -142,7 +149,8 @@ impl TrainerGround {
                 crash(CrashClass::ConfigMismatch, "another config was executed")
             }
             Some(TrainerEvent::Failed { class, message }) => {
-                // A trainer that cannot even read its data fails every run alike: that is no finding.
+                // If the very first run fails, every run would, say for unreadable data: no finding about a
+                // config.
                 let works = class != CrashClass::Failed || self.made + self.memo.runs() > 0;
                 anyhow::ensure!(works, "the trainer failed: {message}");
                 crash(class, &message)
@@ -195,19 +203,20 @@ impl Ground for TrainerGround {
     }
 }
 
-/// Returns a config's speed at the hour of the start's `nominal` one, where the start's speed just now was `beside`.
+/// Returns a config's speed at the hour when the start's was `nominal`; just now the start's was `beside`,
+/// and the config's was `own`.
 fn in_relation(own: Price, nominal: Price, beside: Price) -> Option<f64> {
     let own = own.tokens_per_second?;
     let relation = nominal.tokens_per_second.zip(beside.tokens_per_second);
     Some(relation.map_or(own, |(nominal, beside)| own * nominal / beside))
 }
 
-/// Returns whether an outcome says something about its config, and would come again.
+/// Returns whether an outcome says something about its config, and would come out the same again.
 fn is_lasting(outcome: &Outcome) -> bool {
     !matches!(outcome, Outcome::Crashed(crash) if !crash.class.blames_config())
 }
 
-/// What one start of the trainer is asked for.
+/// What one process of the trainer is to do: tokens, splits, evaluation tokens, and the cap in seconds.
 struct Child {
     tokens: u64,
     splits: &'static str,
@@ -215,21 +224,22 @@ struct Child {
     cap: f64,
 }
 
-/// Returns roughly the weights that take part in products.
+/// Returns roughly how many weights take part in products.
 fn weights(config: &EffectiveConfig) -> f64 {
     let (depth, width) = (config.integer(Knob::Depth) as f64, config.integer(Knob::Width) as f64);
     12.0 * depth * width * width + 512.0 * width
 }
 
+/// Returns whether a config's fewest steps would take longer than [`SECONDS`] even at [`FASTEST`].
 fn is_hopeless(config: &EffectiveConfig) -> bool {
     let batch = config.integer(Knob::BatchTokens) as f64;
     6.0 * batch * weights(config) * FEWEST_STEPS / FASTEST > SECONDS
 }
 
-/// Returns the CPU seconds of all children that have ended.
+/// Returns the CPU seconds of all child processes that have ended.
 fn children_seconds() -> anyhow::Result<f64> {
     let text = std::fs::read_to_string("/proc/self/stat").context("cannot read `/proc/self/stat`")?;
-    // After the name in brackets, which may hold anything, the fields from the third on: proc(5).
+    // The name in brackets may hold anything; the fields after it begin with the third: proc(5).
     let fields: Vec<&str> = text.rsplit(')').next().unwrap_or("").split_whitespace().collect();
     let ticks = |place: usize| fields.get(place - 3).and_then(|field| field.parse::<f64>().ok());
     let both = ticks(16).zip(ticks(17)).context("`/proc/self/stat` has no times of children")?;

@@ -1,4 +1,4 @@
-//! What a search has spent, and what it got for it.
+//! The account of a search: the training seconds it has spent, and the runs it got for them.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use autoswarm_protocol::{EffectiveConfig, Outcome, pruning::PruneBounds};
 use super::{Rule, Spec, Story};
 use crate::ground::{Answer, Ask, Ground};
 
-/// What a rival saw of one run.
+/// One run as a rival saw it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
     /// Training seconds spent when it ended.
     pub at: f64,
-    /// The config.
+    /// The config that was run.
     pub config: EffectiveConfig,
     /// Bits per byte on validation; none for a crash.
     pub value: Option<f64>,
@@ -34,7 +34,8 @@ impl Account {
         Self { seconds, spent: 0.0, runs: 0, crashes: 0, seen: Vec::new() }
     }
 
-    /// Makes a run, stopped early where it passes a bound; none once the seconds are spent. A run that would end later ends nowhere, and nobody sees it.
+    /// Makes a run, stopped early where it passes a pruning bound. Returns none once the seconds are spent;
+    /// the run that outlasts them is cut off, and its result is not seen.
     pub fn run(
         &mut self,
         config: &EffectiveConfig,
@@ -65,17 +66,17 @@ impl Account {
         self.spent
     }
 
-    /// Returns whether nothing is left.
+    /// Returns whether no seconds are left.
     pub fn is_empty(&self) -> bool {
         self.spent >= self.seconds
     }
 
-    /// Returns what was seen, oldest first.
+    /// Returns the runs that ended in time, oldest first.
     pub fn seen(&self) -> &[Seen] {
         &self.seen
     }
 
-    /// Makes a story of it.
+    /// Makes the story of a search with these gains and this choice.
     pub(super) fn story(
         &self,
         method: &str,

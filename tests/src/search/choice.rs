@@ -1,4 +1,4 @@
-//! How a search chooses in the end from what it saw.
+//! Rules by which a search chooses a config in the end, from the runs that it saw.
 
 use std::collections::BTreeMap;
 
@@ -13,28 +13,28 @@ use crate::{
 
 /// Configs that are measured again before one is chosen.
 const FINALISTS: usize = 5;
-/// Share of the seconds that measuring again takes.
+/// Share of the seconds kept for measuring again.
 const SHARE: f64 = 0.2;
-/// Fewest runs of a finalist: fewer seconds have fewer finalists.
+/// Fewest runs of a finalist: with fewer seconds there are fewer finalists.
 const FEWEST_RUNS: f64 = 2.0;
 
-/// Most runs of a finalist: more than any seconds here buy.
+/// Most runs of a finalist: more than the seconds ever buy here.
 const MOST_ROUNDS: u64 = 1000;
-/// Key of the seeds of measuring again, which no search has.
+/// Key of the seeds of measuring again, which no search uses.
 const FRESH: u64 = 0xf7e5;
-/// Numbers of these runs: above all of a search.
+/// First number of these runs, above those of every search.
 const FIRST_ID: u64 = 1 << 32;
 
 /// A rule of choosing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
-    /// What the search stands on.
+    /// The search's own incumbent.
     Incumbent,
-    /// The smallest value seen; all seconds are searched.
+    /// The config with the smallest mean value seen; all seconds go into the search.
     BestSeen,
-    /// The best few seen after four fifths of the seconds are measured again on fresh seeds with the rest, and the best mean
-    /// of that alone is chosen.
+    /// Four fifths of the seconds go into the search. The rest measures its best few configs again on fresh
+    /// seeds, and the best mean of these new values alone decides.
     Remeasured,
 }
 
@@ -49,7 +49,8 @@ impl Rule {
     }
 }
 
-/// Returns what a rule chooses of what was seen, if the seconds end at `seconds`; none while nothing gave a number.
+/// Returns a rule's choice among the runs seen, if the seconds ended at `seconds`; none while no run gave a
+/// number.
 pub(super) fn choose(
     rule: Rule,
     seen: &[Seen],
@@ -68,7 +69,7 @@ pub(super) fn choose(
     }
 }
 
-/// Returns the configs that had a number by then, the smallest mean first.
+/// Returns the configs that had a number by the time `by`, the smallest mean first.
 fn ranked(seen: &[Seen], by: f64) -> Vec<EffectiveConfig> {
     let mut of: BTreeMap<ConfigHash, (&EffectiveConfig, f64, f64)> = BTreeMap::new();
     for run in seen.iter().take_while(|run| run.at <= by) {
@@ -82,7 +83,8 @@ fn ranked(seen: &[Seen], by: f64) -> Vec<EffectiveConfig> {
     means.into_iter().map(|(_, config)| config.clone()).collect()
 }
 
-/// Runs the finalists on one fresh seed after the other, whole rounds only, and returns the one with the smallest mean.
+/// Runs all finalists on one fresh seed after the other, and returns the one with the smallest mean. A round
+/// that outlasts the seconds does not count.
 fn measured_again(
     finalists: Vec<EffectiveConfig>,
     seconds: f64,
@@ -101,7 +103,7 @@ fn measured_again(
             let seed = chance.bits(&[round]);
             let answer = ground.run(&Ask { machine: 0, id, config, tokens: None, seed })?;
             spent += answer.seconds;
-            // What crashes now is not chosen.
+            // A finalist that crashes now is not chosen.
             values.push(answer.outcome.report().map_or(f64::INFINITY, |report| report.validation.get()));
         }
         if spent > seconds {

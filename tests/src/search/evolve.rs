@@ -1,4 +1,4 @@
-//! The node's own search: the research core with one slot on a virtual clock, its verdict and every run of it paid.
+//! The node's own search in the benchmark: the research core with one slot on a virtual clock.
 
 use autoswarm_node::{
     cli::settings,
@@ -19,7 +19,8 @@ use crate::{
 
 /// Seconds since 1970 at which a search begins.
 const EPOCH: f64 = 1_767_225_600.0;
-/// What the search is told of the machine: one core, and memory as in the simulator. The first prices correct it.
+/// The machine that the search is told of: one core, and memory (bytes) as in the simulator. The first prices
+/// correct the speed.
 const MEMORY: u64 = 8 << 30;
 const FLOPS_PER_SECOND: f64 = 4e10;
 
@@ -54,18 +55,18 @@ pub(super) fn search(spec: &Spec, start: &EffectiveConfig, ground: &mut dyn Grou
     })
 }
 
-/// What the search concluded so far.
+/// What the search has concluded so far.
 #[derive(Default)]
 struct Concluded {
-    /// From when on which config was the incumbent: training seconds.
+    /// The incumbents, each with the training second from which on it was one.
     stands: Vec<(f64, EffectiveConfig)>,
-    /// The sum of what its keeps claim, bits per byte; above 0 is better.
+    /// The sum of what its keeps claim, bits per byte; above 0 is a gain.
     claimed: f64,
     experiments: usize,
 }
 
 impl Concluded {
-    /// Notes what was concluded, and returns the next run, if there is one.
+    /// Notes what the actions conclude, and returns the run that they order, if there is one.
     fn heed(&mut self, actions: &[Action], spent: f64) -> anyhow::Result<Option<RunOrder>> {
         let mut next = None;
         for action in actions {
@@ -94,7 +95,7 @@ fn research(spec: &Spec, start: &EffectiveConfig) -> Research {
     let objective = SwarmConfig::parse(settings::BUILT_IN[0].1).expect("the default is valid").objective;
     let arena = Arena {
         objective: objective.id(),
-        // The seeds of all runs follow from the arena: each repetition has its own.
+        // The seeds of all runs follow from the arena, so each repetition needs its own.
         corpus: CorpusHash::of(&spec.seed.to_le_bytes()),
         tokenizer: TokenizerHash::of(b"bytes"),
         context: objective.context,
@@ -111,7 +112,7 @@ fn research(spec: &Spec, start: &EffectiveConfig) -> Research {
         policy: Policy { min_effect: objective.min_effect, ..Policy::default() },
         experiments: None,
     };
-    // Endless memory and time: nothing that the predictor says is a misfit then.
+    // With endless memory and time, the predictor rules nothing out.
     let (machine, seconds) = if spec.predictor {
         (machine(), SECONDS)
     } else {
@@ -121,7 +122,7 @@ fn research(spec: &Spec, start: &EffectiveConfig) -> Research {
     Research::new(rules, Box::new(evolve), &[], Vec::new(), 0)
 }
 
-/// Returns what the predictor is told of the machine.
+/// Returns the machine as the predictor is told of it.
 pub(super) fn machine() -> Machine {
     Machine { flops_per_second: FLOPS_PER_SECOND, ..Machine::cpu(1, MEMORY, 256) }
 }

@@ -1,4 +1,4 @@
-//! What a choice is truly worth: the ground's own truth, or fresh seeds that nobody used, paired with the start.
+//! The true gain of a choice: the ground's own truth, or else fresh pairs with the start on unused seeds.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use crate::{
     ground::{Ask, Ground},
 };
 
-/// Pairs that a config is judged by where the truth is not known.
+/// Fresh pairs that judge a config where the truth is not known.
 const PAIRS: u64 = 8;
-/// Key of the judge's seeds, which no search and no choice has.
+/// Key of the judge's seeds, which no search and no choice uses.
 const FRESH: u64 = 0x00ed;
-/// Numbers of the judge's runs: above all of a search and of its choice.
+/// First number of the judge's runs, above those of every search and its choice.
 const FIRST_ID: u64 = 1 << 40;
-/// What a crash on a judge's seed counts as, bits per byte: what knowing nothing gives.
+/// The value of a crash on a judge's seed, bits per byte: that of a model which knows nothing.
 const NOTHING_KNOWN: f64 = 8.0;
 
 /// A gain over the start.
@@ -47,7 +47,7 @@ impl Judge {
         self.measure(config, ground).map(|gain| gain.gain)
     }
 
-    /// Returns the gain with its error.
+    /// Returns the true gain with its standard error; a config is measured once and then remembered.
     pub fn measure(&mut self, config: &EffectiveConfig, ground: &mut dyn Ground) -> anyhow::Result<Gain> {
         if *config == self.start {
             return Ok(Gain { gain: 0.0, error: 0.0 });

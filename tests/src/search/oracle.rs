@@ -1,15 +1,18 @@
 //! The benchmark for searches in other languages: JSON lines in, JSON lines out, one run at a time.
 //!
 //! ```text
-//! ◀ {"axes":[{"knob":"depth","kind":"steps","low":…,"high":…,"start":…},{"knob":"norm","kind":"names",…}],"seconds":1800}
-//! ▶ {"run":{"config":{"depth":2.5,"norm":"layer"},"seed":1}}     what is not named stays as the start has it
-//! ◀ {"value":3.02,"training_seconds":5.01,"spent":5.01}          or {"crash":"diverged",…}, or {"misfit":"tokens"}, free
+//! ◀ {"axes":[{"knob":"depth","kind":"steps","low":…,"high":…,"start":…},
+//!            {"knob":"norm","kind":"names",…}],"seconds":1800}
+//! ▶ {"run":{"config":{"depth":2.5,"norm":"layer"},"seed":1}}   knobs that are not named stay as at the start
+//! ◀ {"value":3.02,"training_seconds":5.01,"spent":5.01}        or {"crash":"diverged",…},
+//!                                                              or {"misfit":"tokens"}, which costs nothing
 //! ▶ {"end":"tpe"}
-//! ◀ {"stories":[…]}                                              judged like every other method
+//! ◀ {"stories":[…]}                                            judged like every other method
 //! ```
 //!
-//! `{"over":true}` answers a run for which the seconds do not suffice, `{"error":…}` a line that makes no sense. The same config on
-//! the same seed is answered from memory, for nothing. The same axes, account, predictor, choice and judge as the methods here.
+//! `{"over":true}` answers a run for which too few seconds are left, `{"error":…}` a line that makes no
+//! sense. The same config on the same seed is answered from memory, at no cost. Axes, account, predictor,
+//! rules of choosing and judge are those of the methods here.
 
 use std::{
     collections::BTreeMap,
@@ -29,10 +32,10 @@ use super::{
 };
 use crate::ground::Ground;
 
-/// Longest line of a question: every knob by name takes 3 KB.
+/// Longest line of a question; one that names every knob takes 3 KB.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
 
-/// What is asked.
+/// A line from the search.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Question {
@@ -58,7 +61,7 @@ enum Setting {
     Name(String),
 }
 
-/// What is answered.
+/// A line to the search.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 enum Reply {
@@ -70,7 +73,7 @@ enum Reply {
     Error { error: String },
 }
 
-/// Talks until the other side ends or goes away.
+/// Answers questions until the other side ends the search or goes away.
 pub fn serve(
     spec: &Spec,
     start: &EffectiveConfig,
@@ -107,7 +110,7 @@ pub fn serve(
     }
 }
 
-/// The first line.
+/// The first line: what may be moved, and the seconds there are.
 #[derive(Debug, Serialize)]
 struct Greeting<'a> {
     axes: Vec<&'a Axis>,
@@ -136,7 +139,7 @@ impl Oracle {
         }
     }
 
-    /// Returns the config that settings make of the start.
+    /// Returns the start with these settings; an error names the knob that is wrong.
     fn config(&self, settings: &BTreeMap<String, Setting>) -> anyhow::Result<EffectiveConfig> {
         let mut config = (*self.start).clone();
         for (name, setting) in settings {
@@ -181,6 +184,7 @@ impl Oracle {
             }
             autoswarm_protocol::Outcome::Pruned(_) => unreachable!("a rival's runs have no bounds"),
         };
+        // Asked again, the same run costs nothing.
         self.known.insert((config.hash(), seed), reply(0.0));
         Ok(reply(answer.seconds))
     }

@@ -9,29 +9,33 @@ use super::{
 };
 use crate::{chance::Chance, ground::Ground, surrogate::axes::coordinates};
 
-/// A rival.
+/// A search that the node's own is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rival {
-    /// Every knob drawn evenly from its range: random search as its literature has it.
+    /// Every knob is drawn evenly from its range: random search as in the literature.
     Uniform,
-    /// The start with one to four knobs moved by up to two steps: random search by somebody who trusts the start.
+    /// One to four knobs of the start are moved by up to two steps: random search by somebody who trusts the
+    /// start.
     Neighbours,
-    /// One knob of the best so far changed by a fixed list, at random and without memory, each run on another seed; lower is
-    /// kept. What swarms of agents were seen to do.
+    /// One knob of the best config so far is changed by an entry of a fixed list, at random and without
+    /// memory, each run on another seed; lower is kept. Swarms of agents were seen to search like this.
     Mutations,
 }
 
 /// Knobs that [`Rival::Neighbours`] moves at most, and how far, in steps.
 const MOST_MOVED: u64 = 4;
 const REACH: f64 = 2.0;
-/// Draws in a row that may be known already, or ruled out by the predictor, before one is run all the same.
+/// Draws in a row that are tried for a config which is new and not ruled out; then the first of them is run
+/// anyway.
 const MOST_DRAWS: u64 = 100;
-/// The seed of every run of the others: on one seed configs differ by less noise than on two. The repetition gives it its meaning.
+/// The seed of every run of the other rivals: two configs differ by less noise on one seed than on two.
+/// `seed_of` makes it another seed in each repetition.
 pub(super) const SEED: u64 = 1;
 
-/// The list: a knob, and by how many steps, or `None` for another of its names. After the mutation types that the rival's public
-/// records count: learning rate, context, weight decay, batch, depth, width, heads, activation, init, warm-up, schedule, dropout,
-/// clipping, betas, norm, tying. Training longer is on that list too; here the budget is the harness's.
+/// The fixed list: a knob, and two moves in steps of which one is drawn, or `None` to draw one of its names.
+/// It follows the mutation types that the rival's public records count: learning rate, context, weight decay,
+/// batch, depth, width, heads, activation, init, warm-up, schedule, dropout, clipping, betas, norm, tying.
+/// Training longer is on that list too; here the harness sets the budget.
 const MUTATIONS: [(Knob, Option<[f64; 2]>); 20] = [
     (K::MatrixRate, Some([-1.5, 1.5])),
     (K::EmbeddingRate, Some([-1.5, 1.5])),
@@ -89,7 +93,7 @@ pub(super) fn search(
     Ok(account)
 }
 
-/// Returns what a rival's seed is in a repetition.
+/// Returns the ground's seed for a rival's seed in a repetition.
 pub(super) fn seed_of(repetition: u64, seed: u64) -> u64 {
     Chance::new(repetition).bits(&[0x5eed, seed])
 }

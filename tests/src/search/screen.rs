@@ -1,4 +1,4 @@
-//! The node's predictor of memory and step time, lent to rivals: a config that it rules out costs them nothing.
+//! The node's predictor of memory and step time, lent to rivals: configs that it rules out cost them nothing.
 
 use autoswarm_node::proposers::evolve::{Machine, Misfit, Predictor, ledger::Ledger};
 use autoswarm_protocol::{
@@ -9,7 +9,7 @@ use autoswarm_protocol::{
 use super::evolve::machine;
 use crate::ground::SECONDS;
 
-/// Measured prices, and what they say of others.
+/// The predictor with the prices that a rival's runs have shown.
 #[derive(Debug)]
 pub(super) struct Screen {
     ledger: Ledger,
@@ -40,7 +40,7 @@ impl Screen {
             outcome: outcome.clone(),
         };
         let Outcome::Finished(_) = outcome else { return };
-        // A re-run for somebody else teaches the ledger prices and nothing else.
+        // The ledger learns only the price from a reproduction, and nothing about the config's worth.
         let verdict = Verdict::Reproduction {
             comparison: Comparison::Reproduced,
             found: Err(autoswarm_protocol::CrashClass::Killed),
@@ -68,7 +68,7 @@ impl Screen {
     }
 }
 
-/// Returns a misfit's name.
+/// Returns a misfit's name on the oracle's wire.
 pub(super) const fn reason(misfit: Misfit) -> &'static str {
     match misfit {
         Misfit::Memory => "memory",

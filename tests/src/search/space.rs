@@ -1,7 +1,7 @@
-//! The space that rivals search: each knob on the axis that the node's own search has for it.
+//! The space that rivals search: each knob is on the axis that the node's own search has for it.
 //!
-//! An ordered knob is a number in steps (octaves of a rate, of 1 − β, of a decay plus an offset …), so rivals need no
-//! logarithms of their own and none of their distributions is on a worse scale than ours.
+//! An ordered knob is a number of steps (octaves of a rate, of 1 − β, of a decay plus an offset …). So rivals
+//! need no logarithms of their own, and their distributions are on the same scale as ours.
 
 use autoswarm_protocol::{
     EffectiveConfig, Knob, TrainConfig, Value,
@@ -15,7 +15,7 @@ use crate::surrogate::{
     runs::CONTEXT,
 };
 
-/// Steps either way of the start that [`Range::Near`] and [`Range::Close`] hold.
+/// Steps either way of the start within [`Range::Near`] and [`Range::Close`].
 const NEAR: f64 = 4.0;
 const CLOSE: f64 = 2.0;
 
@@ -29,11 +29,12 @@ pub enum Range {
     Near,
     /// The whole range of the knob table.
     Full,
-    /// Four steps either way, of the few knobs that arXiv 2603.24647 let its searches turn; the others stay.
+    /// Four steps either way, but only of the few knobs that arXiv 2603.24647 let its searches turn.
     Few,
 }
 
-/// That paper's knobs, as far as they are knobs here: its aspect is the width, its device batch is a matter of the GPU.
+/// The knobs of arXiv 2603.24647, as far as they are knobs here: its aspect is our width, and its device
+/// batch belongs to the GPU.
 const FEW: [Knob; 13] = [
     Knob::Depth,
     Knob::Width,
@@ -53,10 +54,10 @@ const FEW: [Knob; 13] = [
 /// One knob as a rival sees it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Axis {
-    /// The knob, by its name.
+    /// The knob, serialized by its name.
     #[serde(serialize_with = "by_name")]
     pub knob: Knob,
-    /// Its values.
+    /// The values that it may take.
     #[serde(flatten)]
     pub kind: Kind,
 }
@@ -67,18 +68,18 @@ pub struct Axis {
 pub enum Kind {
     /// A number between two ends, in steps.
     Steps {
-        /// Lower end.
+        /// The lower end of the axis.
         low: f64,
-        /// Upper end.
+        /// The upper end of the axis.
         high: f64,
-        /// Where the start is.
+        /// The start's place on the axis.
         start: f64,
     },
     /// One of several names.
     Names {
-        /// The names.
+        /// All names that the knob may have.
         names: Vec<&'static str>,
-        /// The start's.
+        /// The name that the start has.
         start: &'static str,
     },
 }
@@ -88,7 +89,7 @@ fn by_name<S: serde::Serializer>(knob: &Knob, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(knob.name())
 }
 
-/// Returns the axes around a start, those apart that no proposal moves because they change nothing.
+/// Returns the axes around a start, without the knobs of [`CLOSED`], which no proposal moves.
 pub fn axes(start: &EffectiveConfig, range: Range) -> Vec<Axis> {
     let open = KNOBS.iter().zip(coordinates(start)).zip(choices());
     open.filter(|((row, _), _)| !CLOSED.contains(&row.name))
@@ -123,12 +124,12 @@ fn ends(knob: Knob, start: &EffectiveConfig) -> (f64, f64) {
     (at(low), at(high))
 }
 
-/// Returns a config with a knob at a number of steps.
+/// Returns a config with an ordered knob at a place on its axis, in steps; none for a knob of names.
 pub(super) fn with_steps(config: &TrainConfig, knob: Knob, steps: f64) -> Option<TrainConfig> {
     config.with(knob, value_at(knob, steps)?).ok()
 }
 
-/// Returns a config with a knob at a name.
+/// Returns a config with a knob set to a name; none for a name that it does not have.
 pub(super) fn with_name(config: &TrainConfig, knob: Knob, name: &str) -> Option<TrainConfig> {
     config.with(knob, knob.row().domain.choice(name)?).ok()
 }

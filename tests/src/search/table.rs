@@ -1,17 +1,17 @@
-//! The benchmark's table: every method's true gain at several times with bootstrap intervals, and evolve beside TPE.
+//! The benchmark's table: true gains with bootstrap intervals, and evolve beside TPE.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{Range, Rule, Story};
 use crate::chance::Chance;
 
-/// Resamplings of an interval.
+/// Bootstrap resamplings of an interval.
 const RESAMPLINGS: u64 = 4000;
-/// What is compared, and with what.
+/// The method that is compared, and the one that it is compared with.
 const OURS: &str = "evolve";
 const YARDSTICK: &str = "tpe";
 
-/// What makes stories repetitions of each other.
+/// What repetitions of the same search have in common: a row of the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     method: String,
@@ -23,9 +23,10 @@ struct Key {
 /// Which rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
-    /// Of each method its best range and rule at the last time, apart with the predictor and without.
+    /// For each method, with the predictor and without, only the range and rule that are best at the last
+    /// time.
     Best,
-    /// All.
+    /// All ranges and rules.
     All,
 }
 
@@ -78,7 +79,8 @@ fn claims(key: &Key, of: &[&Story]) -> String {
     let mut out = format!("- {} claims {claimed:.4} bpb in the end", key.method);
     if interval(&mut |round| drawn(round).1).0 > 0.0 {
         let (low, high) = interval(&mut |round| drawn(round).0 / drawn(round).1);
-        let _ = write!(out, ", {:.2} times what it gained ({low:.2} to {high:.2})", claimed / gained); // writing to a string cannot fail
+        // Writing to a string cannot fail.
+        let _ = write!(out, ", {:.2} times what it gained ({low:.2} to {high:.2})", claimed / gained);
     }
     out + "\n"
 }
@@ -96,7 +98,8 @@ fn row(key: &Key, of: &[&Story], times: &[f64]) -> String {
     for at in times {
         let gains = gains(of, *at);
         let (low, high) = interval(&mut |round| mean(&drawn(&gains, round, 0)));
-        let _ = write!(out, "| {:.4} ({low:.4} to {high:.4}) ", mean(&gains)); // writing to a string cannot fail
+        // Writing to a string cannot fail.
+        let _ = write!(out, "| {:.4} ({low:.4} to {high:.4}) ", mean(&gains));
     }
     let sum = |get: fn(&Story) -> usize| of.iter().map(|story| get(story)).sum::<usize>() as f64;
     let count = of.len() as f64;
@@ -110,7 +113,7 @@ fn row(key: &Key, of: &[&Story], times: &[f64]) -> String {
     out
 }
 
-/// Compares evolve with the best form of TPE at a time.
+/// Compares evolve at a time with the form of TPE that is best then.
 fn against_yardstick(rows: &[(&Key, &Vec<&Story>)], predictor: bool, at: f64) -> String {
     let of = |is_it: &dyn Fn(&Key) -> bool| {
         rows.iter()
@@ -127,14 +130,14 @@ fn against_yardstick(rows: &[(&Key, &Vec<&Story>)], predictor: bool, at: f64) ->
         let (least, most) = interval(&mut |round| both(round).0 / both(round).1);
         format!("ratio {:.2} ({least:.2} to {most:.2})", mean(&a) / mean(&b))
     } else {
-        // Of something that may be nothing there is no multiple.
+        // A gain whose interval reaches 0 may be nothing, and there is no multiple of nothing.
         format!("no ratio, since {} gained {:.4}", key.method, mean(&b))
     };
     let reached = ours_at(ours, mean(&b), at);
     let reached = reached.map_or("not reached".to_owned(), |seconds| format!("{seconds:.0} s"));
     format!(
-        "- {at:.0} s, predictor {}: evolve − {} ({}) {:+.4} bpb ({low:+.4} to {high:+.4}), {ratio}; its value is reached by \
-         evolve's mean after: {reached}\n",
+        "- {at:.0} s, predictor {}: evolve − {} ({}) {:+.4} bpb ({low:+.4} to {high:+.4}), {ratio}; \
+         its value is reached by evolve's mean after: {reached}\n",
         if predictor { "on" } else { "off" },
         key.method,
         key.rule.name(),
@@ -142,7 +145,7 @@ fn against_yardstick(rows: &[(&Key, &Vec<&Story>)], predictor: bool, at: f64) ->
     )
 }
 
-/// Returns when the mean of these stories first has a gain, at most until `until`.
+/// Returns when the mean of these stories first reaches `gain`; none if that is after `until`.
 fn ours_at(stories: &[&Story], gain: f64, until: f64) -> Option<f64> {
     let mut times: Vec<f64> =
         stories.iter().flat_map(|story| story.gains.iter().map(|(at, _)| *at)).collect();
@@ -159,14 +162,14 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// Returns as many values as there are, drawn with replacement.
+/// Returns a bootstrap sample: as many values, drawn with replacement.
 fn drawn<T: Copy>(values: &[T], round: u64, side: u64) -> Vec<T> {
     let chance = Chance::new(0xb007).of(&[round, side]);
     let count = values.len() as u64;
     (0..count).map(|k| values[(chance.bits(&[k]) % count) as usize]).collect()
 }
 
-/// Returns the middle 95 % of what resamplings give.
+/// Returns the ends of the middle 95 % of the resampled values.
 fn interval(of: &mut dyn FnMut(u64) -> f64) -> (f64, f64) {
     let mut values: Vec<f64> = (0..RESAMPLINGS).map(of).collect();
     values.sort_by(f64::total_cmp);

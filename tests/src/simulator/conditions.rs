@@ -1,4 +1,4 @@
-//! Conditions side by side: a swarm of a kind, simulated on several seeds, and the figures that are compared.
+//! Conditions side by side: swarms of several kinds, each simulated on several seeds, and their figures.
 
 use std::{fmt::Write as _, ops::Range, sync::Mutex, thread};
 
@@ -9,17 +9,17 @@ use super::{
 };
 use crate::{chance::Chance, surrogate::Surrogate};
 
-/// Resamplings of an interval.
+/// Bootstrap resamplings of an interval.
 const RESAMPLINGS: u64 = 2000;
 
-/// What a search on the surface is measured by, fixed before anything is compared.
+/// What searches on the surface are measured against, fixed before anything is compared.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Targets {
     /// The start's level, bits per byte.
     pub start: f64,
-    /// The best level that is known, bits per byte.
+    /// The best known level, bits per byte.
     pub best: f64,
-    /// The config that has it, as `knob=value` pairs.
+    /// The config with the best known level, as `knob=value` pairs.
     pub config: String,
 }
 
@@ -30,23 +30,23 @@ impl Targets {
         serde_json::from_str(text).expect("the committed targets are well-formed")
     }
 
-    /// Returns the gain that is a share of the best known one, bits per byte.
+    /// Returns a share of the best known gain, bits per byte.
     pub fn gain(&self, share: f64) -> f64 {
         share * (self.start - self.best)
     }
 }
 
-/// Shares of the best known gain that are looked for.
+/// The targets of the table, as shares of the best known gain.
 pub const SHARES: [f64; 3] = [0.25, 0.5, 0.9];
 
-/// A condition with its stories, one a seed.
+/// A condition with its stories, one for each seed.
 #[derive(Debug)]
 pub struct Condition {
-    /// What it is called.
+    /// The condition's name in the table.
     pub name: String,
-    /// What was simulated, the seed apart.
+    /// What was simulated; its seed does not count.
     pub spec: Spec,
-    /// What happened.
+    /// What happened, in the order of the seeds.
     pub stories: Vec<Story>,
 }
 
@@ -69,6 +69,7 @@ impl Condition {
             }
         });
         let mut done = done.into_inner().expect("all threads are over");
+        // In the order of the seeds, whichever thread was faster.
         done.sort_by_key(|(seed, _)| *seed);
         Self { name: name.to_owned(), spec, stories: done.into_iter().map(|(_, story)| story).collect() }
     }
@@ -78,17 +79,18 @@ impl Condition {
         self.stories.iter().map(of).collect()
     }
 
-    /// Returns each story's hours until a share of the nodes has a true gain; the horizon where it was not reached.
+    /// Returns each story's hours until a share of the nodes has a true gain of at least `gain`; its whole
+    /// length where that never happened.
     pub fn hours_to(&self, gain: f64, share: f64) -> Vec<f64> {
         self.figures(|story| story.reached(gain, share).unwrap_or(story.length) / 3600.0)
     }
 
-    /// Returns in how many stories a share of the nodes had a true gain in the end.
+    /// Returns in how many stories a share of the nodes reached a true gain of at least `gain`.
     pub fn times_reached(&self, gain: f64, share: f64) -> usize {
         self.stories.iter().filter(|story| story.reached(gain, share).is_some()).count()
     }
 
-    /// Prints what own ideas, others' ideas and re-runs came to, all seeds together.
+    /// Prints how own ideas, others' ideas and re-runs fared, summed over all seeds.
     pub fn ideas(&self) -> String {
         let of = |kind: usize| {
             let sum = |get: fn(&(usize, usize, usize)) -> usize| -> usize {
@@ -99,8 +101,8 @@ impl Condition {
         let [own, foreign, reproductions] = [0, 1, 2].map(of);
         let different: usize = self.stories.iter().map(|story| story.experiments.1).sum();
         format!(
-            "own ideas {} in {} runs, {} kept; others' {} in {} runs, {} kept; re-runs {} in {} runs; {different} \
-             different configs tried",
+            "own ideas {} in {} runs, {} kept; others' {} in {} runs, {} kept; re-runs {} in {} runs; \
+             {different} different configs tried",
             own.0, own.2, own.1, foreign.0, foreign.2, foreign.1, reproductions.0, reproductions.2
         )
     }
@@ -142,8 +144,11 @@ impl Condition {
     }
 }
 
-/// The table's head.
-pub const HEAD: &str = "| swarm | seeds | first node: 25 % | 50 % | 90 % | half of the nodes: 25 % | 50 % | 90 % | gain in the end, % of the best known | bpb per node hour | adopted and true, % | minutes until half have it | on others' claims, % | harmful lies adopted |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+/// The head of the table in `node/docs/simulation.md`.
+pub const HEAD: &str = "| swarm | seeds | first node: 25 % | 50 % | 90 % \
+    | half of the nodes: 25 % | 50 % | 90 % | gain in the end, % of the best known | bpb per node hour \
+    | adopted and true, % | minutes until half have it | on others' claims, % | harmful lies adopted |\n\
+    |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
 
 fn show(values: &[f64], factor: f64, digits: usize) -> String {
     let values: Vec<f64> = values.iter().map(|value| value * factor).collect();
@@ -168,13 +173,15 @@ pub fn ratio(above: &[f64], below: &[f64]) -> (f64, f64, f64) {
     (median(above) / median(below), at(0.025), at(0.975))
 }
 
-/// Prints what the aims are about: how much sooner 16 nodes reach a target than one, what talking gains over silence at equal
-/// compute, and what liars cost, each with its 95 % interval; a target that is not always reached counts as the horizon.
+/// Prints the ratios that matter, each with its 95 % interval: how much sooner a swarm reaches a target than
+/// one node, what talking gains over silence at equal compute, what liars cost, and what one search seed for
+/// all costs. A story that never reaches a target counts with its whole length.
 pub fn ratios(conditions: &[Condition], targets: &Targets) -> String {
     let find = |name: &str| conditions.iter().find(|condition| condition.name == name);
     let mut out = String::new();
     let mut line = |what: String, (middle, low, high): (f64, f64, f64)| {
-        let _ = writeln!(out, "- {what}: {middle:.2} ({low:.2} to {high:.2})"); // writing to a string cannot fail
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "- {what}: {middle:.2} ({low:.2} to {high:.2})");
     };
     let gains = |condition: &Condition| condition.figures(|story| story.mean_gain(story.length));
     for nodes in [4, 16, 64] {
@@ -185,9 +192,11 @@ pub fn ratios(conditions: &[Condition], targets: &Targets) -> String {
                 for (who, share) in [("its first node", 0.0), ("half of it", 0.5)] {
                     let all = swarm.stories.len();
                     let reached = swarm.times_reached(gain, share);
+                    // Otherwise the median would be the length of the simulation, which says nothing.
                     if 2 * reached > all {
                         let what = format!(
-                            "times sooner than one node: {nodes} nodes, {:.0} %, {who} (reached by {reached} of {all}, one node {} of {})",
+                            "times sooner than one node: {nodes} nodes, {:.0} %, {who} \
+                             (reached by {reached} of {all}, one node {} of {})",
                             100.0 * target,
                             one.times_reached(gain, 0.0),
                             one.stories.len()
@@ -216,7 +225,7 @@ pub fn ratios(conditions: &[Condition], targets: &Targets) -> String {
     out
 }
 
-/// Returns the conditions of the table: names and swarms, of `compute` node hours each where sizes are compared.
+/// Returns the table's conditions, names and swarms; each swarm has `compute` node hours, whatever its size.
 pub fn all(compute: f64) -> Vec<(String, Spec)> {
     let mut out = vec![("1 node".to_owned(), Spec { talking: false, ..Spec::new(1, compute, 0) })];
     for nodes in [4, 16, 64] {

@@ -1,5 +1,4 @@
-//! A node that makes no runs and lies: large gains that nobody measured, made-up results, praise for its kind, denial of
-//! honest finds.
+//! A liar: a simulated node that makes no runs and publishes made-up gains, results and re-runs.
 
 use std::sync::Arc;
 
@@ -13,11 +12,11 @@ use libp2p::{PeerId, identity::Keypair};
 use super::node::{Common, hardware, keys_of, sealed};
 use crate::{chance::Chance, ground::BUDGET, surrogate::optimum::moved};
 
-/// Seconds between two claims of one liar: about as often as an honest node finds something.
+/// Seconds between the lies of one liar: about as often as an honest node finds something.
 pub(super) const EVERY: f64 = 240.0;
-/// Made-up results of a digest.
+/// Made-up results in one digest.
 const FALSE_RESULTS: u64 = 8;
-/// Honest discoveries that one liar denies at a time.
+/// Honest discoveries that a liar denies each time.
 const DENIALS: usize = 2;
 
 /// What a liar lies about.
@@ -27,12 +26,12 @@ pub enum Lie {
     Claims,
     /// Results of experiments that nobody made.
     Results,
-    /// Re-runs that nobody made: praise for liars' claims, denial of honest ones.
+    /// Re-runs that nobody made: they confirm liars' claims and deny honest ones.
     Verdicts,
 }
 
 impl Lie {
-    /// Every kind.
+    /// Every kind of lie.
     pub const ALL: [Self; 3] = [Self::Claims, Self::Results, Self::Verdicts];
 }
 
@@ -55,8 +54,8 @@ impl Liar {
         PeerId::from_public_key(&self.keys.public())
     }
 
-    /// Returns the next lies: a claim on top of what it thinks honest nodes stand on, praise for another liar's claim, and
-    /// denials of honest ones.
+    /// Returns the next lies: a claim and made-up results on top of `base`, a re-run that confirms a liar's
+    /// claim, and re-runs that deny honest ones.
     pub(super) fn lie(
         &mut self,
         base: &EffectiveConfig,
@@ -105,7 +104,7 @@ impl Liar {
     }
 }
 
-/// Makes a result up: a random move with a difference of either sign.
+/// Makes up a result: a random move with a difference of either sign.
 fn result(base: &EffectiveConfig, chance: Chance) -> Option<DigestLine> {
     let config = moved(base, chance);
     let patch = Patch::between(base, &config);
@@ -118,7 +117,8 @@ fn result(base: &EffectiveConfig, chance: Chance) -> Option<DigestLine> {
     })
 }
 
-/// Makes a discovery out of one to three random moves and a handsome number.
+/// Makes up a discovery: one to three random moves with a large gain; none where the objective forbids the
+/// moves.
 fn claim(base: &EffectiveConfig, common: &Common, chance: Chance) -> Option<Body> {
     let moves = 1 + chance.bits(&[1]) % 3;
     let config = (0..moves).fold(base.clone(), |config, step| moved(&config, chance.of(&[2, step])));

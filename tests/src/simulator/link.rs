@@ -1,27 +1,28 @@
-//! Messages on their way: gossip with a latency, and reconciliation for what gossip lost.
+//! How simulated messages travel: gossip with a latency, and reconciliation for what gossip lost.
 
 use crate::chance::Chance;
 
-/// Seconds between a node's reconciliations, and their jitter: network/task.rs.
+/// Seconds between a node's reconciliations, and their jitter: the first rest of the node's
+/// `sync_schedule.rs`.
 const RECONCILE: (f64, f64) = (45.0, 0.5);
 
 /// How messages travel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Link {
-    /// Median seconds from author to hearer, all hops together.
+    /// Median seconds from author to hearer, over all hops.
     pub latency: f64,
-    /// Share of the messages that gossip loses.
+    /// Share of the messages that gossip loses, 0 to 1.
     pub loss: f64,
-    /// A time in which two halves of the swarm hear nothing of each other.
+    /// A time in which the two halves of the swarm do not hear each other.
     pub partition: Option<Partition>,
 }
 
-/// A partition: nodes of even and of odd number are apart.
+/// A partition: nodes of even number and nodes of odd number are apart.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Partition {
-    /// Seconds from the beginning.
+    /// When it begins, seconds from the beginning of the simulation.
     pub from: f64,
-    /// Seconds from the beginning.
+    /// When it ends, seconds from the beginning of the simulation.
     pub until: f64,
 }
 
@@ -32,7 +33,8 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Returns when `to` hears what `from` published at `now`, seconds, where gossip alone must bring it: none if it is lost.
+    /// Returns when `to` hears by gossip alone what `from` published at `now`, seconds; none if gossip loses
+    /// it.
     pub(super) fn gossiped_at(&self, from: usize, to: usize, now: f64, chance: Chance) -> Option<f64> {
         let apart = self.partition.is_some_and(|p| (from + to) % 2 == 1 && (p.from..p.until).contains(&now));
         let lost = chance.uniform(&[4]) < self.loss;
@@ -43,7 +45,7 @@ impl Link {
     pub(super) fn heard_at(&self, from: usize, to: usize, now: f64, chance: Chance) -> f64 {
         let next_reconciliation = || {
             let (every, jitter) = RECONCILE;
-            // Where in its interval the hearer is, nobody planned.
+            // The hearer may be anywhere in its interval.
             every * (1.0 + jitter * (2.0 * chance.uniform(&[2]) - 1.0)) * chance.uniform(&[3])
         };
         let apart =

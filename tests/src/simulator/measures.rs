@@ -1,68 +1,70 @@
-//! What a simulated swarm's story comes to: times to targets, confirmed gain, what was adopted and what it cost.
+//! The figures of a simulated swarm: times to targets, true gains, adoptions, and the compute they cost.
 
 use autoswarm_protocol::{
     EffectiveConfig,
     id::{ConfigHash, RecordId},
 };
 
-/// One adoption of somebody else's discovery: an experiment that cites it was kept.
+/// An adoption of somebody else's discovery: an experiment that cites it was kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adoption {
-    /// When, seconds from the beginning.
+    /// When the experiment was kept, seconds from the beginning.
     pub at: f64,
-    /// Who.
+    /// The index of the node that kept it.
     pub node: usize,
-    /// Whether a liar made what it cites.
+    /// Whether it cites a liar's discovery.
     pub lie: bool,
-    /// The change's true effect here, bits per byte, where it is known: below 0 it is a gain.
+    /// The change's true effect on that node, bits per byte, below 0 for a gain; none where it is not known.
     pub truth: Option<f64>,
 }
 
-/// A discovery and who has it.
+/// How an honest discovery spreads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spread {
-    /// Its id.
+    /// The id of its record.
     pub discovery: RecordId,
     /// When it was told, seconds from the beginning.
     pub told: f64,
-    /// Its true effect where it was made, bits per byte.
+    /// Its true effect on its author's node, bits per byte, below 0 for a gain.
     pub truth: f64,
-    /// The nodes whose incumbents have it, by number.
+    /// For each node, by index, whether it has kept an experiment that cites it.
     pub holders: Vec<bool>,
     /// Seconds until half of the nodes had it.
     pub half: Option<f64>,
 }
 
-/// A swarm's story.
+/// The story of a simulated swarm.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Story {
-    /// For each honest node when its incumbent changed and the incumbent's true gain over the start, bits per byte.
+    /// For each honest node, the seconds at which its incumbent changed, with the new incumbent's true gain
+    /// over the start, bits per byte; only where the truth is known.
     pub gains: Vec<Vec<(f64, f64)>>,
-    /// For each honest node when its incumbent changed, and to what.
+    /// For each honest node, the seconds at which its incumbent changed, with the new incumbent.
     pub stands: Vec<Vec<(f64, EffectiveConfig)>>,
-    /// Adoptions, in their order.
+    /// All adoptions, oldest first.
     pub adoptions: Vec<Adoption>,
-    /// Honest discoveries.
+    /// How the honest discoveries spread, the first few hundred of them.
     pub spreads: Vec<Spread>,
-    /// Slot seconds of all honest nodes.
+    /// Slot seconds of all ended runs of honest nodes.
     pub seconds: f64,
-    /// Training seconds of all runs that they began.
+    /// Training seconds of all runs that honest nodes began.
     pub training: f64,
-    /// Of them those on others' ideas, and those on re-runs for others.
+    /// The part of `seconds` spent on others' ideas, and the part spent on re-runs for others.
     pub foreign: (f64, f64),
-    /// Experiments, keeps among them and runs: of own ideas, of others' ideas, and of re-runs for others.
+    /// Counts of experiments, of keeps among them, and of their runs: for own ideas, others' ideas, and
+    /// re-runs.
     pub ideas: [(usize, usize, usize); 3],
-    /// Experiments with a parent, and how many different configs they tried.
+    /// Experiments with a parent, re-runs not counted, and how many different configs they tried.
     pub experiments: (usize, usize),
-    /// Experiments kept, and of them those that are truly worse.
+    /// Experiments kept, and how many of them are truly no gain.
     pub keeps: (usize, usize),
-    /// Runs, and of them those that gave no number.
+    /// Runs that ended, and how many of them crashed.
     pub runs: (usize, usize),
-    /// Virtual seconds.
+    /// The virtual length of the simulation, seconds.
     pub length: f64,
     /// A digest of all that happened, for comparing trajectories.
     pub digest: u64,
-    /// The final incumbents.
+    /// The honest nodes' incumbents at the end.
     pub incumbents: Vec<ConfigHash>,
 }
 
@@ -88,8 +90,8 @@ impl Story {
         self.gains_at(at).last().copied().unwrap_or(0.0)
     }
 
-    /// Returns when at least this share of the nodes first had a true gain of at least `target`, seconds; a share of 0 asks
-    /// for one node.
+    /// Returns the seconds until this share of the nodes had reached a true gain of at least `target`; a
+    /// share of 0 asks for one node.
     pub fn reached(&self, target: f64, share: f64) -> Option<f64> {
         let needed = ((share * self.gains.len() as f64).ceil() as usize).max(1);
         let mut times: Vec<f64> = self
@@ -101,25 +103,26 @@ impl Story {
         times.get(needed - 1).copied()
     }
 
-    /// Returns the share of the adoptions that are true gains; none without adoptions whose truth is known.
+    /// Returns the share of true gains among the adoptions whose truth is known; none where there are none.
     pub fn true_share(&self) -> Option<f64> {
         let known: Vec<f64> = self.adoptions.iter().filter_map(|adoption| adoption.truth).collect();
         let true_ones = known.iter().filter(|truth| **truth < 0.0).count();
         (!known.is_empty()).then(|| true_ones as f64 / known.len() as f64)
     }
 
-    /// Returns the adoptions of liars' claims that made things worse.
+    /// Returns how many adoptions of liars' claims are truly no gain.
     pub fn harmful_lies(&self) -> usize {
         let harmful = |adoption: &&Adoption| adoption.lie && adoption.truth.is_some_and(|truth| truth >= 0.0);
         self.adoptions.iter().filter(harmful).count()
     }
 
-    /// Returns the share of the compute that went into others' claims.
+    /// Returns the share of the slot seconds that went into others' claims.
     pub fn foreign_share(&self) -> f64 {
         (self.foreign.0 + self.foreign.1) / self.seconds.max(1e-9)
     }
 
-    /// Returns the median seconds until a true discovery was had by half of the nodes, with the share that got there.
+    /// Returns the median seconds until half of the nodes had a true discovery, and the share of the true
+    /// discoveries that spread so far.
     pub fn half_life(&self) -> (Option<f64>, f64) {
         let told: Vec<&Spread> = self.spreads.iter().filter(|spread| spread.truth < 0.0).collect();
         let mut halves: Vec<f64> = told.iter().filter_map(|spread| spread.half).collect();
@@ -128,7 +131,7 @@ impl Story {
     }
 }
 
-/// Returns the median of some values; of none not a number.
+/// Returns the median of some values; NaN where there are none.
 pub fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
@@ -139,16 +142,16 @@ pub fn median(values: &[f64]) -> f64 {
 /// A mean with a 95 % interval (Student's t).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mean {
-    /// The mean.
+    /// The mean of the values.
     pub mean: f64,
     /// Half of the interval's width; none for fewer than two values.
     pub half: Option<f64>,
-    /// Values.
+    /// How many values there are.
     pub count: usize,
 }
 
 impl Mean {
-    /// Returns the mean of some values; none for none.
+    /// Returns the mean of some values with its interval; none where there are none.
     pub fn of(values: &[f64]) -> Option<Self> {
         let count = values.len();
         if count == 0 {
@@ -168,6 +171,7 @@ fn student(freedom: usize) -> f64 {
         12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
         2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
     ];
+    // About 2 for more degrees of freedom than the table has.
     POINTS.get(freedom - 1).copied().unwrap_or(2.0)
 }
 

@@ -1,5 +1,6 @@
-//! An honest node of a simulated swarm: the real core, search and discoveries, and what event_loop.rs and swarm_side.rs do
-//! between them.
+//! An honest node of a simulated swarm: the real research core, search and discoveries.
+//!
+//! What the node's `session/event_loop.rs` and `session/swarm.rs` do between these is repeated here.
 
 use std::sync::Arc;
 
@@ -25,7 +26,8 @@ use crate::{
 
 /// Seconds since 1970 at which every simulation begins.
 pub(super) const EPOCH: u64 = 1_767_225_600;
-/// Results that make a digest, seconds after which fewer do, and runs for which a config is claimed: swarm_side.rs.
+/// Results that fill a digest, seconds after which fewer are told, and the runs that a claim on a config
+/// lasts: as in the node's `session/swarm.rs`.
 const DIGEST_LINES: usize = 8;
 const DIGEST_SECONDS: u64 = 900;
 const CLAIMED_RUNS: f64 = 2.0;
@@ -36,18 +38,18 @@ pub(super) struct Common {
     pub(super) objective: Objective,
     pub(super) arena: ArenaId,
     pub(super) start: EffectiveConfig,
-    /// Whether anybody hears anything.
+    /// Whether nodes hear each other at all.
     pub(super) talking: bool,
 }
 
-/// What a node wants of the world.
+/// What a node asks of the world, or lets it know.
 #[derive(Debug)]
 pub(super) enum Wish {
     /// Make this run.
     Run(Box<RunOrder>),
-    /// Tell the others.
+    /// Tell this record to the other nodes.
     Tell(Arc<Verified<Body>>),
-    /// An experiment is over.
+    /// This experiment is over.
     Concluded(Box<Experiment>),
 }
 
@@ -55,13 +57,13 @@ pub(super) enum Wish {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Idea {
     Own,
-    /// Somebody else's, on the own incumbent or in its place.
+    /// A peer's idea, tried on the own incumbent or in its place.
     Foreign,
-    /// Somebody else's, run again for them.
+    /// A peer's discovery, run again for that peer.
     Reproduction,
 }
 
-/// One node.
+/// One honest node.
 #[derive(Debug)]
 pub(super) struct Node {
     research: Research,
@@ -109,7 +111,7 @@ impl Node {
         }
     }
 
-    /// Returns the config that it stands on.
+    /// Returns the node's incumbent.
     pub(super) fn incumbent(&self) -> Option<&EffectiveConfig> {
         self.research.incumbent().map(|incumbent| &incumbent.config)
     }
@@ -128,15 +130,16 @@ impl Node {
         }
     }
 
-    /// Begins.
+    /// Starts the node's research, and returns its first wishes.
     pub(super) fn start(&mut self, common: &Common, now: u64) -> Vec<Wish> {
         let actions = self.research.handle(Input::Start, now);
         self.perform(actions, common, now)
     }
 
-    /// Takes the end of a run.
+    /// Takes the end of a run, and returns what the node wants next.
     pub(super) fn run_ended(&mut self, id: u64, outcome: Outcome, common: &Common, now: u64) -> Vec<Wish> {
-        // The event loop considers news within a quarter of a second; they matter only when an experiment begins.
+        // The real event loop considers news within a quarter of a second. Here it is enough to do so when a
+        // run ends, because news matter only when an experiment begins.
         let mut wishes = if self.has_news { self.consider(common, now) } else { Vec::new() };
         let event = Input::RunEnded { id, started_at: now, outcome: Box::new(outcome), better_tokens: None };
         let actions = self.research.handle(event, now);
@@ -148,14 +151,14 @@ impl Node {
         wishes
     }
 
-    /// Takes a record.
+    /// Takes a record that a peer passed on.
     pub(super) fn heard(&mut self, record: &Verified<Body>, relayed_by: PeerId, now: u64) {
         self.discoveries.add(record, Some(relayed_by), now);
         self.has_news = true;
     }
 
-    /// Tries what somebody else found and runs somebody else's claim again, one of each at a time, and lets the search know
-    /// what others tried.
+    /// Hands news to the research core: peers' results for the search, one discovery to try, and one to run
+    /// again. At most one of each of the last two is in flight.
     fn consider(&mut self, common: &Common, now: u64) -> Vec<Wish> {
         self.has_news = false;
         let Some(incumbent) = self.research.incumbent().filter(|_| common.talking) else { return Vec::new() };
@@ -199,7 +202,7 @@ impl Node {
         wishes
     }
 
-    /// Tells what an experiment showed.
+    /// Tells the others what an experiment showed, at once or in the next digest.
     fn publish(&mut self, experiment: &Experiment, common: &Common, now: u64) -> Vec<Wish> {
         let pair_sd = self.research.noise().pair_sd(experiment.group);
         let bodies = self.discoveries.to_publish(experiment, &self.here.hardware, self.here.budget, pair_sd);
@@ -221,7 +224,7 @@ impl Node {
         (!lines.is_empty()).then(|| self.tell(&digest(common.arena, lines), common, now))
     }
 
-    /// Says that this node is at a config.
+    /// Claims a config that this node is about to run; none for re-runs and the baseline.
     fn claim(&mut self, number: u32, common: &Common, now: u64) -> Option<Wish> {
         let active = self.research.pending().iter().find(|active| active.number == number)?;
         let is_own = active.parent.is_some() && active.reproduction.is_none() && common.talking;
@@ -237,7 +240,7 @@ impl Node {
     }
 }
 
-/// Signs a body and climbs the ladder with its bytes.
+/// Signs a body and verifies the signed bytes, as a peer would.
 pub(super) fn sealed(body: &Body, common: &Common, keys: &Keypair, now: u64) -> Arc<Verified<Body>> {
     let signed = record::sign(body, &common.objective, keys, now).expect("what a node says can be signed");
     Arc::new(record::verify(&signed.bytes, &common.objective, now).expect("what was signed holds"))
@@ -250,7 +253,7 @@ pub(super) fn keys_of(identity: u64) -> Keypair {
     Keypair::ed25519_from_bytes(bytes).expect("32 bytes are a key")
 }
 
-/// Returns what a node says of its machine.
+/// Returns what a node tells about its machine.
 pub(super) fn hardware(speed: f64) -> Hardware {
     Hardware { device: "one core".to_owned(), threads: 1, slots: 1, tokens_per_second: 80_000.0 * speed }
 }

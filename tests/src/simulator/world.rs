@@ -1,4 +1,4 @@
-//! The world of a simulated swarm: the clock, the queue, the ground that answers runs, and the book of what is true.
+//! The world of a simulated swarm: clock, event queue, the ground that answers runs, and the truth.
 
 use std::{
     cmp::Reverse,
@@ -28,16 +28,16 @@ use crate::{
     surrogate::Surrogate,
 };
 
-/// Standard deviation of the logarithm of equal machines' speeds.
+/// Standard deviation of the logarithm of the speeds of equal machines.
 const MACHINE_SD: f64 = 0.03;
-/// Seconds over which nodes begin, one after the other.
+/// Seconds within which all nodes begin, each at a drawn time.
 const BEGINNING: f64 = 20.0;
-/// Peers that a node hears gossip from: gossipsub's mesh.
+/// Peers from which a node hears gossip: gossipsub's mesh.
 const MESH: u64 = 8;
-/// Discoveries whose spreading is followed: enough for a median.
+/// Most discoveries whose spread is followed: enough for a median.
 const MOST_FOLLOWED: usize = 400;
 
-/// What comes next.
+/// What happens next in the swarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Begins { node: usize },
@@ -50,6 +50,7 @@ struct World<'a> {
     spec: &'a Spec,
     ground: &'a mut dyn Ground,
     common: Common,
+    /// The source of all luck; the first number of a key tells its uses apart.
     chance: Chance,
     nodes: Vec<Node>,
     peers: Vec<PeerId>,
@@ -57,10 +58,10 @@ struct World<'a> {
     queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
     order: u64,
     outcomes: BTreeMap<(usize, u64), (Outcome, f64, Idea)>,
-    /// Experiments that each node has concluded, its baseline apart.
+    /// Experiments that each node has concluded, its baseline not counted.
     concluded: Vec<usize>,
     records: Vec<Arc<Verified<Body>>>,
-    /// Discoveries by author's kind: liars' first.
+    /// All discoveries told: the liars', and the honest nodes'.
     found: [Vec<Arc<Verified<Body>>>; 2],
     lies: BTreeSet<RecordId>,
     tried: BTreeSet<ConfigHash>,
@@ -74,7 +75,7 @@ pub fn simulate(spec: &Spec, surface: &Surrogate) -> Story {
     simulate_on(spec, &mut ground).expect("the surface answers every run")
 }
 
-/// Runs a swarm to its end on a ground: an error is the ground's.
+/// Runs a swarm to its end on a ground; an error is the ground's.
 pub fn simulate_on(spec: &Spec, ground: &mut dyn Ground) -> anyhow::Result<Story> {
     let mut world = World::new(spec, ground);
     let end = milliseconds(spec.hours * 3600.0);
@@ -151,6 +152,8 @@ impl<'a> World<'a> {
     }
 
     fn push(&mut self, at: f64, event: Event) {
+        // Events of the same millisecond come in the order in which they were pushed, so a seed has one
+        // trajectory.
         self.order += 1;
         self.queue.push(Reverse((milliseconds(at), self.order, event)));
     }
@@ -178,7 +181,7 @@ impl<'a> World<'a> {
                 self.grant(node, wishes, now)?;
             }
             Event::Heard { node, record } => {
-                // Whoever of the hearer's mesh was first to pass it on.
+                // The mesh peer of the hearer that was first to pass it on.
                 let mesh = self.chance.bits(&[11, record as u64, node as u64]) % MESH;
                 let relay = self.chance.bits(&[12, node as u64, mesh]) % self.peers.len() as u64;
                 let relayed_by = self.peers[relay as usize];
@@ -201,7 +204,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Returns whether a node has made as many experiments as it may.
+    /// Returns whether a node has concluded as many experiments as it may.
     fn is_done(&self, node: usize) -> bool {
         self.spec.experiments.is_some_and(|most| self.concluded[node] >= most)
     }
@@ -235,7 +238,7 @@ impl<'a> World<'a> {
         self.common.objective.context as usize
     }
 
-    /// Puts a record on its way to every other node.
+    /// Sends a record on its way to every other honest node.
     fn tell(&mut self, from: usize, record: Arc<Verified<Body>>, now: f64) {
         if !self.spec.talking {
             return;
@@ -269,7 +272,8 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Returns what a change truly does on a node, where that is known: the config's level less that of what `back` makes of it.
+    /// Returns a change's true effect on a node, where that is known: the config's level minus that of its
+    /// parent, to which `back` leads.
     fn true_effect(&mut self, node: usize, config: &EffectiveConfig, back: &Patch) -> Option<f64> {
         let parent = back.apply(config).expect("a patch leads back").effective(self.context());
         Some(self.ground.truth(node, config)? - self.ground.truth(node, &parent)?)
@@ -330,7 +334,7 @@ impl<'a> World<'a> {
     fn held(&mut self, node: usize, discovery: RecordId, now: f64) {
         if let Some(spread) = self.story.spreads.iter_mut().find(|spread| spread.discovery == discovery) {
             spread.holders[node] = true;
-            // The author has it too.
+            // One more, because the author has it too.
             let having = 1 + spread.holders.iter().filter(|has| **has).count();
             if spread.half.is_none() && 2 * having >= self.spec.nodes {
                 spread.half = Some(now - spread.told);

@@ -1,7 +1,8 @@
-//! A config as coordinates: each knob in steps of a size that matters, much as `scripts/surface/collect.py` moves them.
+//! A config as coordinates: each knob in sensible steps, much as `scripts/surface/collect.py` moves them.
 //!
-//! The steps are those of the node's search space on the day of the runs. They are written down here again because **the
-//! surface must stay what it is when the search changes**: a benchmark that follows its subject measures nothing.
+//! The steps are those of the node's search space on the day of the runs. They are written down again here
+//! because **the surface must stay what it is when the search changes**: a benchmark that follows its subject
+//! measures nothing.
 
 use autoswarm_protocol::{
     Knob, TrainConfig, Value,
@@ -12,13 +13,14 @@ use autoswarm_protocol::{
 /// How a value becomes a coordinate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Scale {
-    /// Octaves of the value; the number is a step.
+    /// Octaves of the value; the number is a step's size in octaves.
     Ratio(f64),
-    /// Octaves of the value plus an offset, for knobs that may be 0: offset and step.
+    /// Octaves of the value plus an offset, for knobs that may be 0: the offset, and a step's size in
+    /// octaves.
     Offset(f64, f64),
-    /// Octaves of 1 − value, for betas.
+    /// Octaves of 1 − value, for betas; the number is a step's size in octaves.
     Complement(f64),
-    /// The value itself; the number is a step.
+    /// The value itself; the number is a step's size.
     Plain(f64),
     /// Names without an order.
     Names,
@@ -60,8 +62,8 @@ fn scale_of(knob: Knob) -> Scale {
     }
 }
 
-/// Returns what a knob's effects are thought to weigh before the runs, of a variance of 1: what the reference's log and the
-/// small-machine reports found to matter first. // Wild guess.
+/// Returns the prior weight of a knob's effects, of a variance of 1. It is larger for what the reference's
+/// log and the small-machine reports found to matter first. // Wild guess.
 pub fn importance(knob: Knob) -> f64 {
     use Knob as K;
     match knob {
@@ -87,7 +89,7 @@ pub fn importance(knob: Knob) -> f64 {
     }
 }
 
-/// Returns a config's coordinates, in the table's order.
+/// Returns a config's coordinates, in the order of the knob table.
 pub fn coordinates(config: &TrainConfig) -> Vec<f64> {
     KNOBS
         .iter()
@@ -104,7 +106,8 @@ pub fn coordinates(config: &TrainConfig) -> Vec<f64> {
         .collect()
 }
 
-/// Returns the value at a coordinate of an ordered knob, moved into the range and onto the grid; none for names.
+/// Returns the value of an ordered knob at a coordinate, moved into the range and onto the grid; none for
+/// names.
 pub fn value_at(knob: Knob, coordinate: f64) -> Option<Value> {
     let x = match scale_of(knob) {
         Scale::Ratio(step) => (coordinate * step).exp2(),
@@ -122,12 +125,12 @@ pub fn value_at(knob: Knob, coordinate: f64) -> Option<Value> {
     checked(knob, value).ok()
 }
 
-/// Returns for each axis whether its values have no order.
+/// Returns, for each axis, whether its values are names without an order.
 pub fn choices() -> Vec<bool> {
     KNOBS.iter().map(|row| scale_of(row.knob) == Scale::Names).collect()
 }
 
-/// Returns the values next to a config's own: half a step, one and two steps either way, or every other name.
+/// Returns the values near a config's own: half a step, one and two steps either way, or every other name.
 pub fn neighbours(config: &TrainConfig, knob: Knob) -> Vec<Value> {
     let now = config.get(knob);
     let x = now.as_f64();

@@ -1,21 +1,22 @@
-//! What a token costs on one core, by what is done for it: a few costs with one coefficient each.
+//! The seconds that a training token takes on one core: a few causes of cost with one coefficient each.
 
 use autoswarm_protocol::{EffectiveConfig, Knob};
 use serde::{Deserialize, Serialize};
 
 use super::runs::RealRun;
 
-/// Tokens of the vocabulary of bytes.
+/// Tokens in the vocabulary of bytes.
 const VOCABULARY: f64 = 256.0;
-/// Causes of cost.
+/// How many causes of cost there are.
 const CAUSES: usize = 5;
 
-/// Seconds per token: products, attention, elementwise work, operations started, and the optimizer's own products.
+/// Coefficients of the causes: products, attention, elementwise work, operations started, and the optimizer's
+/// own products.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Costs([f64; CAUSES]);
 
 impl Costs {
-    /// Fits the coefficients to the runs' speeds, by their relative error, none below zero.
+    /// Fits the coefficients, none below zero, to the relative errors of the runs' speeds by least squares.
     pub fn fit(runs: &[RealRun]) -> Self {
         let rows: Vec<[f64; CAUSES]> = runs
             .iter()
@@ -40,13 +41,13 @@ impl Costs {
         Self(c)
     }
 
-    /// Returns the seconds that a training token takes, by the costs alone.
+    /// Returns the seconds that a training token takes according to these costs.
     pub fn seconds_per_token(&self, config: &EffectiveConfig) -> f64 {
         causes(config).iter().zip(self.0).map(|(cause, c)| cause * c).sum()
     }
 }
 
-/// Returns how much of each cause a token has.
+/// Returns how much of each cause there is in a training token of a config.
 fn causes(config: &EffectiveConfig) -> [f64; CAUSES] {
     let depth = config.integer(Knob::Depth) as f64;
     let width = config.integer(Knob::Width) as f64;

@@ -1,20 +1,22 @@
-//! A Gaussian process over configs: what each coordinate does by itself, and what two do together.
+//! A Gaussian process over configs: the effect of each coordinate by itself, and of every two together.
 //!
 //! ```text
-//! k(x, x') = 1 + away · h h' + A + interaction · Σ_{i<j} u_i u_j     u_j = w_j · alike(x_j, x'_j),  A = Σ u_j
+//! k(x, x') = 1 + away · h h' + A + interaction · Σ_{i<j} u_i u_j
+//! u_j = w_j · alike(x_j, x'_j),  A = Σ u_j
 //! ```
 //!
-//! Effects of knobs far from the runs add up; `h` says how far a place is from where the runs began, since a step that
-//! nobody tried is likelier to cost than to gain. Runs on one seed share a part of their noise, which belongs to no config.
-//! Weights are fitted by the marginal likelihood, with the gradient written out. Not here: what the coordinates mean.
+//! Effects of single knobs add up far from the runs. `h` is the distance of a place from where the runs
+//! began, since a step that nobody tried is likelier to cost than to gain. Runs on one seed share a part of
+//! their noise, which says nothing of their configs. Weights are fitted by the marginal likelihood, with the
+//! gradient written out. Not here: what the coordinates mean.
 
 use serde::{Deserialize, Serialize};
 
-/// Standard deviation of a weight's logarithm before the runs, around where the fit begins. // Wild guess.
+/// Prior standard deviation of a weight's logarithm, around where the fit begins. // Wild guess.
 const WEIGHT_SD: f64 = 1.0;
 /// Prior variance of the mean, in units of the values' variance.
 const CONSTANT: f64 = 1.0;
-/// Weights below this have no part.
+/// Weights below this count as none.
 const NOTHING: f64 = 1e-9;
 
 /// The kernel's parameters, for values of variance one.
@@ -24,30 +26,30 @@ pub struct Kernel {
     pub weights: Vec<f64>,
     /// Distance along a coordinate over which an effect stays alike, steps.
     pub length: f64,
-    /// Strength of the effects of two coordinates together.
+    /// Strength of the joint effects of two coordinates.
     pub interaction: f64,
-    /// Prior variance of what distance costs.
+    /// Prior variance of the cost of distance from the start.
     pub away: f64,
-    /// Variance that runs on one seed share.
+    /// Variance of the noise that runs on one seed share.
     pub shared: f64,
-    /// Variance of a run's own noise.
+    /// Variance of the noise of a single run.
     pub noise: f64,
 }
 
 /// One run to learn from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Where, and last how far away that is.
+    /// The coordinates of the run, and last its distance from the start.
     pub x: Vec<f64>,
-    /// What was seen.
+    /// The value that it gave.
     pub y: f64,
-    /// The run's seed.
+    /// The seed of the run; rows of one seed share noise.
     pub seed: u64,
-    /// What its noise variance is multiplied by.
+    /// Factor on the variance of its own noise.
     pub noisier: f64,
 }
 
-/// A fitted process.
+/// A process conditioned on rows.
 #[derive(Debug, Clone)]
 pub struct Gaussian {
     kernel: Kernel,
@@ -60,7 +62,8 @@ pub struct Gaussian {
 }
 
 impl Kernel {
-    /// Returns where the fit begins, with what each coordinate is thought to weigh; one without weight has no part.
+    /// Returns the kernel from which a fit begins, with these prior weights; a coordinate of weight 0 stays
+    /// out of the fit.
     pub fn start(weights: Vec<f64>) -> Self {
         Self { weights, length: 3.0, interaction: 1.0, away: 0.1, shared: 0.002, noise: 0.01 }
     }
@@ -73,7 +76,9 @@ impl Kernel {
             sum += u;
             squares += u * u;
         }
+        // The distance from the start stands after the coordinates.
         let far = self.away * a[self.weights.len()] * b[self.weights.len()];
+        // (Σu)² − Σu² is twice the sum of the products of all pairs.
         CONSTANT + far + sum + 0.5 * self.interaction * (sum * sum - squares)
     }
 
@@ -87,7 +92,8 @@ impl Kernel {
         }
     }
 
-    /// The logarithms that the fit moves: active weights, then length, interaction, away, shared, noise.
+    /// Returns the logarithms that the fit moves: active weights, then length, interaction, away, shared,
+    /// noise.
     fn logarithms(&self) -> Vec<f64> {
         let rest = [self.length, self.interaction, self.away, self.shared, self.noise];
         self.weights.iter().filter(|w| **w > 0.0).chain(&rest).map(|x| x.ln()).collect()
@@ -103,7 +109,7 @@ impl Kernel {
 }
 
 impl Gaussian {
-    /// Conditions on rows. `names` says which coordinates have no order.
+    /// Conditions the process on rows; `names` says which coordinates have no order.
     pub fn new(kernel: Kernel, names: &[bool], rows: &[Row]) -> Self {
         let (mean, scale) = moments(rows);
         let y: Vec<f64> = rows.iter().map(|row| (row.y - mean) / scale).collect();
@@ -125,13 +131,15 @@ impl Gaussian {
         let covariances: Vec<f64> =
             self.places.iter().map(|place| self.kernel.between(&self.names, place, x)).collect();
         let sum: f64 = covariances.iter().zip(&self.weights).map(|(k, w)| k * w).sum();
+        // The rows explain |L⁻¹ k|² of the prior variance.
         let explained: f64 = self.factor.forward(covariances).iter().map(|z| z * z).sum();
         let variance = (self.kernel.between(&self.names, x, x) - explained).max(0.0);
         (self.mean + self.scale * sum, self.scale * variance.sqrt())
     }
 }
 
-/// Fits the kernel to rows by `rounds` steps of resilient propagation on the likelihood; `tell` hears how it goes.
+/// Fits the kernel to rows by `rounds` steps of resilient propagation (Rprop) on the likelihood; `tell` hears
+/// each round and its likelihood's logarithm.
 pub fn fit(
     start: &Kernel,
     names: &[bool],
@@ -147,6 +155,7 @@ pub fn fit(
         let (likelihood, gradient) = likelihood(&start.with(&at), &prior, names, rows);
         tell(round, likelihood);
         for (k, slope) in gradient.into_iter().enumerate() {
+            // Only signs count: a step grows while its slope keeps the sign, and halves when that flips.
             let same = slope * before[k];
             if same > 0.0 {
                 steps[k] = (steps[k] * 1.2).min(0.5);
@@ -164,8 +173,8 @@ pub fn fit(
     start.with(&at)
 }
 
-/// Returns how far a fit from `start` is from its end at `kernel`: the logarithm of the likelihood beyond that at the start, and the
-/// steepest slope along the logarithm of any parameter.
+/// Returns how well `kernel` is fitted: the logarithm of its likelihood beyond that of `start`, and the
+/// steepest slope that is left along the logarithm of any parameter.
 pub fn how_fitted(start: &Kernel, kernel: &Kernel, names: &[bool], rows: &[Row]) -> (f64, f64) {
     let prior = start.logarithms();
     let (before, _) = likelihood(start, &prior, names, rows);
@@ -173,7 +182,8 @@ pub fn how_fitted(start: &Kernel, kernel: &Kernel, names: &[bool], rows: &[Row])
     (after - before, gradient.into_iter().map(f64::abs).fold(0.0, f64::max))
 }
 
-/// Returns the logarithm of the likelihood with the priors', and its gradient.
+/// Returns the logarithm of the likelihood and the priors, and its gradient along the logarithms of the
+/// parameters.
 fn likelihood(kernel: &Kernel, prior: &[f64], names: &[bool], rows: &[Row]) -> (f64, Vec<f64>) {
     let (mean, scale) = moments(rows);
     let y: Vec<f64> = rows.iter().map(|row| (row.y - mean) / scale).collect();
@@ -188,7 +198,7 @@ fn likelihood(kernel: &Kernel, prior: &[f64], names: &[bool], rows: &[Row]) -> (
     let mut u = vec![0.0; extra];
     for i in 0..count {
         for j in 0..=i {
-            // Each pair off the diagonal stands twice in the trace.
+            // The gradient is ½ tr((α αᵀ − K⁻¹) ∂K), where each pair off the diagonal stands twice.
             let half = if i == j { 0.5 } else { 1.0 };
             let push = half * (weights[i] * weights[j] - inverse[i * count + j]);
             let (mut sum, mut squares) = (0.0, 0.0);
@@ -216,6 +226,7 @@ fn likelihood(kernel: &Kernel, prior: &[f64], names: &[bool], rows: &[Row]) -> (
             }
         }
     }
+    // Only the weights have a prior: a normal one on their logarithms.
     for ((slope, x), prior) in gradient.iter_mut().zip(kernel.logarithms()).zip(prior).take(extra) {
         let far = (x - prior) / WEIGHT_SD;
         value -= 0.5 * far * far;
@@ -249,6 +260,7 @@ impl Factor {
                     value += kernel.shared;
                 }
                 if i == j {
+                    // The last term keeps the matrix positive definite in floating point.
                     value += kernel.noise * rows[i].noisier + 1e-8;
                 }
                 let (above, row) = lower.split_at_mut(i * count);
@@ -265,7 +277,7 @@ impl Factor {
         (0..self.count).map(|i| self.lower[i * self.count + i].ln()).sum()
     }
 
-    /// Solves L x = b.
+    /// Returns x of L x = b.
     fn forward(&self, b: Vec<f64>) -> Vec<f64> {
         let n = self.count;
         let mut x = b;
@@ -278,7 +290,7 @@ impl Factor {
         x
     }
 
-    /// Solves L Lᵀ x = b.
+    /// Returns x of L Lᵀ x = b.
     fn solve(&self, b: &[f64]) -> Vec<f64> {
         let n = self.count;
         let mut x = self.forward(b.to_vec());
@@ -295,7 +307,7 @@ impl Factor {
     /// Returns the whole inverse of the covariance.
     fn inverse(&self) -> Vec<f64> {
         let n = self.count;
-        // The inverse of the factor, transposed: its column j is row j here, nothing before place j.
+        // The inverse of the factor, transposed: its column j is row j here, with zeros before place j.
         let mut inverted = vec![0.0; n * n];
         for j in 0..n {
             inverted[j * n + j] = 1.0 / self.lower[j * n + j];
@@ -321,7 +333,8 @@ impl Factor {
 mod tests {
     use super::*;
 
-    /// A made-up surface: one coordinate bends, one name helps, and the two together do something more.
+    /// Rows of a made-up surface: one coordinate bends, one name helps, and the two together do something
+    /// more.
     fn rows(count: usize) -> Vec<Row> {
         let place = |k: usize| {
             vec![((k * 37) % 11) as f64 - 5.0, ((k * 7) % 2) as f64, ((k * 13) % 5) as f64, (k % 3) as f64]

@@ -1,11 +1,11 @@
-//! The noise of a run: larger where the level is worse, shared between runs on one seed, the more the nearer their configs.
+//! The noise of a run: larger where the level is worse, and shared by near configs on one seed.
 //!
 //! ```text
 //! z = √everyone · z(seed) + √neighbours · field(seed, config) + √rest · z(seed, config, tokens)
 //! ```
 //!
-//! `field` is a smooth random function of the config, another for each seed (random Fourier features), so that two
-//! configs' correlation falls with their distance as it does between real runs.
+//! `field` is a smooth random function of the config, another for each seed (random Fourier features), so
+//! that two configs' correlation falls with their distance as it does between real runs.
 
 use std::{collections::BTreeMap, f64::consts::TAU, sync::LazyLock};
 
@@ -18,35 +18,35 @@ use super::{
 };
 use crate::chance::{Chance, key_of};
 
-/// Features of the field: the correlation is off by about one over the root of this.
+/// Features of the field: the correlation is off by about one over the square root of this number.
 const FEATURES: usize = 48;
 /// Distance over which neighbours' noise is alike, steps.
 const LENGTH: f64 = 3.0;
-/// How far two names lie apart, steps.
+/// Distance between two names of a knob, steps.
 const NAME: f64 = 3.0;
-/// Fewest runs of a config whose spread counts.
+/// Fewest runs of a config from which its spread is estimated.
 const FEWEST: usize = 3;
 
-/// The noise's parameters.
+/// The parameters of the noise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Noise {
     /// Standard deviation of a run at `level`, bits per byte.
     pub sigma: f64,
-    /// The level at which that holds, bits per byte.
+    /// The level at which `sigma` holds, bits per byte.
     pub level: f64,
-    /// How it grows with the level: power of level over that level.
+    /// The standard deviation grows with this power of a run's level over `level`.
     pub power: f64,
     /// Share of the variance that all runs on a seed have in common.
     pub everyone: f64,
-    /// Share that near configs have in common on a seed.
+    /// Share of the variance that near configs have in common on a seed.
     pub neighbours: f64,
-    /// What audit is above validation, bits per byte.
+    /// How much higher audit is than validation, bits per byte.
     pub audit: f64,
     /// Correlation of a run's audit with its validation.
     pub audit_correlation: f64,
 }
 
-/// A repeated config's run: which config, the seed, and how far from the config's own mean.
+/// A run of a repeated config: the config, the seed, and the distance from the config's own mean.
 struct Residual<'a> {
     config: &'a EffectiveConfig,
     seed: u64,
@@ -54,7 +54,8 @@ struct Residual<'a> {
 }
 
 impl Noise {
-    /// Estimates the noise from configs that ran on several seeds; `level` corrects for unequal tokens.
+    /// Estimates the noise from configs that ran on several seeds; subtracting `level` corrects for unequal
+    /// tokens.
     pub fn fit(runs: &[RealRun], level: &dyn Fn(&EffectiveConfig, f64) -> f64) -> Self {
         let mut groups: BTreeMap<[u8; 32], Vec<(&RealRun, f64, f64)>> = BTreeMap::new();
         for (run, measured) in runs.iter().filter_map(|run| Some((run, run.measured?))) {
@@ -72,7 +73,8 @@ impl Noise {
             let (validation, audit) = (mean(|x| x.1), mean(|x| x.2));
             let before = squares;
             for &(run, v, a) in of {
-                // Unbiased: a group's own mean takes one of its runs.
+                // Makes residuals as large as deviations from the true mean: the group's own mean takes one
+                // degree of freedom.
                 let grown = (count / (count - 1.0)).sqrt();
                 let (v, a) = ((v - validation) * grown, (a - audit) * grown);
                 residuals.push(Residual { config: &run.config, seed: run.seed, validation: v });
@@ -89,7 +91,7 @@ impl Noise {
             ));
         }
         let sigma = (squares / freedom).sqrt();
-        // The logarithm of a variance against that of the level, weighted by its freedom.
+        // A regression of the logarithm of a variance on that of the level, weighted by degrees of freedom.
         let weighted = |get: &dyn Fn(&(f64, f64, f64)) -> f64| {
             sizes.iter().map(|size| size.2 * get(size)).sum::<f64>() / freedom
         };
@@ -103,6 +105,7 @@ impl Noise {
         Self {
             sigma,
             level: x.exp(),
+            // Half, because the slope is that of the variance.
             power: (0.5 * slope).clamp(0.0, 8.0),
             everyone,
             neighbours,
@@ -116,7 +119,7 @@ impl Noise {
         self.sigma * (level / self.level).powf(self.power).min(20.0)
     }
 
-    /// Returns what a run's luck adds to validation and to audit.
+    /// Returns what the noise of a run adds to validation and to audit, bits per byte.
     pub fn draw(&self, config: &EffectiveConfig, level: f64, tokens: f64, seed: u64) -> (f64, f64) {
         let chance = Chance::new(seed);
         let run = chance.of(&[key_of(config.hash().as_bytes()), tokens.to_bits()]);
@@ -131,7 +134,8 @@ impl Noise {
     }
 }
 
-/// Fits the correlation of residuals on one seed, everyone + neighbours · exp(−½ (distance / LENGTH)²), by least squares.
+/// Fits `everyone` and `neighbours` by least squares to the correlation of residuals on one seed, which is
+/// taken to be everyone + neighbours · exp(−½ (distance / LENGTH)²).
 fn shares(residuals: &[Residual<'_>], sigma: f64) -> (f64, f64) {
     let (mut count, mut near, mut nears) = (0.0, 0.0, 0.0);
     let (mut sum, mut product) = (0.0, 0.0);
@@ -146,6 +150,7 @@ fn shares(residuals: &[Residual<'_>], sigma: f64) -> (f64, f64) {
             product += c * alike;
         }
     }
+    // Without pairs at several distances nothing can be told apart, and a usual value has to do.
     let determinant = count * nears - near * near;
     if determinant < 1e-9 {
         return (0.5, 0.2);

@@ -1,4 +1,4 @@
-//! The best config that is known on the surface: many climbs by hill, without noise and with a generous budget.
+//! The best known config of the surface: hill climbs from many starts, without noise.
 
 use autoswarm_protocol::{EffectiveConfig, knobs::KNOBS};
 
@@ -7,7 +7,7 @@ use crate::chance::Chance;
 
 /// Sweeps over all knobs without a gain after which a climb ends.
 const IDLE_SWEEPS: usize = 1;
-/// Knobs that no proposal moves: they change nothing, or only how a step is divided.
+/// Knobs that no proposal moves: they change nothing, or only how a step is divided up.
 pub const CLOSED: [&str; 3] = ["width_rounding", "micro_batch_tokens", "value_gate_width"];
 
 /// Climbs from the start and from `climbs` − 1 random places near it; returns the best config and its worth.
@@ -31,7 +31,8 @@ pub fn moved(config: &EffectiveConfig, chance: Chance) -> EffectiveConfig {
     config.with(row.knob, value).expect("a neighbour is in range").effective(CONTEXT)
 }
 
-/// Climbs from a config until a sweep over all knobs in a drawn order gains nothing; `step` hears each config on the way.
+/// Climbs from a config until a sweep over all knobs, in a drawn order, gains nothing. Returns the top and
+/// its worth; `step` hears each config on the way.
 pub fn climb(
     surrogate: &Surrogate,
     mut at: EffectiveConfig,

@@ -1,4 +1,6 @@
-//! The real runs that the surface is fitted to, as `scripts/surface/collect.py` wrote them or took them over from searches.
+//! The real runs that the surface is fitted to, in the CSV files of `scripts/surface/collect.py`.
+//!
+//! Runs that searches made come in the same form from `scripts/surface/from_memo.py`.
 
 use autoswarm_protocol::{
     EffectiveConfig, TrainConfig, Value,
@@ -8,53 +10,56 @@ use autoswarm_protocol::{
 
 /// Evaluation context of every run, tokens.
 pub const CONTEXT: usize = 256;
-/// CPU seconds of training that a run's own price was asked for.
+/// CPU seconds of training that each run's tokens should take by its price.
 pub const BUDGET_SECONDS: f64 = 5.0;
 
-/// Parts that are held out in turn.
+/// Parts of the runs that are held out in turn.
 pub const FOLDS: u8 = 7;
 
 /// One run on one thread.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RealRun {
-    /// How the config was chosen: `near`, `broad`, `elite`, `repeat`, `tokens` or `asked`, or `search` by a search.
+    /// How the config was chosen: `near`, `broad`, `elite`, `repeat`, `tokens` or `asked` by collect.py,
+    /// which explains them, or `search` by a search.
     pub kind: String,
-    /// The seed.
+    /// The seed of the run.
     pub seed: u64,
-    /// Tokens per CPU second of a short run before; none where that failed.
+    /// Tokens per CPU second of the short run before it; none where that failed.
     pub price: Option<f64>,
     /// What the run itself measured; none if it gave no number.
     pub measured: Option<Measured>,
-    /// Why it gave none.
+    /// The class of its crash, if it gave no number.
     pub crash: Option<String>,
     /// The config as executed.
     pub config: EffectiveConfig,
-    /// The smoothed training loss, nats, after 5, 10, 15, 20, 30, 40, 50, 70 and 100 % of the steps; empty without a number.
+    /// The smoothed training loss, nats, after 5, 10, 15, 20, 30, 40, 50, 70 and 100 % of the steps; empty
+    /// for a run without a number.
     pub curve: Vec<f64>,
 }
 
 /// What a finished run measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
-    /// Training tokens.
+    /// Training tokens that it took.
     pub tokens: f64,
     /// CPU seconds of training.
     pub cpu_seconds: f64,
-    /// Largest memory, bytes.
+    /// Peak memory, bytes.
     pub memory: f64,
-    /// Bits per byte on validation.
+    /// Bits per byte on the validation split.
     pub validation: f64,
-    /// Bits per byte on audit.
+    /// Bits per byte on the audit split.
     pub audit: f64,
 }
 
 impl RealRun {
-    /// Returns the part of the runs, of [`FOLDS`], that it belongs to: all runs of a config to the same.
+    /// Returns the part of the runs, below [`FOLDS`], that this run belongs to; all runs of a config share a
+    /// part.
     pub fn fold(&self) -> u8 {
         self.config.hash().as_bytes()[0] % FOLDS
     }
 
-    /// Returns its training throughput, tokens per CPU second.
+    /// Returns its training throughput, tokens per CPU second: its own, or else that of its price.
     pub fn speed(&self) -> Option<f64> {
         self.measured.map(|measured| measured.tokens / measured.cpu_seconds).or(self.price)
     }
@@ -109,7 +114,7 @@ pub fn parse(text: &str) -> Result<Vec<RealRun>, String> {
     parsed.collect()
 }
 
-/// Parses `knob=value` pairs.
+/// Parses `knob=value` pairs, separated by spaces; other knobs keep their defaults.
 pub fn parse_config(text: &str) -> Result<TrainConfig, String> {
     let mut config = TrainConfig::new();
     for part in text.split_whitespace() {

@@ -8,24 +8,24 @@ use super::{
 /// Errors on held-out runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scores {
-    /// Runs that were held out, and how many of them below [`GOOD`] bits per byte.
+    /// How many runs were held out, and how many of them are below [`GOOD`] bits per byte.
     pub runs: (usize, usize),
     /// Root mean square error of all, bits per byte.
     pub rmse: f64,
-    /// The same of those below [`GOOD`]: where a search goes.
+    /// Root mean square error of those below [`GOOD`], where a search goes, bits per byte.
     pub rmse_good: f64,
     /// Spearman's rank correlation of all, and of those below [`GOOD`].
     pub rank: (f64, f64),
-    /// What guessing the mean of the good would give, bits per byte.
+    /// Root mean square error of guessing the mean for all those below [`GOOD`], bits per byte.
     pub spread_good: f64,
-    /// Root mean square error of the speed's logarithm.
+    /// Root mean square error of the logarithm of the speed.
     pub speed: f64,
 }
 
-/// Bits per byte below which a run is one that a search would care about: the start has about 2.55.
+/// Bits per byte below which a search would care about a run: the start has about 2.55.
 pub const GOOD: f64 = 2.8;
 
-/// Conditions on all but one part of the runs, predicts that part, and so on through all parts.
+/// Cross-validates: conditions on all parts of the runs but one, predicts that one, and so on for every part.
 pub fn held_out(parameters: &Parameters, runs: &[RealRun]) -> Scores {
     let (mut pairs, mut speeds): (Vec<(f64, f64)>, Vec<f64>) = (Vec::new(), Vec::new());
     for fold in 0..FOLDS {
@@ -56,7 +56,7 @@ fn root(errors: impl Iterator<Item = f64>) -> f64 {
     (sum / f64::max(count, 1.0)).sqrt()
 }
 
-/// Returns Spearman's rank correlation.
+/// Returns Spearman's rank correlation of pairs.
 pub fn rank_correlation(pairs: &[(f64, f64)]) -> f64 {
     let ranks = |get: fn(&(f64, f64)) -> f64| -> Vec<f64> {
         let mut order: Vec<usize> = (0..pairs.len()).collect();

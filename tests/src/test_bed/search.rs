@@ -1,4 +1,4 @@
-//! The commands of `test-bed` that compare searches and run swarms of real trainers: `search`, `oracle`, `table`, `real-swarm`.
+//! The commands `search`, `oracle`, `table` and `real-swarm` of `test-bed`.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ use autoswarm_tests::{
 };
 use clap::{Args, ValueEnum};
 
-/// What answers runs.
+/// The ground that answers runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum GroundName {
     Surface,
@@ -31,7 +31,7 @@ enum Switch {
     Off,
 }
 
-/// The trainer, for those who ask it.
+/// The trainer and its files, for the commands that may use it.
 #[derive(Debug, Clone, Args)]
 struct TrainerArgs {
     /// The trainer
@@ -40,7 +40,7 @@ struct TrainerArgs {
     /// The dataset that `trainer prepare` wrote for swarm-configs/default.toml
     #[arg(long, default_value = "target/search/data")]
     data: PathBuf,
-    /// Remember runs in this file, and make none that stands in it
+    /// Remember runs in this file, and make none again that is in it
     #[arg(long)]
     memo: Option<PathBuf>,
 }
@@ -48,7 +48,7 @@ struct TrainerArgs {
 /// One search, or several repetitions of it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SpecArgs {
-    /// Ask this
+    /// Ask this ground
     #[arg(long, value_enum, default_value = "surface")]
     ground: GroundName,
     /// Spend this many training seconds
@@ -109,7 +109,7 @@ pub(crate) struct SwarmArgs {
     /// Let nobody hear anything
     #[arg(long)]
     silent: bool,
-    /// Ask this
+    /// Ask this ground
     #[arg(long, value_enum, default_value = "trainer")]
     ground: GroundName,
     /// Seed
@@ -131,7 +131,7 @@ impl SpecArgs {
     }
 }
 
-/// Searches, and prints a JSON line a story.
+/// Searches, and prints a JSON line for each story.
 pub(crate) fn search(args: &SearchArgs) -> anyhow::Result<()> {
     let method = Method::named(&args.method).with_context(|| {
         let known: Vec<&str> = Method::ALL.iter().map(|(name, _)| *name).collect();
@@ -139,7 +139,7 @@ pub(crate) fn search(args: &SearchArgs) -> anyhow::Result<()> {
     })?;
     let surface = Surrogate::committed();
     let seeds = args.spec.seed..args.spec.seed + args.repetitions;
-    // One trainer at a time: two would share its memo's holes.
+    // One trainer at a time: two would both measure what the memo lacks.
     let threads = if args.spec.ground == GroundName::Surface { args.threads.max(1) } else { 1 };
     let next = Mutex::new(seeds);
     let work = || -> anyhow::Result<()> {
@@ -195,8 +195,9 @@ pub(crate) fn real_swarm(args: &SwarmArgs) -> anyhow::Result<()> {
     with_ground(args.ground, &args.trainer, args.seed, args.nodes, &surface, |ground| {
         let story = simulate_on(&spec, ground)?;
         println!(
-            "{} nodes, {} experiments each, {}: {:.0} training seconds, {} runs ({} without a number), {} of {} experiments \
-             kept, own ideas {:?}, others' {:?}, re-runs {:?} (experiments, kept, runs), {} adoptions",
+            "{} nodes, {} experiments each, {}: {:.0} training seconds, {} runs ({} without a number), \
+             {} of {} experiments kept, own ideas {:?}, others' {:?}, re-runs {:?} \
+             (experiments, kept, runs), {} adoptions",
             args.nodes,
             args.experiments,
             if args.silent { "silent" } else { "talking" },
@@ -224,10 +225,10 @@ pub(crate) fn real_swarm(args: &SwarmArgs) -> anyhow::Result<()> {
     })
 }
 
-/// Hours that no swarm of so few experiments needs.
+/// Virtual hours for a swarm: more than its experiments need, so that their number alone ends it.
 const HOURS: f64 = 1000.0;
 
-/// Does something on a ground of that name.
+/// Makes the ground of a name, and does `work` on it.
 fn with_ground<T>(
     name: GroundName,
     trainer: &TrainerArgs,
@@ -252,7 +253,7 @@ fn open(path: &Path) -> anyhow::Result<Memo> {
     Ok(memo)
 }
 
-/// A trainer whose runs are told on standard error.
+/// A trainer ground that tells each run on standard error.
 struct Narrated {
     ground: TrainerGround,
     asked: usize,
