@@ -388,8 +388,8 @@ async fn who_relays_a_liar_is_not_punished() {
     assert!(pair.alice.sees(hostile.peer).await.expect("connected").standing.expect("scored") >= 0.0);
 }
 
-/// Returns an address that leads to a node by way of 127.0.0.2, which is another machine as far as the node
-/// can tell.
+/// Returns an address that leads to a node by way of 127.0.0.2, so that the node takes it for another
+/// machine.
 async fn from_elsewhere(node: &Node) -> Multiaddr {
     let target: SocketAddr = socket_of(&node.address).parse().expect("a socket");
     let door = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

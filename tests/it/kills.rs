@@ -1,7 +1,6 @@
 //! A node that joined a swarm is killed again and again, at any moment.
 //!
-//! In the end, everything that it said it sent is at home and at its peer, and index, journal and archive
-//! agree.
+//! In the end, all that it said it sent is at home and at its peer, and index, journal and archive agree.
 
 #![allow(clippy::print_stdout)] // seeds and counts, for `--nocapture`
 

@@ -210,8 +210,8 @@ impl Node {
     }
 }
 
-/// Waits until something holds, looking ten times a second, and returns how long that took; panics with the
-/// last look.
+/// Waits until something holds, looking ten times a second, and returns how long that took. Panics with the
+/// last look if it takes too long.
 pub(crate) async fn until<T, F>(what: &str, mut look: impl FnMut() -> F) -> Duration
 where
     T: std::fmt::Debug,

@@ -190,8 +190,7 @@ enum Group {
     Own,
 }
 
-/// Starts this program again as `verb` and lets go of it; the process id of a `linger` goes to standard
-/// error.
+/// Starts this program again as `verb` and lets go of it; prints the process id of a `linger` to stderr.
 fn leave_behind(verb: &str, group: Group) -> Result<()> {
     use std::os::unix::process::CommandExt;
     let mut command = Command::new(std::env::current_exe()?);

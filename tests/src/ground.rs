@@ -94,7 +94,7 @@ impl Answer {
     }
 }
 
-/// Answers runs.
+/// The source of a search's or a simulated node's runs.
 pub trait Ground {
     /// Returns the config that a search on it begins with.
     fn start(&self) -> EffectiveConfig;

@@ -163,8 +163,7 @@ impl Tally {
     }
 }
 
-/// Counter-based random numbers: a value is a function of its key, so a config has the same run on the same
-/// seed.
+/// Counter-based random numbers: each is a function of its key, so a config has the same run on a seed.
 #[derive(Clone, Copy, Debug)]
 struct Chance(u64);
 
@@ -264,8 +263,7 @@ impl Machine {
         (group, effect, child)
     }
 
-    /// Adds a keep to the tally: its claim, whether it is a true gain, and what fresh seeds give in the
-    /// morning.
+    /// Adds a keep to the tally: its claim, whether it is a true gain, and its gain on fresh seeds.
     fn book(&self, tally: &mut Tally, parent: &Config, child: &Config, group: usize, claimed: f64) {
         let measured = (0..MORNING_PAIRS)
             .map(|pair| 1_000_000_000 + child.versions[group] * MORNING_PAIRS + pair)

@@ -32,7 +32,7 @@ use runs::{BUDGET_SECONDS, CONTEXT, RealRun};
 /// of the runs; since then the calibrated start is 64 wide.
 const START: &str = "depth=2 width=32 head_dim=32 sequence_length=64 batch_tokens=1024 window_pattern=SSSL \
                      short_window=0.035 activation=swiglu mlp_ratio=2.5 value_embeddings=none";
-/// Bits per byte below what any run reached. The model is of the logarithm of the level above it.
+/// Bits per byte below what any run reached. The logarithm of the level above it is what is modelled.
 const FLOOR: f64 = 1.5;
 /// Bits per byte above which a run's value says little more than "bad": its noise counts as larger in
 /// proportion.

@@ -39,8 +39,7 @@ impl<'a> SurfaceGround<'a> {
         Self { surface, chance, speeds, prices: BTreeMap::new(), levels: BTreeMap::new() }
     }
 
-    /// Returns the tokens that a config's price buys on a machine. A price is taken once, and is a little
-    /// off.
+    /// Returns the tokens that a config's price buys on a machine; a price is taken once, a little off.
     fn price(&mut self, machine: usize, config: &EffectiveConfig) -> f64 {
         let speed = config.speed_hash();
         if let Some(tokens) = self.prices.get(&(machine, speed)) {

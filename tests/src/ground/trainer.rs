@@ -68,8 +68,8 @@ impl TrainerGround {
     }
 
     /// Returns a config's speed, and the CPU seconds that measuring took. The start's speed is measured at
-    /// the same time, and the ratio of the two is applied to the start's speed of an earlier hour: other work
-    /// on the same core slows both alike, and CPU seconds do not show it.
+    /// the same time, and the ratio of the two is applied to the start's speed of an earlier hour. Other work
+    /// on the same core slows both alike, which CPU seconds do not show.
     fn price(&mut self, ask: &Ask<'_>) -> anyhow::Result<Price> {
         let speed = ask.config.speed_hash();
         if let Some(price) = self.memo.price(speed) {
@@ -149,8 +149,7 @@ impl TrainerGround {
                 crash(CrashClass::ConfigMismatch, "another config was executed")
             }
             Some(TrainerEvent::Failed { class, message }) => {
-                // If the very first run fails, every run would, say for unreadable data: no finding about a
-                // config.
+                // A failure of the very first run is no finding about its config: the data may be unreadable.
                 let works = class != CrashClass::Failed || self.made + self.memo.runs() > 0;
                 anyhow::ensure!(works, "the trainer failed: {message}");
                 crash(class, &message)

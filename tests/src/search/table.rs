@@ -23,8 +23,7 @@ struct Key {
 /// Which rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
-    /// For each method, with the predictor and without, only the range and rule that are best at the last
-    /// time.
+    /// For each method, with the predictor and without, only the best range and rule at the last time.
     Best,
     /// All ranges and rules.
     All,

@@ -173,9 +173,9 @@ pub fn ratio(above: &[f64], below: &[f64]) -> (f64, f64, f64) {
     (median(above) / median(below), at(0.025), at(0.975))
 }
 
-/// Prints the ratios that matter, each with its 95 % interval: how much sooner a swarm reaches a target than
-/// one node, what talking gains over silence at equal compute, what liars cost, and what one search seed for
-/// all costs. A story that never reaches a target counts with its whole length.
+/// Prints the ratios that matter, each with its 95 % interval. How much sooner does a swarm reach a target
+/// than one node? What does talking gain over silence at equal compute? What do liars cost, and what does one
+/// search seed for all nodes? A story that never reaches a target counts with its whole length.
 pub fn ratios(conditions: &[Condition], targets: &Targets) -> String {
     let find = |name: &str| conditions.iter().find(|condition| condition.name == name);
     let mut out = String::new();

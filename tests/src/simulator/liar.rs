@@ -35,7 +35,7 @@ impl Lie {
     pub const ALL: [Self; 3] = [Self::Claims, Self::Results, Self::Verdicts];
 }
 
-/// One liar.
+/// A liar and what it needs to sign lies.
 #[derive(Debug)]
 pub(super) struct Liar {
     lies: Vec<Lie>,

@@ -33,8 +33,7 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Returns when `to` hears by gossip alone what `from` published at `now`, seconds; none if gossip loses
-    /// it.
+    /// Returns when `to` hears by gossip what `from` published at `now`, seconds; none if it is lost.
     pub(super) fn gossiped_at(&self, from: usize, to: usize, now: f64, chance: Chance) -> Option<f64> {
         let apart = self.partition.is_some_and(|p| (from + to) % 2 == 1 && (p.from..p.until).contains(&now));
         let lost = chance.uniform(&[4]) < self.loss;

@@ -15,8 +15,7 @@ use autoswarm_protocol::{
 enum Scale {
     /// Octaves of the value; the number is a step's size in octaves.
     Ratio(f64),
-    /// Octaves of the value plus an offset, for knobs that may be 0: the offset, and a step's size in
-    /// octaves.
+    /// Octaves of the value plus an offset, for knobs that may be 0: offset, and a step's size in octaves.
     Offset(f64, f64),
     /// Octaves of 1 − value, for betas; the number is a step's size in octaves.
     Complement(f64),

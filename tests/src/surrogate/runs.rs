@@ -53,8 +53,7 @@ pub struct Measured {
 }
 
 impl RealRun {
-    /// Returns the part of the runs, below [`FOLDS`], that this run belongs to; all runs of a config share a
-    /// part.
+    /// Returns the part, below [`FOLDS`], that this run belongs to; all runs of a config share a part.
     pub fn fold(&self) -> u8 {
         self.config.hash().as_bytes()[0] % FOLDS
     }
