@@ -3,12 +3,16 @@
 #
 # usage: scripts/bench-gpu.sh [--data DIR] [--seeds N] [--rounds N] [--seconds S]
 #
-# Prints, for the reference's default model (depth 8, width 512, heads of 128, windows SSSL, sequences of 2048, vocabulary 8192, bf16):
-#   - tokens/s by turns: fused, grouped and plain operations (AUTOSWARM_OPERATIONS), PyTorch eager, torch.compile
-#   - the GPU memory that each process held at most, from nvidia-smi
-#   - with --data, what `trainer prepare` wrote: what fused and grouped operations learn in 32 steps beside the plain ones, over 8 seeds (curves.py)
-# and first the tests that need a GPU. PYTHON=… names an interpreter that has PyTorch 2.11.0 with CUDA; without one, PyTorch is left out.
-# A machine made ready with AUTOSWARM_LIBTORCH=cuda scripts/libtorch.sh is what it expects.
+# First runs the tests that need a GPU, unless TRAINER=… names a trainer. Then prints, for the reference's
+# default model (depth 8, width 512, heads of 128, windows SSSL, sequences of 2048, vocabulary 8192, bf16):
+#   - tokens/s by turns: fused, grouped and plain operations (AUTOSWARM_OPERATIONS), PyTorch eager and
+#     torch.compile
+#   - the peak GPU memory of each process, from nvidia-smi
+#   - with --data, a folder that `trainer prepare` wrote: what fused and grouped operations learn in 32 steps
+#     beside the plain ones, over 8 seeds (curves.py)
+#
+# PYTHON=… names an interpreter that has PyTorch 2.11.0 with CUDA; without one, PyTorch is left out.
+# Expects a machine prepared by AUTOSWARM_LIBTORCH=cuda scripts/libtorch.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -24,7 +28,8 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 
-command -v nvidia-smi >/dev/null || { echo 'bench-gpu: nvidia-smi is not there, so there is no GPU to measure' >&2 && exit 1; }
+command -v nvidia-smi >/dev/null ||
+    { echo 'bench-gpu: nvidia-smi is not there, so there is no GPU to measure' >&2 && exit 1; }
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 
 if [ -z "${TRAINER:-}" ]; then
@@ -34,16 +39,16 @@ if [ -z "${TRAINER:-}" ]; then
     ! grep 'NOT RUN' target/bench-gpu-tests.txt || { echo 'bench-gpu: no test saw a GPU' >&2 && exit 1; }
 fi
 
-# Of the reference's 256 sequences a step, 64: a micro-batch is a step here.
+# 64 of the reference's 256 sequences a step: here one micro-batch is a step.
 shape=8,512,2048,64,8192
 output=$(mktemp -d)
 trap 'rm -rf "$output"' EXIT
 
-# Runs a command with its peak of GPU memory, in MiB, in FILE: `watched FILE COMMAND…`
+# Runs a command, and writes its peak GPU memory, MiB, to FILE: `watched FILE COMMAND…`
 watched() {
     local file=$1
     shift
-    "$@" <&0 & # or the shell would give it no input
+    "$@" <&0 & # without <&0 the shell gives a command in the background no input
     local process=$! most=0 now
     while kill -0 "$process" 2>/dev/null; do
         now=$(nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader,nounits |
@@ -55,7 +60,7 @@ watched() {
     wait "$process"
 }
 
-# Prints a line: `line NAME`, of what a command wrote to $output/line and watched to $output/memory.
+# Prints a line of the table, `line NAME`: a command wrote $output/line, and `watched` wrote $output/memory.
 line() {
     "${PYTHON:-python3}" - "$1" "$output" <<'EOF'
 import json, sys
@@ -68,15 +73,16 @@ EOF
 }
 
 ours() { # OPERATIONS
-    watched "$output/memory" env AUTOSWARM_OPERATIONS="$1" "$TRAINER" bench --json --config scripts/parity/gpu.toml \
-        --device cuda:0 --dtype bf16 --shape "$shape" --seconds "$seconds" >"$output/line"
+    watched "$output/memory" env AUTOSWARM_OPERATIONS="$1" "$TRAINER" bench --json \
+        --config scripts/parity/gpu.toml --device cuda:0 --dtype bf16 --shape "$shape" --seconds "$seconds" \
+        >"$output/line"
     line "$1"
 }
 
 theirs() { # NAME MODE
     echo "$seconds" >"$output/seconds"
-    watched "$output/memory" env PYTHONDONTWRITEBYTECODE=1 "$PYTHON" scripts/parity/speed.py "$2" "$shape" 2 cuda:0 128 \
-        <"$output/seconds" >"$output/line"
+    watched "$output/memory" env PYTHONDONTWRITEBYTECODE=1 \
+        "$PYTHON" scripts/parity/speed.py "$2" "$shape" 2 cuda:0 128 <"$output/seconds" >"$output/line"
     line "$1"
 }
 
@@ -89,6 +95,7 @@ for _ in $(seq "$rounds"); do
 done
 
 if [ -n "$data" ]; then
-    python3 scripts/parity/curves.py --trainer "$TRAINER" --data "$data" --config scripts/parity/gentle-gpu.toml --device cuda:0 --dtype bf16 \
+    python3 scripts/parity/curves.py --trainer "$TRAINER" --data "$data" \
+        --config scripts/parity/gentle-gpu.toml --device cuda:0 --dtype bf16 \
         --tokens $((32 * 131072)) --context 2048 --seeds "$seeds" --forms fused grouped
 fi

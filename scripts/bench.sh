@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Compares training throughput with PyTorch, eager and torch.compile, alternately in one run, and prints the ratios.
+# Compares training throughput with PyTorch, eager and torch.compile, by turns in one run, and prints the
+# ratios.
 #
-# usage: scripts/bench.sh [--threads N] [--rounds N] [--seconds S] [--shape D,W,S,B,V]... [--dtype f32|bf16] [--json]
+# usage: scripts/bench.sh [--threads N] [--rounds N] [--seconds S] [--shape D,W,S,B,V]...
+#                         [--dtype f32|bf16] [--json]
 #
-# PYTHON=… names an interpreter that has PyTorch 2.11.0; otherwise one is made in target/parity, which downloads about 4 GB.
-# TRAINER=… names a trainer; otherwise the release build.
+# A shape is depth, width, sequence length, sequences a step, and vocabulary. PYTHON=… names an interpreter
+# that has PyTorch 2.11.0; otherwise one is made in target/parity, which downloads about 4 GB. TRAINER=… names
+# a trainer; otherwise it is the release build.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Checks what no compiler does: each Rust file opens with a sentence on itself, and the top level holds only the agreed names.
+# Checks what no compiler does: each Rust file begins with a sentence about itself and is not too long, and
+# the top level holds only the agreed names.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 status=0
 
 while IFS= read -r file; do
-    # Tracked and deleted, but not yet committed.
+    # Skips files that are deleted, where that is not committed yet.
     [ -f "$file" ] || continue
     if ! head -n 1 "$file" | grep -q '^//! '; then
         echo "$file: the first line must be a \`//!\` sentence that says what the file is"

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Compares what the trainer's fused operations learn with what its plain ones do: pairs of runs on equal tokens, seed by seed.
+# Compares what the trainer's fused and plain operations learn: pairs of runs on equal tokens, seed by seed.
 #
-# usage: scripts/curves.sh --data DIR [--config FILE] [--tokens N] [--seeds N] [--forms fused grouped f32] [--device cuda:0] [--dtype bf16] [--threads N]
+# usage: scripts/curves.sh --data DIR [--config FILE] [--tokens N] [--seeds N] [--forms fused grouped f32]
+#                          [--device cuda:0] [--dtype bf16] [--threads N]
 #
-# DIR is what `trainer prepare` wrote. At the default rates two runs that differ by one rounding part ways for hundreds of steps; at those of
-# scripts/parity/gentle.toml they stay together, and a difference of a thousandth shows. TRAINER=… names a trainer; otherwise the release build.
+# DIR is a folder that `trainer prepare` wrote. At the default rates, two runs that differ by one rounding
+# part ways for hundreds of steps. At those of scripts/parity/gentle.toml they stay together, and a difference
+# of a thousandth shows. TRAINER=… names a trainer; otherwise it is the release build.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # Puts libtorch in place: `.libtorch` in this checkout links to one copy for all checkouts of a user.
 #
-# What decides, in this order:
-#   LIBTORCH=DIR                     a libtorch (or an installed torch folder) that you have; it must be the version below
-#   AUTOSWARM_PYTORCH=PYTHON         the PyTorch installed for that Python interpreter, for instance .venv/bin/python
+# The first of these that applies decides:
+#   LIBTORCH=DIR                     your own libtorch, or an installed torch folder, of the version below
+#   AUTOSWARM_PYTORCH=PYTHON         the PyTorch of that Python interpreter, for instance .venv/bin/python
 #   AUTOSWARM_LIBTORCH=cpu|cuda      the CPU libraries (500 MB on disk), or the full CUDA 13.0 set (3.6 GB)
 #   a `.libtorch` that is there      kept if its version fits
 #   otherwise                        cpu
 #
-# Everything it says goes to stderr. Not here: compiling against libtorch (torch-sys does) and finding it at run time
-# (trainer/build.rs writes the path into the binaries).
+# All its messages go to stderr. Not here: compiling against libtorch (torch-sys does that) and finding it at
+# run time (trainer/build.rs writes the path into the binaries).
 set -euo pipefail
 readonly caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly version=2.11.0 # what tch 0.24.0 is written against
 readonly cache="${XDG_CACHE_HOME:-$HOME/.cache}/autoswarm"
-# The tags that the pinned wheels carry, each of which pip wants to be told.
+# The platform tags of the pinned wheels; pip must be told each of them.
 readonly platforms=(manylinux_2_{5,12,17,18,25,27,28}_x86_64 manylinux2014_x86_64)
 
 say() { printf 'libtorch: %s\n' "$*" >&2; }
@@ -38,9 +38,11 @@ version_of() {
 require_version() {
     local found
     found=$(version_of "$1")
-    [ -n "$found" ] || fail "$2 names \`$1\`, which has no build-version or version.py; give the folder that holds lib/ and include/"
+    [ -n "$found" ] ||
+        fail "$2 names \`$1\`, which has no build-version or version.py; give the folder that holds lib/ and include/"
     [ "${found%%+*}" = "$version" ] || fail "$2 names \`$1\`, which is version $found; $version is needed"
-    [ -d "$1/include" ] && [ -d "$1/lib" ] || fail "$2 names \`$1\`, which lacks include/ or lib/; a full installation is needed"
+    [ -d "$1/include" ] && [ -d "$1/lib" ] ||
+        fail "$2 names \`$1\`, which lacks include/ or lib/; a full installation is needed"
 }
 
 link_to() {
@@ -50,7 +52,7 @@ link_to() {
     say "version $(version_of .libtorch) from $1"
 }
 
-# Fails, with what to do instead, where the wheels that are pinned here would not work.
+# Fails where the wheels that are pinned here do not work, and says what to do instead.
 require_platform() {
     case "$(uname -s)-$(uname -m)" in
     Linux-x86_64) ;;
@@ -62,15 +64,18 @@ require_platform() {
     esac
 }
 
-# Fails unless this machine's driver and GPUs can use CUDA 13.0, which torch 2.11.0 is built with on the package index.
+# Fails unless this machine's driver and GPUs can use CUDA 13.0, with which torch on the package index is
+# built.
 require_cuda() {
     local name driver capability
     local instead="; install a PyTorch $version that fits this machine and set AUTOSWARM_PYTORCH to its Python, or set AUTOSWARM_LIBTORCH=cpu"
     command -v nvidia-smi >/dev/null ||
         fail "AUTOSWARM_LIBTORCH=cuda, but there is no nvidia-smi and so no NVIDIA driver$instead"
-    # CUDA 13 needs a driver of the 580 series or later, and its libraries begin at compute capability 7.5 (Turing).
+    # CUDA 13 needs a driver of the 580 series or later; its libraries need compute capability 7.5 (Turing) or
+    # more.
     while IFS=, read -r name driver capability; do
-        [ "${driver%%.*}" -ge 580 ] || fail "CUDA 13.0 needs driver 580 or newer; $name has driver$driver$instead"
+        [ "${driver%%.*}" -ge 580 ] ||
+            fail "CUDA 13.0 needs driver 580 or newer; $name has driver$driver$instead"
         [ "$(tr -d ' .' <<<"$capability")" -ge 75 ] ||
             fail "CUDA 13.0 needs compute capability 7.5 or more; $name has$capability$instead"
         say "$name, driver$driver, compute capability$capability: CUDA 13.0 fits"
@@ -92,20 +97,23 @@ install() {
 
     mkdir -p "$cache"
     exec 9>"$root.lock"
-    # The lock belongs to the open file, so it outlives this Python; macOS has no flock command.
+    # macOS has no flock command, so Python takes the lock. It belongs to the open file, so it outlives this
+    # Python.
     python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
     [ ! -d "$root" ] || return 0 # another process was faster
 
-    # Whole wheels that an interrupted run left are used again.
+    # Whole wheels that an interrupted run left behind are used again.
     rm -rf "$partial/tree"
     mkdir -p "$partial/wheels" "$partial/tree"
     say "downloading version $version for $variant to $cache ($size), because no copy is there and nothing else is named"
     local attempt
     for attempt in 1 2 3; do
-        python3 -m pip download --disable-pip-version-check --no-cache-dir --no-deps --only-binary=:all: --require-hashes \
-            --python-version 3.11 "${platforms[@]/#/--platform=}" --requirement "$requirements" --dest "$partial/wheels" >&2 &&
+        python3 -m pip download --disable-pip-version-check --no-cache-dir --no-deps --only-binary=:all: \
+            --require-hashes --python-version 3.11 "${platforms[@]/#/--platform=}" \
+            --requirement "$requirements" --dest "$partial/wheels" >&2 &&
             break
-        [ "$attempt" -lt 3 ] || fail "the download failed three times (pip says why above); run this again to go on with what is there"
+        [ "$attempt" -lt 3 ] ||
+            fail "the download failed three times (pip says why above); run this again to go on with what is there"
     done
 
     say "unpacking"

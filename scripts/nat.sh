@@ -1,22 +1,25 @@
 #!/usr/bin/env bash
-# Lets two real nodes meet that are each behind a router of their own, in network namespaces of this machine: a relay on a public
-# address, and two routers that translate addresses (nftables). Prints how the two reached each other, and whether a record got
-# through; both ways of translating are tried unless one is named. Needs root, iproute2 and nftables; touches nothing outside its
-# namespaces, and removes them at the end.
+# Lets two real nodes meet across NAT: each is behind a router of its own, and a relay has a public address.
 #
 #   scripts/nat.sh [cone|symmetric]…
 #
-# cone: a router keeps an inner port's outer port, so that two can let each other's packets in. symmetric: each connection
-# gets an outer port of its own, so that only a relay is left.
+# cone: the router maps an inner port to the same outer port for all connections, so that hole punching works.
+# symmetric: each connection has an outer port of its own, so that only the relay is left. Both are tried
+# unless one is named.
+#
+# All of it runs in network namespaces of this machine; the routers are nftables. Prints how the two nodes
+# reached each other, and whether a record got through. Needs root, iproute2, nftables and python3. Touches
+# nothing outside its namespaces, and removes them at the end.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ "$(id -u)" = 0 ] || { echo "this needs root: it makes network namespaces" >&2; exit 1; }
 for tool in ip nft python3; do
-    command -v "$tool" >/dev/null || { echo "\`$tool\` is missing: apt-get install iproute2 nftables python3" >&2; exit 1; }
+    command -v "$tool" >/dev/null ||
+        { echo "\`$tool\` is missing: apt-get install iproute2 nftables python3" >&2; exit 1; }
 done
 [ $# -gt 0 ] || set -- cone symmetric
 
-# BINARIES is a folder that has both already.
+# BINARIES=… names a folder that has `node` and `fake-trainer` already.
 binaries=${BINARIES:-$PWD/target/debug}
 [ -n "${BINARIES:-}" ] || cargo build --locked -p autoswarm-node -p autoswarm-tests --bins
 export AUTOSWARM_TRAINER=$binaries/fake-trainer FAKE_TRAINER=slow=0.2,sigma=0.0005
@@ -44,7 +47,7 @@ clean() {
 }
 trap 'clean; rm -rf "$folder"' EXIT
 
-# Connects a namespace with the net in the middle at a public address.
+# Connects a namespace with the public network, `net`, at an address.
 connect() {
     local space=$1 address=$2
     in_space net ip link add "to-$space" type veth peer name wan netns "$prefix-$space"
@@ -53,7 +56,8 @@ connect() {
     in_space "$space" ip link set wan up
 }
 
-# Makes a home behind router N: a private network, and translation of what leaves it. Nobody comes in unasked.
+# Makes a home behind router N: a private network, address translation for what leaves it, and a firewall
+# against connections from outside.
 home() {
     local n=$1 masquerade=$2
     connect "router$n" "203.0.113.1$n"
@@ -84,12 +88,14 @@ RULES
 node() {
     local name=$1
     shift
-    # Not over `in_space`: a function in the background would be a shell that the signal ends instead of the node.
-    ip netns exec "$prefix-$name" "$binaries/node" --home "$folder/$name" "$@" --no-mdns --json >"$folder/$name.json" 2>"$folder/$name.log" &
+    # Not by `in_space`: a function in the background is a subshell, and the signal would end that and not the
+    # node.
+    ip netns exec "$prefix-$name" "$binaries/node" --home "$folder/$name" "$@" --no-mdns --json \
+        >"$folder/$name.json" 2>"$folder/$name.log" &
     processes+=($!)
 }
 
-# Asks a node for one value of its status, as a Python expression over `status`.
+# Prints the value of a Python expression over a node's `status`.
 status() {
     "$binaries/node" --home "$folder/$1" status --json 2>/dev/null |
         python3 -c "import json, sys; status = json.load(sys.stdin); status = status.get('network') or status; print($2)"
@@ -133,7 +139,8 @@ evaluation = { context = 256, tokens = 65536 }
 dtype = "f32"
 min_effect = 0.0001
 TOML
-    node relay seed "$folder/little.toml" --serve-only --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1
+    node relay seed "$folder/little.toml" --serve-only \
+        --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1
     wait_for relay "listening" "'203.0.113.1' in status['ticket']"
     local ticket
     ticket=$(status relay "status['ticket'].split('@')[0] + '@' + next(a for a in status['ticket'].split('@')[1].split(',') if '203.0.113.1/${TRANSPORT:-tcp}' in a)")

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Compares 50 training steps of the trainer with the same model written in PyTorch: the losses have to agree to 0.1 %.
+# Compares 50 training steps of the trainer with the same model in PyTorch: the losses must agree to 0.1 %.
 #
-# PYTHON=… names an interpreter that has PyTorch; otherwise one is made in target/parity, which downloads about 4 GB.
+# PYTHON=… names an interpreter that has PyTorch; otherwise one is made in target/parity, which downloads
+# about 4 GB.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Names everything that is missing before a build, at once, and how to install it. Fails if anything is.
+# Names everything at once that a build lacks on this machine, and how to install it. Fails if anything is
+# missing.
 #
-#   scripts/prerequisites.sh [MEBIBYTES FOLDER]   also what a download to FOLDER needs: pip, and that much room
+#   scripts/prerequisites.sh [MEBIBYTES FOLDER]   also checks for pip, and for that much room in FOLDER
 # shellcheck disable=SC2016 # the backticks are quotation marks for people
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 missing=()
 debian=() fedora=() macos=()
-need() { # WHAT DEBIAN FEDORA MACOS, of which all but the first may be empty
+# need WHAT DEBIAN FEDORA MACOS: what is missing, and how each system installs it. The last three
+# may be empty.
+need() {
     missing+=("$1")
     [ -z "$2" ] || debian+=("$2")
     [ -z "$3" ] || fedora+=("$3")
@@ -26,7 +29,8 @@ elif [ "$(printf '%s\n' "$rust_wanted" "${rust_found%%-*}" | sort -V | head -n 1
     need "Rust $rust_wanted or newer (\`rustc\` is $rust_found): $rust_hint" '' '' ''
 fi
 
-# The compiler that the cc crate takes; a compiler without its standard library is the common half-installation.
+# The compiler that the cc crate takes. Often it is installed without its standard library, so <vector> is
+# tried.
 compiler=${CXX:-c++}
 # shellcheck disable=SC2086 # CXX may carry flags
 if ! echo '#include <vector>' | $compiler -std=c++17 -fsyntax-only -x c++ - 2>/dev/null; then

@@ -1,13 +1,22 @@
 #!/usr/bin/env bash
-# Compares searches on equal training seconds and prints the table of node/docs/search.md. What is in OUT already is not made again;
-# a changed search needs another OUT, or `rm -r` of this one.
+# Compares searches on equal training seconds and prints the table of node/docs/search.md. Searches that are
+# in OUT already are not made again; a changed search needs another OUT, or `rm -r` of this one.
 #   scripts/search.sh                                          20 repetitions of 1800 s on the surface
 #   BUDGET=600 REPETITIONS=5 METHODS='evolve tpe' scripts/search.sh
-#   GROUND=trainer REPETITIONS=10 scripts/search.sh            the real trainer: hours; stop it and start it again as you like
-#   GROUND=pytorch METHODS=tpe RANGES=few scripts/search.sh    PyTorch in its place, at the speed of torch.compile
-# BUDGET (training seconds; bash keeps SECONDS for itself), REPETITIONS, METHODS, GROUND (surface, trainer, pytorch), PREDICTORS (on off),
-# RANGES (near close full few), JOBS, OUT, AT (times of the table); for the trainer TRAINER, DATA and MEMO, for PyTorch also PYTHON (which
-# has PyTorch 2.11.0; else one is made in target/parity, a download of about 4 GB), PYTORCH and PYTORCH_SPEED (scripts/search/pytorch_trainer.py).
+#   GROUND=trainer REPETITIONS=10 scripts/search.sh            the real trainer: hours; may be stopped
+#                                                              and started again
+#   GROUND=pytorch METHODS=tpe RANGES=few scripts/search.sh    PyTorch in its place, as fast as torch.compile
+#
+# Variables:
+#   BUDGET              training seconds (bash keeps SECONDS for itself)
+#   GROUND              surface, trainer or pytorch
+#   METHODS REPETITIONS
+#   PREDICTORS RANGES   of "on off", and of "near close full few"
+#   JOBS OUT AT         searches at once, the folder of results, the times of the table
+#   TRAINER DATA MEMO   for GROUND=trainer and GROUND=pytorch
+#   PYTHON              for GROUND=pytorch: an interpreter that has PyTorch 2.11.0; otherwise one is made in
+#                       target/parity, a download of about 4 GB
+#   PYTORCH PYTORCH_SPEED    see scripts/search/pytorch_trainer.py
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,9 +27,9 @@ work=$target/search
 out=${OUT:-$work/$ground-$budget}
 mkdir -p "$out"
 
-# Optimised as a release, but beside what the tests have built already.
+# Optimised as a release, but in the dev profile's folder, beside what the tests have built already.
 CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo build --quiet --workspace --locked --bin test-bed
-# A copy, so that all repetitions are of one search even if the tree is built again meanwhile.
+# A copy, so that all repetitions run the same search even if the tree is built again meanwhile.
 bed=$out/test-bed
 [ -x "$bed" ] || cp "$target/debug/test-bed" "$bed"
 
@@ -38,8 +47,10 @@ if [ "$ground" = pytorch ]; then
         "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir torch==2.11.0 numpy >&2
     fi
     PYTORCH_SOCKET=$(mktemp -u)
-    # Of the shapes of scripts/bench.sh torch.compile was at most so many times as fast as eager PyTorch, and compiles for half a minute.
-    TRAINER=$trainer PYTORCH=${PYTORCH:-eager} PYTORCH_SPEED=${PYTORCH_SPEED:-1.43} OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1 \
+    # On the shapes of scripts/bench.sh, torch.compile was at most 1.43 times as fast as eager PyTorch, and
+    # compiling takes half a minute.
+    TRAINER=$trainer PYTORCH=${PYTORCH:-eager} PYTORCH_SPEED=${PYTORCH_SPEED:-1.43} \
+        OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1 \
         nice -n 19 "$python" scripts/search/pytorch_trainer.py serve "$PYTORCH_SOCKET" &
     trap 'kill %1; rm -f "$PYTORCH_SOCKET"' EXIT
     until [ -S "$PYTORCH_SOCKET" ]; do sleep 0.2 && kill -0 %1; done
@@ -51,7 +62,7 @@ if [ "$ground" != surface ]; then
     options+=(--checkpoints "${CHECKPOINTS:-2}")
 fi
 
-# Prints a repetition's command and the file that it fills, one a line.
+# Prints a line for each search: the file that it fills, and its command.
 commands() {
     local seed method predictor range command
     for seed in $(seq 1 "$repetitions"); do
@@ -63,7 +74,7 @@ commands() {
                     walk) command="python3 scripts/search/rivals.py --bed $bed" ;;
                     *) command="$bed search" ;;
                     esac
-                    # Evolve has a range of its own.
+                    # Evolve has a range of its own, so other ranges would only repeat it.
                     [ "$method" != evolve ] || range=near
                     echo "$out/$method-$range-$predictor-$seed.jsonl $command --method $method --seed $seed" \
                         "--predictor $predictor --range $range ${options[*]}"
@@ -73,7 +84,7 @@ commands() {
     done | awk '!seen[$0]++'
 }
 
-# Runs a line of `commands`, unless its file is there; a broken-off one leaves none.
+# Runs a line of `commands`, unless its file is there. A command that is interrupted leaves no file.
 one() {
     read -r -a words <<<"$1"
     local file=${words[0]}
@@ -84,5 +95,5 @@ export -f one
 export OMP_NUM_THREADS=1
 commands | tr '\n' '\0' | xargs -0 -P "${JOBS:-1}" -I{} bash -c 'one "$1"' _ {}
 
-# From the newest build: what was searched is not asked again.
+# The table comes from the newest build; it needs only the results.
 "$target/debug/test-bed" table --at "${AT:-$budget}" "$out"/*.jsonl

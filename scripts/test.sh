@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every check and every test, the trainer's with real libtorch among them, and says how long each took.
-# A failed step does not hide the later ones; the last line and the exit status tell.
+# Runs every check and every test, with the real libtorch too, and prints how long each step took.
+# Later steps run after a failed one; the last line and the exit status say whether all passed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -30,22 +30,24 @@ table() {
     echo 'all passed'
 }
 
-# Without libtorch the rest would only repeat that it is missing.
+# Without libtorch, the other steps would only say again that it is missing.
 step libtorch scripts/libtorch.sh
 [ "${verdicts[0]}" = ok ] || { table; exit 1; }
 
 step tree scripts/check-tree.sh
 step rooms scripts/check_rooms.py
 step fmt cargo fmt --all --check
-# Fetches what `cargo tree --offline` and all that follows read.
+# Fetches the packages that `cargo tree --offline` and the later steps read.
 step fetch cargo fetch --locked --quiet
 step dependencies scripts/check-dependencies.sh
 step clippy cargo clippy --locked --keep-going --workspace --all-targets --all-features -- -D warnings
 step docs env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
-# All targets, because the binaries alone are built without what dev-dependencies add to the features of shared
-# dependencies, and those would then be compiled twice. The tests run the binaries that this puts in place.
+# Builds all targets, because dev-dependencies add features to shared dependencies: built for the binaries
+# alone, those would be compiled twice. The tests run the binaries that this puts in place.
 step build cargo build --locked --workspace --all-targets
 step tests cargo test --locked --workspace --no-fail-fast
-# Alone, one after the other: a trainer gives way to all other work, so beside other tests it would only wait.
-step real cargo test --locked --workspace --features autoswarm-tests/real-trainer --test it real:: -- --test-threads 1
+# Last, alone and one after the other: trainers give way to all other work, so beside other tests they would
+# only wait.
+step real cargo test --locked --workspace --features autoswarm-tests/real-trainer --test it real:: -- \
+    --test-threads 1
 table

@@ -1,7 +1,8 @@
-"""Unpacks what a program linked with libtorch needs, out of the wheels of one variant: unpack_wheels.py cpu|cuda WHEELS TREE.
+"""Unpacks from wheels what a program linked with libtorch needs: unpack_wheels.py cpu|cuda WHEELS TREE.
 
-cpu   TREE/{lib,include}: the CPU libraries alone, and the two small CUDA libraries that they were linked with.
-cuda  TREE/torch/{lib,include} and TREE/nvidia: the layout of an installation, which the libraries' run paths expect.
+cpu   TREE/{lib,include}: the CPU libraries alone, and the two small CUDA libraries that they are linked with.
+cuda  TREE/torch/{lib,include} and TREE/nvidia: the layout of an installation, which the libraries' run paths
+      expect.
 """
 
 import pathlib
@@ -13,7 +14,7 @@ CPU_LIBRARIES = {"libtorch_cpu.so", "libc10.so", "libgomp.so.1", "libcudart.so.1
 
 
 def place(path, variant):
-    """Returns where in the tree the wheel's file `path` goes, or None for what is not needed."""
+    """Returns where in the tree the wheel's file `path` goes, or None if it is not needed."""
     is_header = path.parts[:2] == ("torch", "include")
     if variant == "cpu":
         if path.name in CPU_LIBRARIES:
@@ -41,9 +42,9 @@ def main():
         missing = CPU_LIBRARIES - {path.name for path in (torch / "lib").iterdir()}
         if missing:
             sys.exit(f"libtorch: the wheels lack {sorted(missing)}")
-        # The original only names its parts, libtorch_cuda among them; here there is one part.
+        # The original libtorch.so only names its parts, libtorch_cuda among them. Here there is one part.
         (torch / "lib" / "libtorch.so").symlink_to("libtorch_cpu.so")
-    # What torch-sys and libtorch.sh compare; the wheels keep it in a Python file.
+    # The version that torch-sys and libtorch.sh compare; wheels have it only in a Python file.
     (torch / "build-version").write_text("2.11.0+cpu\n" if variant == "cpu" else "2.11.0+cu130\n")
 
 

@@ -1,4 +1,4 @@
-"""Measures the trainer and PyTorch by turns, and prints the medians and the ratios: what scripts/bench.sh runs."""
+"""Measures the trainer and PyTorch by turns, and prints medians and ratios. Run by scripts/bench.sh."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ SPEED = pathlib.Path(__file__).with_name("speed.py")
 
 
 class PyTorch:
-    """A process that has warmed up and waits between its turns."""
+    """A process of speed.py that has warmed up and waits between its turns."""
 
     def __init__(self, mode, shape, threads):
         command = [sys.executable, SPEED, mode, shape, str(threads)]
@@ -48,10 +48,12 @@ def compare(args, shape):
     rounds = []
     for _ in range(args.rounds + 1):
         ours = trainer(args, shape)
-        rounds.append((ours["tokens_per_second"], eager.measure(args.seconds), compiled.measure(args.seconds), ours))
+        rounds.append(
+            (ours["tokens_per_second"], eager.measure(args.seconds), compiled.measure(args.seconds), ours)
+        )
     eager.end()
     compiled.end()
-    rounds.pop(0)  # torch.compile's helpers are still at work
+    rounds.pop(0)  # torch.compile's helper processes were still at work
     median = lambda values: statistics.median(list(values))
     return dict(
         shape=shape,
@@ -88,7 +90,8 @@ def main():
             continue
         first = row["first_step_seconds"]
         print(
-            f"{shape:18} trainer {row['trainer']:8.0f}  eager {row['eager']:8.0f}  compile {row['compile']:8.0f} tokens/s"
+            f"{shape:18} trainer {row['trainer']:8.0f}  eager {row['eager']:8.0f}"
+            f"  compile {row['compile']:8.0f} tokens/s"
             f"  ratio {row['over_eager']:.2f} / {row['over_compile']:.2f} {row['ratios_over_compile']}"
             f"  first step {first['trainer']:.2f} / {first['eager']:.1f} / {first['compile']:.1f} s",
             flush=True,

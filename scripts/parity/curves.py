@@ -1,8 +1,9 @@
-"""Compares the operations of the trainer by what they learn: pairs of runs on equal tokens, seed by seed; what scripts/curves.sh runs.
+"""Compares the trainer's operations by what they learn: pairs of runs on equal tokens, seed by seed.
 
-Prints, for each form, its loss minus that of `plain` after a quarter, a half, three quarters and all of the steps (nats, smoothed), and its
-validation bits per byte minus plain's: means over the seeds with their standard errors. `f32` is plain in f32, which shows what
-rounding alone does to such runs. Fails if a form's bits per byte are more than LIMIT standard errors from plain's.
+Run by scripts/curves.sh. For each form it prints means over the seeds with their standard errors: the loss
+minus that of `plain` after a quarter, a half, three quarters and all of the steps (nats, smoothed), and the
+validation bits per byte minus those of `plain`. The form `f32` is plain in f32, which shows what rounding
+alone does to such runs. Fails if a form's bits per byte are more than LIMIT standard errors from plain's.
 """
 
 import argparse
@@ -14,13 +15,13 @@ import subprocess
 import sys
 import tempfile
 
-# Of chance alone, one comparison in 300 of many seeds is further off.
+# By chance alone, one comparison in 300, over many seeds, is further off.
 LIMIT = 3.0
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
 
 def train(args, config, form, seed):
-    """Returns the loss at each quarter, and the bits per byte."""
+    """Returns the loss at each of QUARTERS, and last the bits per byte."""
     dtype, form = ("f32", "plain") if form == "f32" else (args.dtype, form)
     command = [args.trainer, "train", "--json", "--config", config, "--data", args.data, "--seed", str(seed)]
     command += ["--device", args.device, "--dtype", dtype, "--threads", str(args.threads), "--min-steps", "1"]
@@ -34,7 +35,9 @@ def train(args, config, form, seed):
     report = last["report"]
     losses = []
     for share in QUARTERS:
-        losses.append(min(report["curve"], key=lambda point: abs(point["step"] - share * report["steps"]))["loss"])
+        losses.append(
+            min(report["curve"], key=lambda point: abs(point["step"] - share * report["steps"]))["loss"]
+        )
     return [*losses, report["validation"]]
 
 
@@ -61,14 +64,22 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         config = args.config or pathlib.Path(folder, "config.toml")
         pathlib.Path(folder, "config.toml").touch()
-        rows = {form: [train(args, config, form, seed) for seed in range(1, args.seeds + 1)] for form in ["plain", *args.forms]}
+        rows = {
+            form: [train(args, config, form, seed) for seed in range(1, args.seeds + 1)]
+            for form in ["plain", *args.forms]
+        }
     plain = rows["plain"]
     bpb = [row[-1] for row in plain]
-    print(f"plain: {statistics.mean(bpb):.4f} bpb, {statistics.stdev(bpb):.4f} from seed to seed; {args.seeds} seeds, {args.tokens} tokens")
+    print(
+        f"plain: {statistics.mean(bpb):.4f} bpb, {statistics.stdev(bpb):.4f} from seed to seed;"
+        f" {args.seeds} seeds, {args.tokens} tokens"
+    )
     print(f"{'form':8} {'loss after 1/4':>18} {'1/2':>18} {'3/4':>18} {'all':>18} {'bpb':>18}")
     worst = 0.0
     for form in args.forms:
-        cells = [summary([ours - its for ours, its in zip(a, b)]) for a, b in zip(zip(*rows[form]), zip(*plain))]
+        cells = [
+            summary([ours - its for ours, its in zip(a, b)]) for a, b in zip(zip(*rows[form]), zip(*plain))
+        ]
         print(f"{form:8} " + " ".join(f"{mean:+9.4f} ± {error:.4f}" for mean, error in cells), flush=True)
         mean, error = cells[-1]
         worst = max(worst, abs(mean) / error if error > 0 else 0.0)

@@ -1,9 +1,9 @@
-"""Repeats a run of the trainer with PyTorch, the default config's model and optimizer, and compares the losses.
+"""Repeats a run of the trainer in PyTorch, with the default model and optimizer, and compares the losses.
 
 Usage: reference.py FILE, where FILE comes from `cargo run -p autoswarm-trainer --example parity FILE`.
 
-Written for this comparison alone, one matrix at a time and in the plainest form, so that it shares no shortcut with the
-trainer: no stacked weights, no fused projections, no joint rotation of queries and keys.
+Written for this comparison alone, one matrix at a time and in the plainest form, so that it shares no
+shortcut with the trainer: no stacked weights, no fused projections, no joint rotation of queries and keys.
 """
 
 import json
@@ -32,7 +32,9 @@ def read_safetensors(path):
     for name, entry in header.items():
         if name != "__metadata__":
             first, last = entry["data_offsets"]
-            flat = torch.frombuffer(bytearray(data[8 + length + first : 8 + length + last]), dtype=torch.float32)
+            flat = torch.frombuffer(
+                bytearray(data[8 + length + first : 8 + length + last]), dtype=torch.float32
+            )
             tensors[name] = flat.reshape(entry["shape"]).clone()
     return tensors
 
@@ -62,7 +64,9 @@ class Model:
         depth = saved["attention_in"].shape[0]
         for i in range(depth):
             q, k, v = saved["attention_in"][i].split(width)
-            layer = dict(q=q, k=k, v=v, o=saved["attention_out"][i], fc=saved["mlp_in"][i], proj=saved["mlp_out"][i])
+            layer = dict(
+                q=q, k=k, v=v, o=saved["attention_out"][i], fc=saved["mlp_in"][i], proj=saved["mlp_out"][i]
+            )
             layer |= dict(residual=saved["residual_factor"][i], feedback=saved["feedback_factor"][i])
             if i % 2 == (depth - 1) % 2:
                 layer |= dict(ve=saved["value_embedding"][value], gate=saved["value_gate"][value])
@@ -167,7 +171,10 @@ def compare(path):
         difference = abs(ours - theirs) / theirs
         worst = max(worst, difference)
         if step % 10 in (0, 9):
-            print(f"step {step:2}: trainer {ours:.6f}  PyTorch {theirs:.6f}  relative difference {difference:.1e}")
+            print(
+                f"step {step:2}: trainer {ours:.6f}  PyTorch {theirs:.6f}"
+                f"  relative difference {difference:.1e}"
+            )
     print(f"largest relative difference over {steps} steps: {worst:.2e} (allowed: {TOLERANCE:.0e})")
     return 0 if worst <= TOLERANCE else 1
 

@@ -1,11 +1,15 @@
-"""Trains the model of reference.py on made-up tokens, and says how fast: the PyTorch side of scripts/bench.sh.
+"""Trains the model of reference.py on made-up tokens, and prints its speed, for scripts/bench.sh.
 
-Usage: speed.py eager|compile D,W,S,B,V THREADS [cpu], or … THREADS cuda:0 HEAD_DIM, which is bf16 with flash attention whose
-windows are SSSL, half a sequence and a whole one. Writes {"first_step_seconds": …} when it is ready; then reads seconds, one number
-per line, and answers each with {"tokens_per_second": …}.
+Usage: speed.py eager|compile D,W,S,B,V THREADS [cpu]
+       speed.py eager|compile D,W,S,B,V THREADS cuda:0 HEAD_DIM
 
-Matrices of one size are stacked for Muon, and the tables and scalars go through one AdamW, as in karpathy/autoresearch; with
-`compile`, torch.compile makes the model and both optimizers. Like the trainer's own benchmark it steps on one batch.
+The second form is bf16 with flash attention; its windows are SSSL, of half a sequence and a whole one. Prints
+{"first_step_seconds": …} when it is ready. Then reads seconds, one number per line, and answers each line
+with {"tokens_per_second": …}.
+
+Matrices of one size are stacked for Muon, and the tables and scalars go through one AdamW, as in
+karpathy/autoresearch. With `compile`, torch.compile makes the model and both optimizers. Like the trainer's
+own benchmark, it trains on one batch again and again.
 """
 
 import json
@@ -72,7 +76,7 @@ def muon(stack, grad, momentum, second, rate, keep, decay):
 
 
 class FlashModel(Model):
-    """The same model as karpathy/autoresearch runs it on a GPU: a stream and heads in bf16, windows by flash attention."""
+    """The same model as karpathy/autoresearch runs it on a GPU: stream and heads in bf16, flash attention."""
 
     def __init__(self, saved, sequence, head_dim):
         super().__init__(saved)
@@ -163,7 +167,7 @@ def main():
     if mode == "compile":
         from torch._inductor import config as inductor
 
-        inductor.cpp.threads = threads  # or compiled loops take every core
+        inductor.cpp.threads = threads  # otherwise compiled loops take every core
     torch.set_default_device(sys.argv[4] if len(sys.argv) > 4 else "cpu")
     torch.manual_seed(0)
     trainer = Trainer(shape, mode == "compile", int(sys.argv[5]) if len(sys.argv) > 5 else HEAD_DIM)
@@ -178,7 +182,9 @@ def main():
             steps += 1
         tokens = steps * trainer.tokens
         answer = dict(tokens_per_second=tokens / (time.perf_counter() - started))
-        print(json.dumps(answer | dict(cpu_tokens_per_second=tokens / (time.process_time() - cpu))), flush=True)
+        print(
+            json.dumps(answer | dict(cpu_tokens_per_second=tokens / (time.process_time() - cpu))), flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
-"""Trains a config with PyTorch behind the command line of `trainer train`, so that a search can be run on PyTorch itself.
+"""Trains a config with PyTorch, behind the command line of `trainer train`, for searches on PyTorch.
 
     TRAINER=target/release/trainer scripts/search/pytorch_trainer.py serve SOCKET &
     PYTORCH_SOCKET=SOCKET scripts/search/pytorch_trainer.py train --config FILE --data DIR --budget-tokens N …
 
-The server's python3 has PyTorch and numpy, which it loads once; each run is a fork of it. Without PYTORCH_SOCKET a run loads them.
-Of the environment, the server's where there is one:
+The server loads PyTorch and numpy once, and each run is a fork of it; its python3 must have both. Without
+PYTORCH_SOCKET, a run loads them itself. These variables are read, from the server's environment if there is
+one:
 
-    PYTORCH        eager, or compile: torch.compile then makes the model and both optimizers, as in karpathy/autoresearch
-    PYTORCH_SPEED  times that a second of training counts less: 1.43 gives eager PyTorch the speed of torch.compile without its compiling
+    PYTORCH        eager, or compile: torch.compile then makes the model and both optimizers, as in
+                   karpathy/autoresearch
+    PYTORCH_SPEED  the factor by which training seconds are divided: 1.43 gives eager PyTorch the speed of
+                   torch.compile without the compiling
 
-Training seconds are the loop's alone: two steps on a throw-away model come first, so that compiling costs nothing. The trainer makes
-the report's frame, from a run of one step, and evaluates the weights that PyTorch trained. Knows the parts that the searches of `--range few`
-meet, and refuses a config with others.
+Training seconds are those of the loop alone: two steps that do not count come first, so that compiling costs
+nothing. The trainer makes the frame of the report, by a run of one step, and evaluates the weights that
+PyTorch trained. Only the parts that searches of `--range few` meet are here; a config with others is refused.
 """
 import argparse
 import json
@@ -24,7 +27,7 @@ import sys
 
 
 class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
-    """A run for each connection, one line each way."""
+    """Serves one run per connection, with one line each way."""
 
     max_children = 4
 
@@ -38,7 +41,7 @@ class Handler(socketserver.StreamRequestHandler):
 
 
 def serve(path):
-    import pytorch_training  # noqa: F401: loaded here, so that a fork has it
+    import pytorch_training  # noqa: F401: loaded here, so that each fork has it already
 
     pathlib.Path(path).unlink(missing_ok=True)
     with Server(path, Handler) as server:
@@ -50,11 +53,17 @@ def ask(path, arguments):
         connection.connect(path)
         connection.sendall(json.dumps(arguments).encode() + b"\n")
         said = connection.makefile().read()
-    return json.loads(said) if said else sys.exit("the server's run died; its error stands where the server was started")
+    return (
+        json.loads(said)
+        if said
+        else sys.exit("the server's run died; its error stands where the server was started")
+    )
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("command", choices=["train"])
     parser.add_argument("--config", required=True)
     parser.add_argument("--data", required=True)

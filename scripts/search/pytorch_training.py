@@ -1,4 +1,4 @@
-"""PyTorch's side of scripts/search/pytorch_trainer.py: a config in, the trainer's report out."""
+"""The training behind scripts/search/pytorch_trainer.py: a config in, the trainer's report out."""
 
 import json
 import os
@@ -21,10 +21,11 @@ from speed import muon  # noqa: E402
 TRAINER = os.environ.get("TRAINER", "target/release/trainer")
 # As in trainer/src/optimizer.rs and train.rs.
 REFERENCE_WIDTH, DIVERGED = 768.0, 100.0
-# The only values that this file has for these knobs.
+# The only values of these knobs that this file supports.
 FIXED = dict(
-    kv_group=1, qk_norm="on", attention_scale=1.0, norm="rms", norm_place="pre", embedding_norm="on", block="serial",
-    head="untied", value_embeddings="none", dropout=0.0, residual_scalars="on", warmdown_shape="linear",
+    kv_group=1, qk_norm="on", attention_scale=1.0, norm="rms", norm_place="pre", embedding_norm="on",
+    block="serial", head="untied", value_embeddings="none", dropout=0.0, residual_scalars="on",
+    warmdown_shape="linear",
     decay_schedule="linear", matrix_optimizer="muon", cautious_decay="on", muon_steps=5, muon_nesterov="on",
     normuon_beta2=0.95, gradient_clip=0.0, init_kind="uniform", projection_init=0.0, embedding_decay=0.0,
     unembedding_decay=0.0, scalar_decay=0.0,
@@ -32,11 +33,11 @@ FIXED = dict(
 
 
 class Failed(Exception):
-    """A run that gives no number: its class and what is told."""
+    """A run that gives no number: the class of its failure, and the message."""
 
 
 def check(config):
-    """Refuses a config with parts that are not here."""
+    """Refuses a config with parts that this file does not support."""
     for knob, value in FIXED.items():
         if config[knob] != value:
             raise Failed("failed", f"PyTorch's side has no `{knob} = {config[knob]}`, only {value}")
@@ -47,14 +48,16 @@ def check(config):
 
 
 class Saved:
-    """A file of `trainer train --save`: names, shapes, and a place for the values."""
+    """A file of `trainer train --save`: names and shapes of the tensors, and room for their values."""
 
     def __init__(self, path):
         self.path, data = path, path.read_bytes()
         (length,) = struct.unpack("<Q", data[:8])
         self.head, self.body = data[: 8 + length], bytearray(data[8 + length :])
         self.entries = json.loads(data[8 : 8 + length])
-        self.shapes = {name: entry["shape"] for name, entry in self.entries.items() if name != "__metadata__"}
+        self.shapes = {
+            name: entry["shape"] for name, entry in self.entries.items() if name != "__metadata__"
+        }
         about = self.entries["__metadata__"]
         self.context, self.config = int(about["context"]), tomllib.loads(about["config"])
 
@@ -66,7 +69,7 @@ class Saved:
 
 
 class Model:
-    """The matrices one by one, as nn.Linear has them."""
+    """The trainer's model, with each matrix a tensor of its own, as in nn.Linear."""
 
     def __init__(self, config, saved):
         shapes = saved.shapes
@@ -88,7 +91,9 @@ class Model:
         self.layers = []
         for _ in range(depth):
             layer = {name: uniform(width, width) for name in "qkv"}
-            layer |= dict(o=torch.zeros(width, width), up=uniform(hidden, width), down=torch.zeros(width, hidden))
+            layer |= dict(
+                o=torch.zeros(width, width), up=uniform(hidden, width), down=torch.zeros(width, hidden)
+            )
             if self.gated:
                 layer["gate"] = uniform(hidden, width)
             self.layers.append(layer)
@@ -171,7 +176,8 @@ class Learner:
         knob = config.__getitem__
         scale = (self.model.width / REFERENCE_WIDTH) ** -knob("lr_width_power")
         self.keeps = [
-            (knob(f"{group}_beta1"), knob(f"{group}_beta2")) for group in ("embedding", "unembedding", "scalar", "feedback")
+            (knob(f"{group}_beta1"), knob(f"{group}_beta2"))
+            for group in ("embedding", "unembedding", "scalar", "feedback")
         ]
         rates = [knob("embedding_lr") * scale, knob("unembedding_lr") * scale]
         rates += [knob("scalar_lr") * knob("residual_lr_scale"), knob("scalar_lr")]
@@ -184,7 +190,9 @@ class Learner:
             by_shape.setdefault(tuple(matrix.shape), []).append(matrix)
         for (rows, columns), matrices in by_shape.items():
             momentum = torch.zeros(len(matrices), rows, columns)
-            self.stacks.append((matrices, momentum, momentum.mean(-1 if rows >= columns else -2, keepdim=True)))
+            self.stacks.append(
+                (matrices, momentum, momentum.mean(-1 if rows >= columns else -2, keepdim=True))
+            )
 
         self.initial = [t.detach().clone() for t in self.model.tables + self.model.matrices]
 
@@ -219,8 +227,9 @@ class Learner:
         with torch.no_grad():
             grads = [t.grad for t in tables]
             self.adamw(
-                tables, grads, self.firsts, self.seconds, self.keeps, self.rates * rate, corrections, self.config["adam_eps"]
-            )
+                tables, grads, self.firsts, self.seconds, self.keeps, self.rates * rate, corrections,
+                self.config["adam_eps"],
+            )  # fmt: skip
             numbers = [torch.tensor(x) for x in (self.matrix_rate * rate, momentum, decay)]
             for matrices, buffer, second in self.stacks:
                 grad = torch.stack([m.grad for m in matrices])
@@ -236,7 +245,9 @@ class Data:
 
     def __init__(self, folder, sequence, seed):
         vocabulary = json.loads((folder / "dataset.json").read_text())["vocabulary"]
-        self.tokens = numpy.memmap(folder / "train.bin", dtype="<u1" if vocabulary <= 256 else "<u2", mode="r")
+        self.tokens = numpy.memmap(
+            folder / "train.bin", dtype="<u1" if vocabulary <= 256 else "<u2", mode="r"
+        )
         self.sequence = sequence
         windows = (len(self.tokens) - 1) // sequence
         self.order = numpy.random.default_rng(seed).permutation(windows)
@@ -250,7 +261,7 @@ class Data:
 
 
 def trainer(*arguments):
-    """Runs the trainer, and returns the last thing that it said."""
+    """Runs the trainer, and returns the last event that it printed."""
     done = subprocess.run([TRAINER, *arguments], capture_output=True, text=True)
     lines = done.stdout.strip().splitlines()
     if not lines:
@@ -260,8 +271,13 @@ def trainer(*arguments):
 
 def train(args, folder):
     model = folder / "model.safetensors"
-    common = ["--config", args.config, "--data", args.data, "--threads", str(args.threads), "--min-steps", "1", "--json"]
-    frame = trainer("train", *common, "--budget-tokens", "1", "--evaluation-tokens", "1024", "--save", str(model))
+    common = [
+        "--config", args.config, "--data", args.data, "--threads", str(args.threads), "--min-steps", "1",
+        "--json",
+    ]  # fmt: skip
+    frame = trainer(
+        "train", *common, "--budget-tokens", "1", "--evaluation-tokens", "1024", "--save", str(model)
+    )
     if frame["event"] != "finished":
         return frame
     saved = Saved(model)
@@ -280,7 +296,9 @@ def train(args, folder):
     for step in range(steps):
         loss = learner.step(data.rows(rows), step / steps)
         if not loss < DIVERGED:
-            raise Failed("not_a_number" if loss != loss else "diverged", f"the loss of step {step + 1} is {loss}")
+            raise Failed(
+                "not_a_number" if loss != loss else "diverged", f"the loss of step {step + 1} is {loss}"
+            )
         if time.perf_counter() - started > args.cap_seconds:
             raise Failed("timed_out", f"training passed its hard cap of {args.cap_seconds} s")
         curve.append(loss)
@@ -289,10 +307,13 @@ def train(args, folder):
     report = frame["report"]
     report |= dict(seed=args.seed, steps=steps, tokens=steps * batch, flops=report["flops"] * steps, curve=[])
     speed = float(os.environ.get("PYTORCH_SPEED", "1"))
-    report |= dict(training_seconds=seconds / speed, training_cpu_seconds=cpu_seconds / speed, initial_loss=curve[0])
+    report |= dict(
+        training_seconds=seconds / speed, training_cpu_seconds=cpu_seconds / speed, initial_loss=curve[0]
+    )
     for split in args.splits.split(","):
         value = subprocess.run(
-            [TRAINER, "evaluate", "--model", model, "--data", args.data, "--threads", str(args.threads), "--json"]
+            [TRAINER, "evaluate", "--model", model, "--data", args.data, "--threads", str(args.threads),
+             "--json"]
             + ["--splits", split, "--evaluation-tokens", str(args.evaluation_tokens)],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
@@ -303,7 +324,7 @@ def train(args, folder):
 def run(args):
     """Returns the last event of a run, as the trainer would print it."""
     torch.set_num_threads(args.threads)
-    inductor.cpp.threads = args.threads  # or compiled loops take every core
+    inductor.cpp.threads = args.threads  # otherwise compiled loops take every core
     with tempfile.TemporaryDirectory() as folder:
         try:
             return train(args, pathlib.Path(folder))

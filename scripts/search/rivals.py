@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""Searches with Optuna's TPE, CMA-ES, or a walk that needs no library, against `test-bed oracle`, and prints its stories.
+"""Searches with Optuna's TPE, CMA-ES, or a walk that needs no library, against `test-bed oracle`.
 
     scripts/search/rivals.py --bed target/debug/test-bed --method tpe --seed 1 --seconds 1800 --range near
 
-Whatever stands behind the options here goes to the oracle, which pays the runs, applies the predictor, chooses in the end
-and judges. An axis is a number in steps or a name, so each knob has the scale that the node's own search gives it.
+Options that are unknown here go to the oracle. It pays for the runs, applies the predictor, chooses in the
+end, and judges; its stories are printed. An axis is a number in steps or a name, so each knob has the scale
+that the node's own search gives it.
 
     tpe        TPE, multivariate and grouped
     tpe-plain  TPE, one knob at a time
     cmaes      CMA-ES from the start; knobs without an order stay as they are
-    cmaes-slow the same with its learning rate adapted to noise
-    walk       one or two knobs of the best so far moved; lower is kept
+    cmaes-slow CMA-ES with its learning rate adapted to noise
+    walk       moves one or two knobs of the best config so far; lower is kept
 """
 import argparse
 import json
@@ -19,11 +20,11 @@ import subprocess
 import sys
 import warnings
 
-# Standard deviation of CMA-ES's first generation, steps. With about 50 knobs a child lies some 3 steps away.
+# Standard deviation of CMA-ES's first generation, steps. With about 50 knobs, a child lies some 3 steps away.
 SIGMA = 0.5
-# Draws in a row that the predictor may rule out before the search goes on as if this one had been bad.
+# Draws in a row that the predictor may rule out; the last of them then counts as a bad config.
 MOST_DRAWS = 100
-# Draws for each run that the seconds could buy, before a search ends that finds nothing to run.
+# Draws per run that the seconds could buy; a search that draws more ends, since it finds nothing to run.
 DRAWS_PER_RUN = 20
 RUN_SECONDS = 5.0
 
@@ -57,7 +58,7 @@ class Oracle:
         return reply
 
     def run(self, config):
-        """Returns what a config measures, `None` for a crash or one that is ruled out, and whether it was ruled out."""
+        """Returns a config's value, `None` for a crash or if it is ruled out, and whether it is ruled out."""
         self.draws -= 1
         reply = self.ask({"run": {"config": config}})
         if "over" in reply or self.draws <= 0:
@@ -89,7 +90,7 @@ def tpe(oracle, seed, multivariate):
         trial = study.ask(space)
         value, _ = oracle.run(trial.params)
         if value is None:
-            # Worse than every number, in TPE's eyes.
+            # TPE ranks a pruned trial without a value below every finished one.
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
             study.tell(trial, value)
@@ -144,7 +145,9 @@ METHODS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bed", required=True, help="the test-bed")
     parser.add_argument("--method", required=True, choices=METHODS)
     parser.add_argument("--seed", type=int, default=1)

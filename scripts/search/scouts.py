@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Asks whether short runs could be trusted as a first look: does a config's rank after a part of the tokens, on its own whole
-schedule, agree with its rank after all of them?
+"""Tests whether short runs can be trusted as a first look at configs.
 
-    scripts/search/scouts.py --trainer target/debug/trainer --data DATASET --memo swarm.jsonl --out scouts.jsonl --share 0.25
+    scripts/search/scouts.py --trainer target/debug/trainer --data DATASET \\
+        --memo swarm.jsonl --out scouts.jsonl --share 0.25
 
-The memo is what `test-bed real-swarm` or `test-bed search --ground trainer` wrote: configs that a search really asked about.
-Those that were run on at least two seeds are run once more with a share of their tokens, on a seed of its own. The table sets
-the short run's rank correlation with a full one beside that of a full run with another full one of the same config: what a
-first look of full length is worth, which no short one can beat. A second start goes on where --out ends.
+Does a config's rank after a share of the tokens, with a whole schedule of its own, agree with its rank after
+all of them? The memo comes from `test-bed real-swarm` or `test-bed search --ground trainer`: it has configs
+that a search really tried. Those with runs on at least two seeds are run once more, with a share of their
+tokens, on another seed. The table shows the rank correlation of the short runs with full ones. Beside it
+stands that of two full runs of the same configs: the worth of a full-length first look, which no short one
+can beat. A second start goes on where --out ends.
 """
 import argparse
 import json
@@ -21,12 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "surface"))
 from collect import config_of, read_knobs, train
 
 EVALUATION_TOKENS = 131_072
-SEED = 7_000_001  # of the first short run; no search draws it
+SEED = 7_000_001  # of every short run; no search draws it
 REPEATS = 2000
 
 
 def full_runs(paths):
-    """Returns the finished runs of each config and token count: lists of (bits per byte, seconds)."""
+    """Returns, for each config and token count, its finished runs as (bits per byte, seconds)."""
     runs = {}
     for path in paths:
         for line in path.read_text().splitlines():
@@ -58,13 +60,18 @@ def interval(rows, statistic):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trainer", required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--memo", required=True, type=Path, nargs="+")
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--share", type=float, default=0.25)
-    parser.add_argument("--above", type=float, default=0.15, help="bits per byte above the median up to which a config counts")
+    parser.add_argument(
+        "--above", type=float, default=0.15,
+        help="bits per byte above the median below which a config is a contender",
+    )
     args = parser.parse_args()
     os.nice(19 - os.nice(0))
     knobs = read_knobs(Path(__file__).resolve().parents[2] / "node/docs/knobs.md")
@@ -88,12 +95,20 @@ def main():
             if "bpb" in line:
                 rows.append((line["bpb"], line["seconds"], seen))
     middle = statistics.median(statistics.fmean(bpb for bpb, _ in seen) for *_, seen in rows)
-    for name, kept in (("all", rows), ("contenders", [row for row in rows if row[2][0][0] < middle + args.above])):
-        of_short = interval(kept, lambda rows: spearman([row[0] for row in rows], [row[2][0][0] for row in rows]))
-        of_full = interval(kept, lambda rows: spearman([row[2][1][0] for row in rows], [row[2][0][0] for row in rows]))
+    for name, kept in (
+        ("all", rows), ("contenders", [row for row in rows if row[2][0][0] < middle + args.above])
+    ):
+        of_short = interval(
+            kept, lambda rows: spearman([row[0] for row in rows], [row[2][0][0] for row in rows])
+        )
+        of_full = interval(
+            kept, lambda rows: spearman([row[2][1][0] for row in rows], [row[2][0][0] for row in rows])
+        )
         seconds = statistics.fmean(row[1] for row in kept) / statistics.fmean(row[2][0][1] for row in kept)
-        print(f"{name}: {len(kept)} configs; a run of {args.share:g} of the tokens and a full one: {of_short}; two full ones: {of_full}; "
-              f"the short one takes {seconds:.2f} of the seconds")
+        print(
+            f"{name}: {len(kept)} configs; a run of {args.share:g} of the tokens and a full one: {of_short};"
+            f" two full ones: {of_full}; the short one takes {seconds:.2f} of the seconds"
+        )
 
 
 if __name__ == "__main__":
