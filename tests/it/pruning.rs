@@ -38,7 +38,7 @@ fn report(run: &RealRun) -> Option<RunReport> {
 }
 
 #[test]
-fn recorded_runs_lose_no_gain_to_racing() {
+fn recorded_runs_lose_no_gain_to_pruning() {
     let start = start();
     let all: Vec<(RealRun, RunReport)> =
         real_runs().into_iter().filter_map(|run| report(&run).map(|report| (run, report))).collect();
