@@ -27,7 +27,7 @@ use crate::{
     },
     prepare, report,
     sample::{self, Sampling},
-    train::{self, Ended, Settings},
+    train::{self, Ended, TrainSettings},
 };
 
 /// Runs one experiment of the built-in research surface: a config in and an outcome out
@@ -291,13 +291,13 @@ fn read_config(path: &Path) -> Result<TrainConfig, Failure> {
         .map_err(|error| Failure::own(format!("the config `{}` is wrong: {error}", path.display())))
 }
 
-fn train_settings(args: &TrainArgs) -> Result<Settings, Failure> {
+fn train_settings(args: &TrainArgs) -> Result<TrainSettings, Failure> {
     let budget = match (args.budget_seconds, args.budget_tokens) {
         (Some(seconds), _) => Budget::Seconds(seconds),
         (None, Some(tokens)) => Budget::Tokens(tokens),
         (None, None) => return Err(Failure::own("give --budget-seconds or --budget-tokens")),
     };
-    Ok(Settings {
+    Ok(TrainSettings {
         config: read_config(&args.config)?,
         data: args.data.clone(),
         budget,

@@ -13,8 +13,8 @@
 //! [`crate::shim`]. On a GPU some are fused, and others are the grouped operations of [`shim::device`]. The
 //! plain form ([`Operations::Plain`]) stays the reference, and serves every other device and part.
 //!
-//! Not here: which weights there are and how they begin ([`parameters`]), how values are drawn ([`init`]), what
-//! the sizes cost ([`shape`]) and how the model learns ([`crate::optimizer`]).
+//! Not here: which weights there are and how they begin ([`parameters`]), how values are drawn ([`init`]),
+//! what the sizes cost ([`shape`]) and how the model learns ([`crate::optimizer`]).
 
 pub mod attention;
 pub mod init;

@@ -12,7 +12,7 @@ use autoswarm_protocol::{EffectiveConfig, Knob};
 use tch::{Device, Kind, Tensor};
 
 use self::{
-    adamw::{AdamW, Settings},
+    adamw::{AdamW, GroupSettings},
     muon::Muon,
     step::Factors,
 };
@@ -127,7 +127,7 @@ fn clip(gradients: &mut Gradients, largest: f64) {
 }
 
 /// Returns the settings of the group that `role` belongs to.
-fn settings(config: &EffectiveConfig, role: Role) -> Settings {
+fn settings(config: &EffectiveConfig, role: Role) -> GroupSettings {
     use Knob as K;
     let [rate, beta1, beta2, decay] = match role {
         Role::Embedding => [K::EmbeddingRate, K::EmbeddingBeta1, K::EmbeddingBeta2, K::EmbeddingDecay],
@@ -149,7 +149,7 @@ fn settings(config: &EffectiveConfig, role: Role) -> Settings {
         Role::FeedbackFactor | Role::NormGain => 1.0, // scalars do not depend on the width
         _ => (width / REFERENCE_WIDTH).powf(-config.number(K::RateWidthPower)),
     };
-    Settings {
+    GroupSettings {
         rate: config.number(rate) * factor,
         beta1: config.number(beta1),
         beta2: config.number(beta2),

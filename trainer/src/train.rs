@@ -33,7 +33,7 @@ const NO_CAP: f64 = 1e9;
 
 /// The settings of one run.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct TrainSettings {
     /// The config as it was requested.
     pub config: TrainConfig,
     /// The folder of a prepared dataset.
@@ -75,7 +75,7 @@ pub enum Ended {
 /// A run that is set up: its input is read and its device is open.
 #[derive(Debug)]
 struct Run<'a> {
-    settings: &'a Settings,
+    settings: &'a TrainSettings,
     watch: &'a Watch,
     config: EffectiveConfig,
     dataset: Dataset,
@@ -104,7 +104,7 @@ enum Training {
 
 /// Runs one experiment and returns how it ended. `emit` receives every event but the last, which is left to
 /// the caller.
-pub fn run(settings: &Settings, watch: &Watch, emit: Sink<'_>) -> Result<Ended, Failure> {
+pub fn run(settings: &TrainSettings, watch: &Watch, emit: Sink<'_>) -> Result<Ended, Failure> {
     let run = Run::new(settings, watch, emit)?;
     let price = match settings.budget {
         Budget::Seconds(seconds) => Some(run.price(seconds, emit)?),
@@ -119,7 +119,7 @@ pub fn run(settings: &Settings, watch: &Watch, emit: Sink<'_>) -> Result<Ended, 
 }
 
 /// Prices a config without training it. The node does this while it holds the machine's lock.
-pub fn price_only(settings: &Settings, watch: &Watch, emit: Sink<'_>) -> Result<(), Failure> {
+pub fn price_only(settings: &TrainSettings, watch: &Watch, emit: Sink<'_>) -> Result<(), Failure> {
     let run = Run::new(settings, watch, emit)?;
     match settings.budget {
         Budget::Seconds(seconds) => run.price(seconds, emit).map(|_| ()),
@@ -128,7 +128,7 @@ pub fn price_only(settings: &Settings, watch: &Watch, emit: Sink<'_>) -> Result<
 }
 
 impl<'a> Run<'a> {
-    fn new(settings: &'a Settings, watch: &'a Watch, emit: Sink<'_>) -> Result<Self, Failure> {
+    fn new(settings: &'a TrainSettings, watch: &'a Watch, emit: Sink<'_>) -> Result<Self, Failure> {
         let started = Instant::now();
         let dataset = Dataset::open(&settings.data)?;
         let device = settings.device.open()?;
@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
     }
 
     fn learner(&self) -> Result<Learner<'_>, Failure> {
-        let Settings { seed, rule, .. } = *self.settings;
+        let TrainSettings { seed, rule, .. } = *self.settings;
         Learner::new(&self.config, &self.dataset, rule.context, seed, self.kind, self.device)
     }
 

@@ -26,7 +26,7 @@ const CHART: &str = "report.svg";
 
 /// What `report --json` prints.
 #[derive(Debug, Serialize)]
-struct Summary<'a> {
+struct ReportSummary<'a> {
     arena: String,
     experiments: usize,
     keeps: usize,
@@ -46,7 +46,7 @@ pub fn run(home: &Path, args: &ReportArgs) -> anyhow::Result<()> {
             .with_context(|| format!("cannot write `{}`", file.display()))?;
     }
     if args.output.json {
-        let summary = Summary {
+        let summary = ReportSummary {
             arena: story.arena.to_string(),
             // The first one of a story is its baseline.
             experiments: story.experiments.len() - 1,

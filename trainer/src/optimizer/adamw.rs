@@ -13,7 +13,7 @@ use crate::{
 
 /// The settings of one group of parameters.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Settings {
+pub(super) struct GroupSettings {
     /// Peak learning rate.
     pub(super) rate: f64,
     /// Decay of the first moment, β1.
@@ -32,21 +32,21 @@ pub(super) struct Settings {
 #[derive(Debug)]
 pub(super) struct AdamW {
     role: Role,
-    settings: Settings,
+    settings: GroupSettings,
     first: Tensor,
     second: Tensor,
     steps: i32,
 }
 
 impl AdamW {
-    pub(super) fn new(role: Role, settings: Settings, parameter: &Tensor) -> Self {
+    pub(super) fn new(role: Role, settings: GroupSettings, parameter: &Tensor) -> Self {
         let zeros = || parameter.detach().zeros_like();
         Self { role, settings, first: zeros(), second: zeros(), steps: 0 }
     }
 
     /// Counts a step, and returns the numbers for it.
     fn advance(&mut self, factors: Factors) -> Numbers {
-        let Settings { rate, beta1, beta2, decay, .. } = self.settings;
+        let GroupSettings { rate, beta1, beta2, decay, .. } = self.settings;
         self.steps += 1;
         let rate = rate * factors.rate;
         // parameter −= rate / (1 − β1ᵗ) · m / (√(v / (1 − β2ᵗ)) + ε). The constants are moved into the
@@ -65,7 +65,7 @@ impl AdamW {
         fused: bool,
     ) {
         listen::part(part(self.role));
-        let Settings { beta1, beta2, epsilon, cautious, .. } = self.settings;
+        let GroupSettings { beta1, beta2, epsilon, cautious, .. } = self.settings;
         let gradient = &gradients[&self.role];
         let Numbers { rate, decay, scale, corrected } = self.advance(factors);
         let mut parameter = parameters.expect(self.role).shallow_clone();
@@ -116,7 +116,7 @@ pub(super) fn step_together(
 ) {
     listen::part(Part::Tables);
     let peculiar = |group: &AdamW| {
-        let Settings { rate, decay, cautious, .. } = group.settings;
+        let GroupSettings { rate, decay, cautious, .. } = group.settings;
         rate * factors.rate == 0.0 || (cautious && decay * factors.decay > 0.0)
     };
     for group in groups.iter_mut().filter(|group| peculiar(group)) {
@@ -125,7 +125,7 @@ pub(super) fn step_together(
     let mut steps = Vec::new();
     for group in groups.iter_mut().filter(|group| !peculiar(group)) {
         let Numbers { decay, scale, corrected, .. } = group.advance(factors);
-        steps.push(shim::device::Adam {
+        steps.push(shim::device::AdamShare {
             parameter: parameters.expect(group.role),
             gradient: &gradients[&group.role],
             first: &group.first,

@@ -30,14 +30,14 @@ const POLAR_EXPRESS: [[f64; 3]; 5] = [
 
 /// A range of rows of a role's tensor that holds one matrix in every layer.
 #[derive(Debug)]
-struct Part {
+struct MatrixRows {
     role: Role,
     first_row: i64,
     rows: i64,
     layers: i64,
 }
 
-impl Part {
+impl MatrixRows {
     /// Returns these rows of a role's tensor, `[layers, rows, columns]`, as a view.
     fn of(&self, tensor: &Tensor) -> Tensor {
         tensor.narrow(1, self.first_row, self.rows)
@@ -47,7 +47,7 @@ impl Part {
 /// The matrices of one size, with their state.
 #[derive(Debug)]
 struct Stack {
-    parts: Vec<Part>,
+    parts: Vec<MatrixRows>,
     momentum: Tensor,
     /// `NorMuon`'s second moment, `[n, rows, 1]` or `[n, 1, columns]`, if the config has one.
     second: Option<Tensor>,
@@ -202,13 +202,13 @@ impl Muon {
 }
 
 /// Groups the matrices of the model by size, in an order that only the sizes and the roles decide.
-fn parts_by_size(model: &Model) -> BTreeMap<(i64, i64), Vec<Part>> {
-    let mut by_size = BTreeMap::<_, Vec<Part>>::new();
+fn parts_by_size(model: &Model) -> BTreeMap<(i64, i64), Vec<MatrixRows>> {
+    let mut by_size = BTreeMap::<_, Vec<MatrixRows>>::new();
     for (role, tensor) in model.parameters.iter().filter(|(role, _)| role.is_matrix()) {
         let (layers, _, columns) = tensor.size3().expect("matrices are stacked by layer");
         let mut first_row = 0;
         for rows in role.parts(&model.shape) {
-            by_size.entry((rows, columns)).or_default().push(Part { role, first_row, rows, layers });
+            by_size.entry((rows, columns)).or_default().push(MatrixRows { role, first_row, rows, layers });
             first_row += rows;
         }
     }

@@ -68,7 +68,7 @@ pub fn peak_bytes(index: usize) -> u64 {
 
 /// The share of one tensor in an AdamW step, with the numbers that [`crate::optimizer`] computes.
 #[derive(Debug)]
-pub struct Adam<'a> {
+pub struct AdamShare<'a> {
     /// The parameter, which the step moves.
     pub parameter: &'a Tensor,
     /// The gradient of the parameter.
@@ -90,8 +90,8 @@ pub struct Adam<'a> {
 }
 
 /// Takes an AdamW step of many f32 tensors with a few operations for all of them.
-pub fn adam_each(steps: &[Adam<'_>]) {
-    let each = |of: fn(&Adam<'_>) -> *mut C_tensor| steps.iter().map(of).collect::<Vec<_>>();
+pub fn adam_each(steps: &[AdamShare<'_>]) {
+    let each = |of: fn(&AdamShare<'_>) -> *mut C_tensor| steps.iter().map(of).collect::<Vec<_>>();
     let parameters = each(|step| step.parameter.as_ptr().cast_mut());
     let gradients = each(|step| step.gradient.as_ptr().cast_mut());
     let firsts = each(|step| step.first.as_ptr().cast_mut());

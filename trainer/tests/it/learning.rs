@@ -12,7 +12,7 @@ use autoswarm_trainer::{
     },
     learner::Learner,
     model::{Model, Role, Shape},
-    train::{self, Ended, Settings},
+    train::{self, Ended, TrainSettings},
 };
 use tch::{Device, Kind};
 
@@ -26,7 +26,7 @@ fn a_run_that_is_behind_stops_at_that_look_and_one_that_is_not_is_the_same() {
     let whole = report(&settings(tiny(""), LONG, 1));
     let early = early_losses(&whole).expect("long enough");
     let pruned = |bounds: [f64; 3]| {
-        let settings = Settings { prune: Some(PruneBounds(bounds)), ..settings(tiny(""), LONG, 1) };
+        let settings = TrainSettings { prune: Some(PruneBounds(bounds)), ..settings(tiny(""), LONG, 1) };
         train::run(&settings, &Watch::default(), &mut |_| {}).expect("no failure")
     };
     // With bounds just above its own losses the run goes on, and nothing else changes.

@@ -16,7 +16,7 @@ use autoswarm_trainer::{
         evaluate::Rule,
         tokenizer::Tokenizer,
     },
-    train::{self, Ended, Settings},
+    train::{self, Ended, TrainSettings},
 };
 
 /// The evaluation rule of the tests.
@@ -116,8 +116,8 @@ pub(crate) fn tiny(more: &str) -> TrainConfig {
 }
 
 /// Returns the settings of a run of `tokens` tokens.
-pub(crate) fn settings(config: TrainConfig, tokens: u64, seed: u64) -> Settings {
-    Settings {
+pub(crate) fn settings(config: TrainConfig, tokens: u64, seed: u64) -> TrainSettings {
+    TrainSettings {
         config,
         data: data().to_owned(),
         budget: Budget::Tokens(tokens),
@@ -135,7 +135,7 @@ pub(crate) fn settings(config: TrainConfig, tokens: u64, seed: u64) -> Settings 
 }
 
 /// Runs an experiment. Returns how it ended, and the events before that.
-pub(crate) fn observe(settings: &Settings) -> (Result<RunReport, Failure>, Vec<TrainerEvent>) {
+pub(crate) fn observe(settings: &TrainSettings) -> (Result<RunReport, Failure>, Vec<TrainerEvent>) {
     let mut events = Vec::new();
     let watch = Watch::default();
     let result = failure::catch(|| train::run(settings, &watch, &mut |event| events.push(event)));
@@ -148,7 +148,7 @@ pub(crate) fn observe(settings: &Settings) -> (Result<RunReport, Failure>, Vec<T
 
 /// Runs an experiment that must succeed, and returns its report.
 #[track_caller]
-pub(crate) fn report(settings: &Settings) -> RunReport {
+pub(crate) fn report(settings: &TrainSettings) -> RunReport {
     observe(settings).0.unwrap_or_else(|failure| panic!("{:?}: {failure}", failure.class))
 }
 

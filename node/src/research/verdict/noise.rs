@@ -82,7 +82,7 @@ pub struct NoiseModel {
     single_run_sd: f64,
     groups: BTreeMap<KnobGroup, GroupCurve>,
     /// Earlier children's differences from each cached screening run, which tell its luck.
-    cached: Vec<CachedRun>,
+    cached: Vec<SharedLuck>,
     /// How many ideas gained, by [`IdeaSource`].
     shares: [Share; 2],
 }
@@ -103,7 +103,7 @@ struct GroupCurve {
 
 /// The differences that the finished children of a group showed against one cached run.
 #[derive(Clone, Debug, PartialEq)]
-struct CachedRun {
+struct SharedLuck {
     seed: u64,
     group: KnobGroup,
     differences: Vec<f64>,
@@ -113,7 +113,7 @@ struct CachedRun {
     variance: f64,
 }
 
-impl CachedRun {
+impl SharedLuck {
     /// Estimates the luck. It is half of the noise, and all children compared with the run share it.
     fn judge(&mut self, sd: f64, effects: &[Effect; EFFECTS]) {
         let spreads = effects.map(|effect| 1.0 - LUCK_SHARE + (WIDTH * effect.size).powi(2));
@@ -188,8 +188,8 @@ impl NoiseModel {
 
     /// Sums up an experiment's differences. Those of pairs count as they are, those of screening runs are
     /// corrected for the luck of the cached run.
-    fn summary(&self, group: KnobGroup, screens: &[Screen], pairs: &[f64]) -> Summary {
-        let mut summary = Summary::default();
+    fn summary(&self, group: KnobGroup, screens: &[Screen], pairs: &[f64]) -> Moments {
+        let mut summary = Moments::default();
         for screen in screens {
             let run = self.cached.iter().find(|run| run.seed == screen.seed && run.group == group);
             let (luck, variance) = run.map_or((0.0, 1.0), |run| (run.luck, run.variance));
@@ -237,7 +237,7 @@ impl NoiseModel {
                     self.cached.remove(0);
                 }
                 let differences = Vec::new();
-                self.cached.push(CachedRun {
+                self.cached.push(SharedLuck {
                     seed: screen.seed,
                     group,
                     differences,
@@ -360,7 +360,7 @@ impl NoiseModel {
 
 /// The sufficient statistics of an experiment's differences for a normal likelihood.
 #[derive(Clone, Copy, Debug, Default)]
-struct Summary {
+struct Moments {
     count: f64,
     /// Sum of the inverse variances, in units of a fresh pair's.
     precision: f64,
@@ -370,7 +370,7 @@ struct Summary {
     squares: f64,
 }
 
-impl Summary {
+impl Moments {
     /// Adds a difference (bpb) with its variance in units of a fresh pair's.
     fn add(&mut self, difference: f64, variance: f64) {
         // Welford's update, with weights.

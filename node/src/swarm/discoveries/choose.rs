@@ -52,7 +52,7 @@ const MOST_CONSIDERED: usize = 64;
 
 /// An idea to try, with the discoveries that it comes from.
 #[derive(Debug, Clone, Copy)]
-enum Idea<'a> {
+enum PeerIdea<'a> {
     /// The discovery's patch on this node's incumbent.
     Transplant(RecordId, &'a KnownDiscovery),
     /// The patches of two discoveries on this node's incumbent.
@@ -98,7 +98,7 @@ impl Discoveries {
         incumbent: &Incumbent,
         here: &LocalContext,
         may_be_unlikely: bool,
-    ) -> Vec<(f64, Idea<'_>)> {
+    ) -> Vec<(f64, PeerIdea<'_>)> {
         let (trust, transfer) = (self.trust(), self.transfer(here));
         let believed =
             |found: &KnownDiscovery| trust.mean(found.author, SpeedClass::of(&found.discovery.hardware));
@@ -131,7 +131,7 @@ impl Discoveries {
         open.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         open.truncate(MOST_CONSIDERED);
         let mut ideas: Vec<_> =
-            open.iter().map(|(gain, id, found)| (*gain, Idea::Transplant(*id, found))).collect();
+            open.iter().map(|(gain, id, found)| (*gain, PeerIdea::Transplant(*id, found))).collect();
         ideas.extend(best_pair(&open));
         // A whole config is tried for its level, which can only be compared within one arena.
         let level = incumbent.mean().map(|(mean, _)| mean);
@@ -145,7 +145,7 @@ impl Discoveries {
                 && gain > 0.0
                 && !trust.is_distrusted(found.author)
                 && self.status_by(*id, trust) != Status::Refuted;
-            is_open.then_some((gain, Idea::Adopt(*id, found)))
+            is_open.then_some((gain, PeerIdea::Adopt(*id, found)))
         }));
         ideas
     }
@@ -167,7 +167,7 @@ impl Discoveries {
 
 /// Returns the most promising discovery with the next one that shares no knob with it, and the gain expected
 /// of both together.
-fn best_pair<'a>(open: &[(f64, RecordId, &'a KnownDiscovery)]) -> Option<(f64, Idea<'a>)> {
+fn best_pair<'a>(open: &[(f64, RecordId, &'a KnownDiscovery)]) -> Option<(f64, PeerIdea<'a>)> {
     let knobs = |found: &KnownDiscovery| -> Vec<Knob> {
         found.discovery.patch.iter().map(|(knob, _)| knob).collect()
     };
@@ -175,26 +175,26 @@ fn best_pair<'a>(open: &[(f64, RecordId, &'a KnownDiscovery)]) -> Option<(f64, I
     let taken = knobs(first);
     let apart = |found: &KnownDiscovery| knobs(found).iter().all(|knob| !taken.contains(knob));
     let (gain, id, second) = open[1..].iter().find(|(_, _, found)| apart(found))?;
-    Some((TOGETHER * (first_gain + gain), Idea::Both((*first_id, first), (*id, second))))
+    Some((TOGETHER * (first_gain + gain), PeerIdea::Both((*first_id, first), (*id, second))))
 }
 
-fn proposal(idea: Idea<'_>, incumbent: &EffectiveConfig, context: usize) -> Option<Proposal> {
+fn proposal(idea: PeerIdea<'_>, incumbent: &EffectiveConfig, context: usize) -> Option<Proposal> {
     let (child, because, ids) = match idea {
-        Idea::Transplant(id, found) => {
+        PeerIdea::Transplant(id, found) => {
             let child = found.discovery.patch.transplant(incumbent).ok()?;
             let Discovery { estimate, because, .. } = &found.discovery;
             let author = found.author.fmt_short();
             let why = format!("a peer's discovery on this incumbent ({author} found {estimate}): {because}");
             (child, why, vec![id])
         }
-        Idea::Both((first_id, first), (second_id, second)) => {
+        PeerIdea::Both((first_id, first), (second_id, second)) => {
             let child = first.discovery.patch.transplant(incumbent).ok()?;
             let child = second.discovery.patch.transplant(&child).ok()?;
             let [one, other] = [first, second].map(|found| found.author.fmt_short());
             let why = format!("two peers' discoveries at once, of {one} and {other}");
             (child, why, vec![first_id, second_id])
         }
-        Idea::Adopt(id, found) => {
+        PeerIdea::Adopt(id, found) => {
             let (author, level) = (found.author.fmt_short(), found.discovery.level.get());
             let why = format!("a peer's whole config: {author} reached {level:.4} bpb with it");
             (found.discovery.config.clone(), why, vec![id])

@@ -78,7 +78,7 @@ impl IdeaTries {
 
 /// A discovery as an idea: its author, whether it helped here, and what others report of it.
 #[derive(Debug, Clone, Default)]
-struct Idea {
+struct IdeaRecord {
     author: Option<Author>,
     here: Option<bool>,
     reports: BTreeMap<Author, bool>,
@@ -87,7 +87,7 @@ struct Idea {
 /// What became of peers' ideas, here and elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Promise {
-    ideas: BTreeMap<RecordId, Idea>,
+    ideas: BTreeMap<RecordId, IdeaRecord>,
     /// Tries here, by the idea's author.
     authors: BTreeMap<Author, IdeaTries>,
     /// What a reporter said of ideas that helped here (first), and of ideas that did not (second).
@@ -172,7 +172,7 @@ impl Promise {
             .map(|it| (*it, self.weight(*it)))
             .collect();
         let known = || self.ideas.iter().filter_map(|(id, idea)| Some((*id, idea.author?, idea)));
-        let told = |idea: &Idea| {
+        let told = |idea: &IdeaRecord| {
             let mut tries = IdeaTries::default();
             for (reporter, helped) in &idea.reports {
                 tries.add(*helped, weights[reporter]);
@@ -184,7 +184,7 @@ impl Promise {
             let all = of_authors.entry(author).or_default();
             *all = all.plus(told(idea));
         }
-        let chance = |author: Author, idea: &Idea| {
+        let chance = |author: Author, idea: &IdeaRecord| {
             let here = self.authors.get(&author).copied().unwrap_or_default().mean(newcomer, AUTHOR_PRIOR);
             let of_this = told(idea);
             // `of_all` holds this idea's reports too, so together they count in full.

@@ -58,7 +58,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     pub(super) limits: connection_limits::Behaviour,
-    pub(super) per_ip: per_ip::Behaviour,
+    pub(super) per_ip: per_ip::PerIp,
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub(super) gossip: gossipsub::Behaviour<gossipsub::IdentityTransform, TopicFilter>,
     pub(super) records: request_response::Behaviour<Codec>,
@@ -116,7 +116,7 @@ impl Behaviour {
         let relay_server = switches.relay.then(|| relay::Behaviour::new(peer, relaying()));
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
-            per_ip: per_ip::Behaviour::new(switches.loopback_exempt),
+            per_ip: per_ip::PerIp::new(switches.loopback_exempt),
             blocked: allow_block_list::Behaviour::default(),
             gossip: gossip(keys, objective, switches.loopback_exempt)?,
             records: request_response::Behaviour::with_codec(

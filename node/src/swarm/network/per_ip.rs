@@ -30,7 +30,7 @@ struct TooMany(IpAddr);
 
 /// Counts connections by address and refuses those over the limit.
 #[derive(Debug)]
-pub(super) struct Behaviour {
+pub(super) struct PerIp {
     /// Whether connections within this machine do not count.
     is_loopback_exempt: bool,
     /// The counted connections: open ones, and incoming ones from their first byte on. The limits on all
@@ -39,7 +39,7 @@ pub(super) struct Behaviour {
     counts: BTreeMap<IpAddr, usize>,
 }
 
-impl Behaviour {
+impl PerIp {
     pub(super) fn new(is_loopback_exempt: bool) -> Self {
         Self { is_loopback_exempt, open: HashMap::new(), counts: BTreeMap::new() }
     }
@@ -92,7 +92,7 @@ impl Behaviour {
     }
 }
 
-impl NetworkBehaviour for Behaviour {
+impl NetworkBehaviour for PerIp {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Infallible;
 
@@ -157,7 +157,7 @@ mod tests {
 
     #[track_caller]
     fn check(address: &str, is_loopback_exempt: bool, expected: Option<&str>) {
-        let counted = Behaviour::new(is_loopback_exempt).counted(&address.parse().expect("an address"));
+        let counted = PerIp::new(is_loopback_exempt).counted(&address.parse().expect("an address"));
         assert_eq!(counted, expected.map(|ip| ip.parse().expect("an IP")), "{address}");
     }
 

@@ -3,10 +3,10 @@
 //! It is a pure function of the set of records. Two full archives that have seen the same records keep the
 //! same ones, in whatever order they came.
 //!
-//! Records are kept by size class. Every class has the same number of bytes, so memory is bounded. In a class,
-//! the records of an author form a row, in order of worth. A class that overflows drops the last record of its
-//! longest row: everybody's best stays before anybody's second best. What an author claims
-//! moves its own records only, never those of another.
+//! Records are kept by size class. Every class has the same number of bytes, so memory is bounded. In a
+//! class, the records of an author form a row, in order of worth. A class that overflows drops the last record
+//! of its longest row: everybody's best stays before anybody's second best. What an author claims moves its own
+//! records only, never those of another.
 //!
 //! Records are ranked singly and by their places in their author's row, and both ranks can only fall while a
 //! set grows. Hence nothing that was dropped ever comes back. And two sets that are cut down and then joined
@@ -127,7 +127,8 @@ impl Eviction {
         self.classes.values().any(|class| class.rows.contains_key(&author))
     }
 
-    /// Takes a record of `bytes` bytes into its class. Returns the record that had to go for it, maybe the same one.
+    /// Takes a record of `bytes` bytes into its class. Returns the record that had to go for it, maybe the
+    /// same one.
     pub(super) fn put(&mut self, record: &Verified<Body>, bytes: usize) -> Option<RecordId> {
         let class = bytes.clamp(SMALLEST_CLASS, MAX_RECORD_BYTES).next_power_of_two();
         let room = (self.caps.bytes_of_class / class).max(1);
