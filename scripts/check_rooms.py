@@ -7,6 +7,8 @@ its reason.
 
 An import is a `use` line, or a path in the code that begins with `crate`, `self`, `super` or a child module.
 A name that a file hands on by `pub use` counts for the file that defines it. Test modules do not count.
+
+The research room, besides, names nothing that does IO, reads a clock or draws a random number.
 """
 
 import re
@@ -17,6 +19,12 @@ CRATES = ["node", "protocol", "trainer"]
 
 # (file, file): why this one import may run upwards.
 ALLOWED = {}
+
+# What no file of the research room may name.
+IMPURE = re.compile(
+    r"\b(std::(?:fs|io|net|process|thread|env)|Instant|SystemTime|base::clock"
+    r"|tokio|futures|libp2p|rand|git2|sled)\b"
+)
 
 USE = re.compile(r"^[ ]*((?:pub(?:\([^)]*\))?\s+)?)use\s+([^;]*);", re.M)
 PATH = re.compile(r"(?<![\w:])((?:crate|super|self)(?:::\w+)+)")
@@ -159,6 +167,16 @@ def upward(graph, rooms):
     ]
 
 
+def impure(crate, room):
+    """Returns what the files of a room name of the world outside, as pairs of module and name."""
+    found = []
+    for module, code in crate.code.items():
+        if module[:1] == (room,):
+            used = ["::".join(leaf) for _, tree in USE.findall(code) for leaf in leaves(tree)]
+            found += [(module, name) for name in sorted(set(IMPURE.findall("\n".join([code, *used]))))]
+    return found
+
+
 def rooms_of(architecture):
     """Returns the rooms of the picture: the first word of each line of the block called `rooms`."""
     block = re.search(r"^```rooms\n(.*?)^```", architecture, re.M | re.S)
@@ -182,6 +200,9 @@ def self_test():
     assert graph[("low", "third")] == {("low", "other"), ("low",)}, graph
     assert upward(graph, ["top", "low"]) == [(("low", "other"), ("top",))], graph
     assert circles(graph) == [[("low", "other"), ("low", "third"), ("top",)]], circles(graph)
+    assert impure(crate, "low") == [], impure(crate, "low")
+    outside = impure(Crate({("low", "a"): "use std::{fmt, fs};\nfn f() { Instant::now() }"}), "low")
+    assert outside == [(("low", "a"), "Instant"), (("low", "a"), "std::fs")], outside
     assert rooms_of("x\n```rooms\nmain\na/   one · two\n     more\n```\n") == ["main", "a"]
 
 
@@ -210,6 +231,8 @@ def main():
         for room in rooms:
             if room not in top and room != "main":
                 problems.append(f"the picture in ARCHITECTURE.md has a room `{room}`, and node/src has none")
+        for module, thing in impure(crate, "research"):
+            problems.append(f"{shown(module)} names `{thing}`; in research, time and chance are arguments")
         for module, target in upward(graph, rooms):
             if (shown(module), shown(target)) not in ALLOWED:
                 problems.append(f"{shown(module)} imports {shown(target)}, which is in a room above its own")
