@@ -1,6 +1,7 @@
 //! Golden bytes of the codec: a later version must read what an earlier one wrote, and write the same bytes.
 //!
-//! A failure here means that the wire changed, which takes a new major version. The files are written anew by
+//! A failure here means that bytes changed. Another form of a record takes a new major version; a raised knob
+//! table or a new field of a report does not. The files are written anew by
 //! `UPDATE_GOLDEN=1 cargo test -p autoswarm-protocol --test wire`.
 
 use std::{env, fmt::Debug, fs, path::PathBuf};

@@ -15,7 +15,7 @@ use autoswarm_protocol::{
 };
 use git2::{ObjectType, Odb, Oid, Repository, TreeEntry};
 
-use super::{DISCOVERIES, Imported, RECORDS, commit::RECORD, write_candidate};
+use super::{DISCOVERIES, Imported, RECORDS, commit::RECORD, write_candidate, writer::RecordKind};
 use crate::swarm::network::archive::MAX_RECORDS;
 
 /// Most refs that are looked at: a discovery of each record that an archive holds, and as many nodes.
@@ -143,7 +143,7 @@ impl Reader<'_> {
     fn entry(&mut self, entry: &TreeEntry<'_>, out: &mut impl Write) -> io::Result<()> {
         let is_record = entry.name().is_ok_and(|name| {
             let end = name.rsplit_once('.').map_or("", |(_, end)| end);
-            name == RECORD || matches!(end, "discovery" | "attestation" | "digest")
+            name == RECORD || RecordKind::ALL.iter().any(|(_, kind)| *kind == end)
         });
         if !is_record {
             return Ok(());

@@ -34,14 +34,14 @@ const FIRST: i32 = 1000;
 
 /// The kind of a record, which is also the end of its file's name in the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RecordKind {
+pub(super) enum RecordKind {
     Discovery,
     Attestation,
     Digest,
 }
 
 impl RecordKind {
-    const ALL: [(Self, &'static str); 3] =
+    pub(super) const ALL: [(Self, &'static str); 3] =
         [(Self::Discovery, "discovery"), (Self::Attestation, "attestation"), (Self::Digest, "digest")];
 
     /// Returns the kind of a record; none for one that is not kept.
