@@ -64,7 +64,7 @@ pub enum Request {
     Importance,
     /// Everything about one experiment.
     Show {
-        /// Its number, or the first digits of its id.
+        /// Its number, or the first digits of its id or of its commit.
         id: String,
     },
     /// Which discoveries are known, of peers and of this node?

@@ -16,8 +16,8 @@ use crate::{
         settings::{SessionSpec, load_swarm_config},
     },
     control::{self, ControlError, Reply, Request},
-    events::rows::{ExperimentFilter, ExperimentRow},
-    home::journal::Journal,
+    events::rows::{self, ExperimentFilter, ExperimentRow},
+    home::journal::{Journal, Recorded},
     machine::guest,
     proposers::{
         directed::ProgramPaths,
@@ -104,20 +104,25 @@ fn importance_from_journal(home: &Path) -> anyhow::Result<Importance> {
     evolve.importance().ok_or_else(nothing)
 }
 
-/// Returns one experiment by its number or the first digits of its id.
+/// Returns one experiment by its number, or by the first digits of its id or of its commit.
 pub fn one(home: &Path, id: &str) -> anyhow::Result<Experiment> {
     match control::ask(home, &Request::Show { id: id.to_owned() }, &mut |_| {}) {
         Ok(Reply::Experiment { experiment }) => Ok(*experiment),
         Ok(other) => bail!("the running node answered with something else: {other:?}"),
         Err(ControlError::NotRunning) => {
-            let experiments = from_journal(home)?;
-            lists::find(experiments.iter(), id).cloned().map_err(|reason| anyhow!(reason))
+            let recorded = recorded(home)?;
+            let experiments = recorded.iter().map(|found| (&found.experiment, found.commit.as_str()));
+            rows::find(experiments, id).cloned().map_err(|reason| anyhow!(reason))
         }
         Err(error) => Err(error.into()),
     }
 }
 
 fn from_journal(home: &Path) -> anyhow::Result<Vec<Experiment>> {
+    Ok(recorded(home)?.into_iter().map(|found| found.experiment).collect())
+}
+
+fn recorded(home: &Path) -> anyhow::Result<Vec<Recorded>> {
     let _held = open_existing(home)?;
-    Ok(Journal::open(home)?.experiments.into_iter().map(|found| found.experiment).collect())
+    Ok(Journal::open(home)?.experiments)
 }

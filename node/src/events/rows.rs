@@ -5,7 +5,7 @@
 use autoswarm_protocol::{Experiment, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::events::sentences;
+use crate::{base::words, events::sentences};
 
 /// Most rows that one list holds, as the command line allows them.
 pub const MAX_ROWS: u32 = 10_000;
@@ -73,5 +73,56 @@ impl ExperimentRow {
             runs: experiment.runs.len() as u32,
             finished_at: experiment.finished_at,
         }
+    }
+}
+
+/// Finds an experiment by its number (`12` or `#12`), or by four or more first digits of its id or of its commit:
+/// lists show the one, the lines of a session the other. `experiments` come with their commits.
+pub fn find<'a>(
+    experiments: impl Iterator<Item = (&'a Experiment, &'a str)> + Clone,
+    id: &str,
+) -> Result<&'a Experiment, String> {
+    let id = id.trim().trim_start_matches('#');
+    if let Ok(number) = id.parse::<u32>()
+        && let Some((experiment, _)) = experiments.clone().find(|(experiment, _)| experiment.number == number)
+    {
+        return Ok(experiment);
+    }
+    let shown = words::clean(id);
+    let is_prefix = (4..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let prefix = id.to_ascii_lowercase();
+    let mut matching = experiments.filter(|(experiment, commit)| {
+        is_prefix && (commit.starts_with(&prefix) || experiment.id().to_string().starts_with(&prefix))
+    });
+    match (matching.next(), matching.next()) {
+        (Some((experiment, _)), None) => Ok(experiment),
+        (Some(_), Some(_)) => Err(format!("`{shown}` begins more than one id; give more digits")),
+        (None, _) => Err(format!("there is no experiment `{shown}`; `node experiments` lists their numbers")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::view::lists::tests::several;
+
+    #[test]
+    fn experiments_are_found_by_number_id_and_commit() {
+        let all = several();
+        let commits: Vec<String> = (0..all.len()).map(|n| format!("{n}abc{}", "0".repeat(36))).collect();
+        let with_commits = || all.iter().zip(commits.iter().map(String::as_str));
+        let found = |id: &str| find(with_commits(), id).map(|experiment| experiment.number);
+        assert_eq!(found("2"), Ok(2));
+        assert_eq!(found("#3"), Ok(3));
+        let id = all[1].id().to_string();
+        assert_eq!(found(&id), Ok(1));
+        assert_eq!(found(&id[..10].to_uppercase()), Ok(1));
+        assert_eq!(found("2abc"), Ok(2), "the commit that a session prints");
+        let missing = "there is no experiment `moon`; `node experiments` lists their numbers";
+        assert_eq!(found("moon"), Err(missing.to_owned()));
+        assert!(found("").is_err() && found("99").is_err());
+        let twice = [(&all[1], "0"), (&all[1], "1")];
+        let error = find(twice.into_iter(), &id[..8]).map(|e| e.number).expect_err("two");
+        assert!(error.contains("more than one"), "{error}");
     }
 }

@@ -98,7 +98,7 @@ impl Propose for Searcher {
     }
 
     fn ruled_out(&self) -> Vec<String> {
-        self.evolve.ledger().ruled_out().take(LISTED).map(|trial| trial.patch.to_string()).collect()
+        self.evolve.ledger().ruled_out().rev().take(LISTED).map(|trial| trial.patch.to_string()).collect()
     }
 
     fn importance(&self) -> Option<Importance> {
@@ -108,5 +108,32 @@ impl Propose for Searcher {
     fn untried(&self) -> Vec<(KnobGroup, u32)> {
         let ledger = self.evolve.ledger();
         KnobGroup::ALL.into_iter().map(|group| (group, ledger.untried(group).count() as u32)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proposers::evolve::{
+        Machine,
+        tests::{Shown, config, experiment, objective},
+    };
+
+    #[test]
+    fn the_newest_of_what_was_ruled_out_is_listed_first() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let here = folder.path().to_owned();
+        let evolve = Evolve::new(objective(""), Machine::cpu(2, 8 << 30, 257), 10.0, 0);
+        let paths = ProgramPaths { asked: None, folder: here.clone(), home: here };
+        let mut searcher = Searcher::new(evolve, paths).expect("the built-in direction");
+        let base = config("");
+        searcher.observe(&experiment(0, None, &base, "", Shown::Discard(0.0)));
+        for number in 1..=LISTED as u32 + 2 {
+            let child = config(&format!("warmup={}", f64::from(number) / 100.0));
+            searcher.observe(&experiment(number, Some(&base), &child, "", Shown::Discard(0.1)));
+        }
+        let listed = searcher.ruled_out();
+        assert_eq!(listed.len(), LISTED);
+        assert_eq!((listed[0].as_str(), listed[LISTED - 1].as_str()), ("warmup 0 → 0.12", "warmup 0 → 0.03"));
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use autoswarm_protocol::{Experiment, id::ArenaId};
 
 use crate::{
-    events::rows::ExperimentFilter,
+    events::rows::{self, ExperimentFilter},
     home::{
         Home,
         index::{Index, IndexEntry, IndexState},
@@ -88,19 +88,21 @@ impl Memory {
         entries[skip..].iter().filter_map(|entry| self.experiment(entry.number).transpose()).collect()
     }
 
-    /// Finds an experiment by its number, or by four or more first digits of its commit; else says why there
-    /// is none.
+    /// Finds an experiment by its number, or by four or more first digits of its id or of its commit; else says
+    /// why there is none.
     pub fn find(&self, id: &str) -> anyhow::Result<Result<Experiment, String>> {
-        let entries = self.entries()?;
-        let number = id.trim_start_matches('#').parse::<u32>().ok();
-        let named = |entry: &&IndexEntry| {
-            Some(entry.number) == number || (id.len() >= 4 && entry.commit.starts_with(id))
-        };
-        let Some(entry) = entries.iter().find(named) else {
-            return Ok(Err(format!("there is no experiment `{}`", crate::base::text::one_line(id, 80))));
-        };
-        let experiment = self.experiment(entry.number)?;
-        Ok(experiment.ok_or_else(|| format!("experiment {} cannot be read from the journal", entry.number)))
+        if let Ok(number) = id.trim().trim_start_matches('#').parse()
+            && let Some(experiment) = self.experiment(number)?
+        {
+            return Ok(Ok(experiment));
+        }
+        // The index has no ids, so a prefix reads the journal: a person asks for it now and then.
+        let mut recorded = Vec::new();
+        for entry in self.entries()? {
+            recorded.extend(self.journal.experiment(entry.number).context("cannot read the journal")?);
+        }
+        let experiments = recorded.iter().map(|found| (&found.experiment, found.commit.as_str()));
+        Ok(rows::find(experiments, id).cloned())
     }
 
     /// Returns one experiment in full, from the journal; none where the journal lacks it.
@@ -132,5 +134,27 @@ fn mended(found: &IndexState, experiments: usize) -> Option<String> {
              the old one is in `{}`",
             moved_to.display()
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::view::lists::tests::several;
+
+    #[test]
+    fn a_running_node_finds_what_its_lists_name() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let home = Home::open(folder.path()).expect("a free home");
+        let (mut memory, ..) = Memory::open(home).expect("an empty memory");
+        let all = several();
+        let commits: Vec<String> = all.iter().map(|it| memory.record(it).expect("written")).collect();
+        let found = |id: &str| memory.find(id).expect("readable").map(|experiment| experiment.number);
+        for (experiment, commit) in all.iter().zip(&commits) {
+            assert_eq!(found(&experiment.number.to_string()), Ok(experiment.number));
+            assert_eq!(found(&experiment.id().fmt_short()), Ok(experiment.number), "the id of a list");
+            assert_eq!(found(&commit[..7]), Ok(experiment.number), "the commit of a session's line");
+        }
+        assert!(found("moon").is_err());
     }
 }

@@ -389,7 +389,7 @@ impl Ledger {
     }
 
     /// Returns the changes that were shown to bring nothing, oldest first.
-    pub fn ruled_out(&self) -> impl Iterator<Item = &Trial> {
+    pub fn ruled_out(&self) -> impl DoubleEndedIterator<Item = &Trial> {
         self.trials.iter().filter(|trial| {
             use DiscardReason::{BelowMinEffect, ClearLoser, NoGain, Pruned};
             matches!(trial.reason, Some(ClearLoser | NoGain | BelowMinEffect | Pruned))

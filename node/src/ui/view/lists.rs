@@ -17,29 +17,6 @@ use crate::{
     events::{Snapshot, rows::ExperimentRow, sentences},
 };
 
-/// Finds an experiment by its number (`12` or `#12`) or by four or more first digits of its id.
-pub fn find<'a>(
-    mut experiments: impl Iterator<Item = &'a Experiment> + Clone,
-    id: &str,
-) -> Result<&'a Experiment, String> {
-    let id = id.trim().trim_start_matches('#');
-    if let Ok(number) = id.parse::<u32>()
-        && let Some(experiment) = experiments.clone().find(|experiment| experiment.number == number)
-    {
-        return Ok(experiment);
-    }
-    let shown = words::clean(id);
-    let is_prefix = (4..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let prefix = id.to_ascii_lowercase();
-    let mut matching =
-        experiments.by_ref().filter(|experiment| experiment.id().to_string().starts_with(&prefix));
-    match (is_prefix, is_prefix.then(|| matching.next()).flatten()) {
-        (true, Some(experiment)) if matching.next().is_none() => Ok(experiment),
-        (true, Some(_)) => Err(format!("`{shown}` begins more than one id; give more digits")),
-        _ => Err(format!("there is no experiment `{shown}`; `node experiments` lists their numbers")),
-    }
-}
-
 /// Returns rows as a table for a terminal of `width` columns, with ages as seen at `now`, seconds since 1970.
 pub fn table(rows: &[ExperimentRow], now: u64, width: usize) -> String {
     if rows.is_empty() {

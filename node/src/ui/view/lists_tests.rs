@@ -139,23 +139,6 @@ fn one_experiment_shows_everything() {
 }
 
 #[test]
-fn experiments_are_found_by_number_and_id() {
-    let all = several();
-    let found = |id: &str| find(all.iter(), id).map(|experiment| experiment.number);
-    assert_eq!(found("2"), Ok(2));
-    assert_eq!(found("#3"), Ok(3));
-    let id = all[1].id().to_string();
-    assert_eq!(found(&id), Ok(1));
-    assert_eq!(found(&id[..10].to_uppercase()), Ok(1));
-    let missing = "there is no experiment `moon`; `node experiments` lists their numbers";
-    assert_eq!(found("moon"), Err(missing.to_owned()));
-    assert!(found("").is_err() && found("99").is_err());
-    let twice = [all[1].clone(), all[1].clone()];
-    let error = find(twice.iter(), &id[..8]).map(|e| e.number).expect_err("two");
-    assert!(error.contains("more than one"), "{error}");
-}
-
-#[test]
 fn rows_survive_json() {
     let rows = rows(None, 30);
     let text = serde_json::to_string(&rows).expect("JSON");
