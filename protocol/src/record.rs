@@ -173,6 +173,9 @@ pub enum Body {
     Claim(Claim),
 }
 
+/// The kinds of records: how many variants [`Body`] has.
+pub const KINDS: u8 = 4;
+
 impl Body {
     /// Returns whether the record belongs to the set that nodes reconcile.
     pub const fn is_reconciled(&self) -> bool {

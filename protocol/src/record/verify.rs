@@ -8,7 +8,7 @@
 
 use ed25519_dalek::VerifyingKey;
 
-use super::{Body, Envelope, MAX_RECORD_BYTES, WIRE_MAJOR, check};
+use super::{Body, Envelope, KINDS, MAX_RECORD_BYTES, WIRE_MAJOR, check};
 use crate::{
     codec::{self, CodecError},
     id::{Author, RecordId},
@@ -46,6 +46,9 @@ pub enum Fault {
         version = knobs::KNOB_TABLE_VERSION
     )]
     NewerKnobs(u16),
+    /// It is of a kind that this node does not know: a later version has more of them.
+    #[error("the record is of kind {0}, and this node knows {KINDS}; update this node to use it")]
+    NewerKind(u8),
     /// It was made in the future, by more than [`MAX_CLOCK_SKEW`].
     #[error("the record was made {0} s in the future; one of the two clocks is wrong")]
     FromTheFuture(u64),
@@ -77,7 +80,9 @@ impl Fault {
             | Self::OtherObjective
             | Self::NotABody(_)
             | Self::OutOfRange(_) => Blame::Reject,
-            Self::OtherMajor(_) | Self::NewerKnobs(_) | Self::FromTheFuture(_) => Blame::Ignore,
+            Self::OtherMajor(_) | Self::NewerKnobs(_) | Self::NewerKind(_) | Self::FromTheFuture(_) => {
+                Blame::Ignore
+            }
         }
     }
 }
@@ -180,6 +185,10 @@ pub fn verify(bytes: &[u8], objective: &Objective, now: u64) -> Result<Verified<
         return Err(Fault::FromTheFuture(content.made_at - now));
     }
     // Only now: until the signature holds and the objective fits, a body is not worth decoding.
+    // The first byte is the kind's place in `Body`. Who relays what a later version says is honest.
+    if let Some(kind) = content.body.first().copied().filter(|kind| *kind >= KINDS) {
+        return Err(Fault::NewerKind(kind));
+    }
     let body: Body = codec::decode(&content.body).map_err(Fault::NotABody)?;
     check::body(&body, objective).map_err(Fault::OutOfRange)?;
     Ok(Verified { id: RecordId::of(bytes), author: content.author, made_at: content.made_at, value: body })
