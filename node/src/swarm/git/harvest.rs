@@ -69,7 +69,7 @@ pub fn harvest(
         bytes: 0,
     };
     if refs.next().is_some() {
-        reader.refuse("refs beyond the first 200000");
+        reader.refuse(&format!("refs beyond the first {MAX_REFS}"));
     }
     let mut next: Vec<Oid> = refs_read.iter().map(|(_, id)| *id).collect();
     let mut commits = BTreeSet::new();
@@ -78,7 +78,7 @@ pub fn harvest(
             continue;
         }
         if commits.len() > MAX_COMMITS {
-            reader.refuse("commits beyond the first 400000");
+            reader.refuse(&format!("commits beyond the first {MAX_COMMITS}"));
             break;
         }
         next.extend(reader.commit(id, out)?.into_iter().filter(|parent| !commits.contains(parent)));
