@@ -33,13 +33,14 @@ use crate::{
         settings,
     },
     control::ControlError,
-    home::Home,
+    home::{Home, git_config},
 };
 
 /// Does what was asked. Exit codes: 0 done, 1 failure. Where the command line makes no sense, clap exits with
 /// 2 itself.
 pub fn main(cli: Cli) -> ExitCode {
     start_logging(cli.verbose);
+    git_config::ignore_the_users();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader closed the pipe because it has seen enough, as in `node experiments | head`.

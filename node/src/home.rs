@@ -11,6 +11,7 @@
 //!
 //! Folders are 0700 and files 0600. What those files say is not here.
 
+pub mod git_config;
 pub mod identity;
 pub mod index;
 pub mod journal;

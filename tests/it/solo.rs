@@ -144,6 +144,22 @@ fn four_experiments_and_a_baseline_are_in_the_journal_and_in_results_tsv() {
 }
 
 #[test]
+fn the_users_git_configuration_is_not_read() {
+    let place = Place::new();
+    let of_user = place.folder.path();
+    fs::write(of_user.join(".gitconfig"), "[broken\n").expect("a file");
+    fs::create_dir(of_user.join("git")).expect("a folder");
+    fs::write(of_user.join("git/config"), "[broken\n").expect("a file");
+    let with = |mut command: Command| {
+        command.env("HOME", of_user).env("XDG_CONFIG_HOME", of_user);
+        succeed(&mut command)
+    };
+    with(place.solo(&["--experiments", "1"]));
+    let listed = with(place.node(&["experiments"]));
+    assert!(listed.lines().count() == 3, "a header, the baseline and one experiment: {listed}");
+}
+
+#[test]
 fn json_lines_are_json_and_end_with_a_summary() {
     let place = Place::new();
     let printed = succeed(&mut place.solo(&["--experiments", "2", "--json"]));
