@@ -27,7 +27,7 @@ use std::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    base::{hint::Hinted, text},
+    base::{hint::hint_of, text},
     cli::{
         args::{Cli, Command},
         settings,
@@ -78,24 +78,20 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 
 /// Prints an error in one line; its hint, if it has one, is a line of its own.
 fn print_error(error: &anyhow::Error, out: &mut impl Write) {
-    let hint = error.chain().find_map(|cause| {
-        let of_control = cause.downcast_ref::<ControlError>().and_then(|error| match error {
-            ControlError::NotRunning => Some("start one with `node solo`".to_owned()),
-            ControlError::Refused { fix, .. } => fix.clone(),
-            ControlError::Silent => {
-                Some("ask again in a moment; its own output says what it does".to_owned())
-            }
-            _ => None,
-        });
-        of_control.or_else(|| cause.downcast_ref::<Hinted>().map(|hinted| hinted.hint.clone()))
+    let of_control = error.chain().find_map(|cause| match cause.downcast_ref::<ControlError>()? {
+        ControlError::NotRunning => Some("start one with `node solo`"),
+        ControlError::Refused { fix, .. } => fix.as_deref(),
+        ControlError::Silent => Some("ask again in a moment; its own output says what it does"),
+        _ => None,
     });
+    let hint = of_control.or_else(|| hint_of(error));
     // A parser's message may point at the place with several lines: line breaks stay, other control codes go.
     let message: Vec<String> =
         format!("{error:#}").lines().map(|line| line.replace(|c: char| c.is_control(), " ")).collect();
     // If standard error is gone too, nobody is left to be told.
     let _ = writeln!(out, "error: {}", message.join("\n"));
     if let Some(hint) = hint {
-        let _ = writeln!(out, "hint: {}", text::one_line(&hint, 300));
+        let _ = writeln!(out, "hint: {}", text::one_line(hint, 300));
     }
 }
 

@@ -6,8 +6,10 @@ use anyhow::{anyhow, bail};
 use autoswarm_protocol::{Patch, TrainConfig, Verdict, id::Author};
 use serde::Serialize;
 
-use super::common::{open_existing, print, stdout_width};
-use super::join;
+use super::{
+    common::{open_existing, print, stdout_width},
+    join,
+};
 use crate::{
     base::{clock::unix_now, hint::hinted},
     cli::args::{

@@ -14,8 +14,10 @@ use autoswarm_protocol::{id::Author, swarm_config::Objective};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
-use super::common::{open_existing, print};
-use super::join;
+use super::{
+    common::{open_existing, print},
+    join,
+};
 use crate::{
     base::{clock::unix_now, hint::hinted},
     cli::args::SyncArgs,

@@ -6,7 +6,6 @@ use autoswarm_protocol::{
     id::{ArenaId, ConfigHash, RecordId},
     pruning::PruneBounds,
 };
-
 use serde::{Deserialize, Serialize};
 
 use super::{beliefs::Importance, peer_results::PeerResults, verdict::Policy};

@@ -7,12 +7,13 @@ use autoswarm_protocol::{
     SwarmConfig, TrainConfig, Value, Verdict, experiment::DiscardReason, id::ArenaId, knobs::KNOBS,
     train_config::parse_value,
 };
-
 use rand::{Rng, SeedableRng};
 
 use super::{model::Model, normal::normal, operators, search::Search, space::Space, *};
-use crate::proposers::program::Scope;
-use crate::research::{PeerResult, Propose};
+use crate::{
+    proposers::program::Scope,
+    research::{PeerResult, Propose},
+};
 
 /// Returns a test objective with `extra` lines at its end.
 pub(crate) fn objective(extra: &str) -> Objective {

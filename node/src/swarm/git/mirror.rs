@@ -12,7 +12,6 @@ use std::{
 };
 
 use autoswarm_protocol::{id::Author, swarm_config::Objective};
-
 use tokio::sync::oneshot;
 
 use super::{Imported, Records, Writer, import, incoming};

@@ -8,8 +8,7 @@ use autoswarm_protocol::{
 };
 
 use super::*;
-use crate::events::rows::ExperimentFilter;
-use crate::ui::view::frame::tests::snapshot;
+use crate::{events::rows::ExperimentFilter, ui::view::frame::tests::snapshot};
 
 fn run(
     role: RunRole,
